@@ -1,0 +1,50 @@
+"""What passes from the data to the trainer.
+
+B: images in the batch, C: 3 or 1 channels, H = W: ``image.size``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of B images.
+
+    ``age`` (B,) float32 years, the exact age or the middle of its range, NaN where not known; ``age_low`` and
+    ``age_high`` (B,) float32 years, both ends included, equal to ``age`` for exact ages; ``gender`` and ``race`` (B,)
+    int64 indices into the data set's vocabularies, -1 where not known.
+    """
+
+    age: Tensor
+    age_low: Tensor
+    age_high: Tensor
+    gender: Tensor
+    race: Tensor
+
+    def to(self, device: torch.device) -> Labels:
+        """The same labels on a device."""
+        return Labels(
+            age=self.age.to(device, non_blocking=True),
+            age_low=self.age_low.to(device, non_blocking=True),
+            age_high=self.age_high.to(device, non_blocking=True),
+            gender=self.gender.to(device, non_blocking=True),
+            race=self.race.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images and their labels.
+
+    ``images`` (B, C, H, W) uint8, normalised by the trainer on its device; ``rows`` (B,) int64 row numbers in the
+    sample table.
+    """
+
+    images: Tensor
+    labels: Labels
+    rows: Tensor

@@ -1,0 +1,1 @@
+"""Age groups, age encodings, and the vocabularies of gender and race."""

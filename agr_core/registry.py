@@ -1,0 +1,59 @@
+"""A registry of named components whose failed lookup teaches."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+from agr_core.errors import UnknownComponentError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'adam'?"`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class Registry(Generic[T]):
+    """Components of one kind by name. Registering a name twice is an error."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str, entry: T) -> T:
+        """Add ``entry`` under ``name`` and return it.
+
+        Raises:
+            ValueError: If ``name`` is taken.
+        """
+        if name in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is registered already; choose another name.")
+        self._entries[name] = entry
+        return entry
+
+    def get(self, name: str) -> T:
+        """The entry of ``name``.
+
+        Raises:
+            UnknownComponentError: If there is none; the message names the nearest and all others.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        known = ", ".join(sorted(self._entries))
+        raise UnknownComponentError(
+            f"Unknown {self.kind} {name!r}.{did_you_mean(name, self._entries)} Registered: {known}."
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """All registered names, sorted."""
+        return tuple(sorted(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())

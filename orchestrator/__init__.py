@@ -1,0 +1,1 @@
+"""Turn one sweep file into many trials, recorded and repeatable."""

@@ -1,0 +1,36 @@
+"""``agr``: the commands, gathered. Each module of this package holds the commands of one subject.
+
+Start-up stays quick: heavy packages (torch, ray, mlflow, boto3, pandas) are imported inside the commands.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.common import set_debug
+
+app = typer.Typer(
+    name="agr",
+    help="Sweeps of face age / gender / race models: submit one YAML file, browse the leaderboard, re-run any trial.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
+) -> None:
+    set_debug(debug)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Errors of the orchestrator, beside those of ``agr_core.errors``.
+
+AgrError (agr_core)
+├── InputError (agr_core)          exit code 2
+│   ├── SpecError                  every problem of a sweep file, each with its place
+│   ├── NotFoundError              no such sweep, trial, object
+│   └── AmbiguousIdError           a prefix that fits several IDs
+├── StorageError                   the object store refuses, or is not there
+├── AlreadyExistsError             an exclusive create came second
+├── SweepOwnedError                another driver writes this sweep's journal
+├── TrackerError                   MLflow refuses, or is not there
+├── ServiceError                   a local service does not start or answer
+└── SweepFailedError               the sweep ended without a completed trial
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agr_core.errors import AgrError, InputError
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong in a sweep file: where, and what was given, the rule, the way out."""
+
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def render(self, file: str) -> str:
+        """``file:line:column: path: message``."""
+        where = f"{self.path}: " if self.path else ""
+        return f"{file}:{self.line}:{self.column}: {where}{self.message}"
+
+
+class SpecError(InputError):
+    """A sweep file with problems; the text lists all of them, one a line."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(problem.render(file) for problem in self.problems))
+
+
+class NotFoundError(InputError):
+    """There is no sweep, trial or object of that name."""
+
+
+class AmbiguousIdError(InputError):
+    """A prefix fits more than one ID; the text lists the candidates."""
+
+
+class StorageError(AgrError):
+    """The storage refuses or does not answer."""
+
+
+class AlreadyExistsError(AgrError):
+    """An exclusive create found the object there already."""
+
+
+class SweepOwnedError(AgrError):
+    """Another driver writes this sweep's journal."""
+
+
+class TrackerError(AgrError):
+    """MLflow refuses or does not answer."""
+
+
+class ServiceError(AgrError):
+    """A service of the local stack does not start or does not answer."""
+
+
+class SweepFailedError(AgrError):
+    """A sweep ended without what was asked of it."""

@@ -1,0 +1,47 @@
+"""Sweep and trial IDs, and the unique prefixes people type."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from orchestrator.errors import AmbiguousIdError, NotFoundError
+
+_TRIAL_IDS = 1 << 32
+_STRIDE = 0x9E3779B1  # odd, so that number -> number * stride is a bijection modulo 2**32
+
+
+def new_sweep_id(name: str, *, now: datetime | None = None) -> str:
+    """``<name>-<utc yyyymmdd-hhmmss>-<4 hex>``."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"{name}-{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def trial_id(sweep_id: str, number: int) -> str:
+    """8 hex digits, different for every ``number`` below 2**32 of one sweep, by construction.
+
+    Raises:
+        ValueError: If ``number`` is negative or too large.
+    """
+    if not 0 <= number < _TRIAL_IDS:
+        raise ValueError(f"trial number {number} must be from 0 to {_TRIAL_IDS - 1}.")
+    offset = int.from_bytes(hashlib.sha256(sweep_id.encode()).digest()[:4], "big")
+    return f"{(number * _STRIDE + offset) % _TRIAL_IDS:08x}"
+
+
+def match_prefix(prefix: str, candidates: Iterable[str], *, kind: str, where: str) -> str:
+    """The one candidate that starts with ``prefix``; an exact match wins.
+
+    Raises:
+        NotFoundError: If none does.
+        AmbiguousIdError: If several do; the text lists them.
+    """
+    found = sorted({candidate for candidate in candidates if candidate.startswith(prefix)})
+    if prefix in found or len(found) == 1:
+        return prefix if prefix in found else found[0]
+    if not found:
+        raise NotFoundError(f"no {kind} starts with {prefix!r} in {where}. `agr list` shows what there is.")
+    shown = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
+    raise AmbiguousIdError(f"{kind} {prefix!r} is ambiguous: {shown}. Type more of it.")

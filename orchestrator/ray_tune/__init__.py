@@ -1,0 +1,1 @@
+"""The engine. The only package that imports ray."""

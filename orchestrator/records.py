@@ -1,0 +1,167 @@
+"""The events of a sweep's journal: what happened, in order, as plain JSON lines.
+
+The journal is the one record; the state of a sweep (``orchestrator.state``), MLflow and the leaderboard are made from
+it. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from agr_core.config import StrictModel
+from agr_core.objective import Objective
+from orchestrator.outcome import Outcome, SweepStatus
+
+
+class _Event(StrictModel):
+    time: float = Field(description="When it happened, seconds since the epoch.")
+
+
+class SweepStarted(_Event):
+    """First event of a journal."""
+
+    kind: Literal["sweep_started"] = "sweep_started"
+    sweep_id: str
+    name: str
+    experiment: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    objective: Objective
+    document: dict[str, Any] = Field(description="The sweep file after profiles and --set; enough to resume.")
+    provenance: dict[str, Any] = Field(description="Versions, hardware, git commit; see orchestrator.provenance.")
+    rerun_of: str | None = Field(default=None, description="ID of the trial that this one-trial sweep repeats.")
+    stop_after_epochs: int | None = Field(default=None, description="A re-run trains exactly so many epochs.")
+
+
+class DriverStarted(_Event):
+    """A driver took the sweep, first or on resume."""
+
+    kind: Literal["driver_started"] = "driver_started"
+    driver_id: str
+    host: str
+    pid: int
+    resumed: bool
+
+
+class TrialCreated(_Event):
+    """A configuration was proposed and became a trial."""
+
+    kind: Literal["trial_created"] = "trial_created"
+    trial_id: str
+    number: int = Field(ge=0, description="Counted from 0 within the sweep.")
+    configuration: int = Field(ge=0, description="Number of the configuration; differs from number under repeat.")
+    repeat: int = Field(default=0, ge=0, description="Which repetition of the configuration, from 0.")
+    variant: str | None = None
+    config: dict[str, Any] = Field(description="The complete TrialConfig.")
+    params: dict[str, Any] = Field(description="What varies in this sweep: flat dotted TrialConfig paths.")
+    proposal: dict[str, Any] = Field(description="What the search needs to be restored exactly.")
+    config_digest: str
+    data_digest: str
+    split_digest: str
+    data_uri: str = Field(description="Where nodes fetch the packed data set: a storage URI of a folder.")
+
+
+class AttemptStarted(_Event):
+    """An attempt of a trial began to train."""
+
+    kind: Literal["attempt_started"] = "attempt_started"
+    trial_id: str
+    attempt: int = Field(ge=0)
+    node: str
+
+
+class TrialReported(_Event):
+    """A trial finished an epoch."""
+
+    kind: Literal["trial_reported"] = "trial_reported"
+    trial_id: str
+    attempt: int = Field(ge=0)
+    epoch: int = Field(ge=1)
+    value: float = Field(description="The objective of this epoch.")
+    metrics: dict[str, float] = Field(description="train/..., val/..., time/...: all single figures of the epoch.")
+
+
+class AttemptFailed(_Event):
+    """An attempt ended by an error; the trial goes on with another attempt or ends."""
+
+    kind: Literal["attempt_failed"] = "attempt_failed"
+    trial_id: str
+    attempt: int = Field(ge=0)
+    error: str = Field(description="One line.")
+    details: str = Field(default="", description="Traceback, as far as known.")
+    charged: bool = Field(description="Whether it counts against the sweep's retries.")
+
+
+class TrialEnded(_Event):
+    """A trial is over; nothing follows for it except TestRead."""
+
+    kind: Literal["trial_ended"] = "trial_ended"
+    trial_id: str
+    outcome: Outcome
+    epochs: int = Field(ge=0, description="Epochs reported.")
+    value: float | None = Field(default=None, description="Best objective over the reported epochs.")
+    best_epoch: int | None = None
+    stopped_early: bool = Field(default=False, description="By its own early stopping.")
+    error: str | None = None
+    attempt: int | None = Field(default=None, description="The attempt whose files are the trial's.")
+
+
+class TestRead(_Event):
+    """The sealed test part was read for one trial."""
+
+    kind: Literal["test_read"] = "test_read"
+    __test__ = False  # not a pytest class
+    trial_id: str
+    metrics: dict[str, float] = Field(description="test/... of the kept weights.")
+    tables: dict[str, Any] = Field(default_factory=dict)
+
+
+class ControlReceived(_Event):
+    """A command of a person reached the driver."""
+
+    kind: Literal["control_received"] = "control_received"
+    command: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    key: str = Field(description="Name of the control object, so that it is obeyed once.")
+
+
+class SweepEnded(_Event):
+    """A driver let go of the sweep; a resumed one goes on after it."""
+
+    kind: Literal["sweep_ended"] = "sweep_ended"
+    status: SweepStatus
+    reason: str = ""
+    wall_s: float = Field(ge=0, description="Seconds of all drivers of this sweep so far.")
+
+
+Event = Annotated[
+    SweepStarted
+    | DriverStarted
+    | TrialCreated
+    | AttemptStarted
+    | TrialReported
+    | AttemptFailed
+    | TrialEnded
+    | TestRead
+    | ControlReceived
+    | SweepEnded,
+    Field(discriminator="kind"),
+]
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(line: str | bytes) -> Event:
+    """The event of one journal line.
+
+    Raises:
+        pydantic.ValidationError: If the line is not an event this version knows.
+    """
+    return _EVENT.validate_json(line)
+
+
+def dump_event(event: Event) -> str:
+    """One journal line, without the line end."""
+    return event.model_dump_json()

@@ -1,0 +1,1 @@
+"""The local stack: PostgreSQL, S3 and MLflow from pip packages."""

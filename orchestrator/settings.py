@@ -1,0 +1,45 @@
+"""Where things are, from the environment: the one module that reads it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Folders and addresses of this process. Credentials are not among them: the libraries read those themselves."""
+
+    home: Path
+    """``AGR_HOME``, default ``~/.agr``: everything that is kept on this machine."""
+
+    storage: str
+    """``AGR_STORAGE``: ``s3://bucket/prefix`` or a folder; default ``AGR_HOME/storage``."""
+
+    tracking_uri: str
+    """``MLFLOW_TRACKING_URI``; default SQLite at ``AGR_HOME/mlflow.db``."""
+
+    ray_address: str | None
+    """``RAY_ADDRESS``; None: an embedded Ray of this process."""
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """The settings this process was started with."""
+        home = Path(os.environ.get("AGR_HOME") or Path.home() / ".agr").expanduser().absolute()
+        return cls(
+            home=home,
+            storage=os.environ.get("AGR_STORAGE") or str(home / "storage"),
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            ray_address=os.environ.get("RAY_ADDRESS") or None,
+        )
+
+    @property
+    def cache(self) -> Path:
+        """Data sets and decoded images shared by all trials of this node."""
+        return self.home / "cache"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Artifacts of the embedded MLflow."""
+        return self.home / "mlartifacts"

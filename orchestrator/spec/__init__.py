@@ -1,0 +1,1 @@
+"""The sweep file: grammar, loading, search space."""

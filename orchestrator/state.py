@@ -1,0 +1,149 @@
+"""The state of a sweep: its journal, folded up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.errors import NotFoundError
+from orchestrator.outcome import OUTCOMES, Outcome, SweepStatus
+from orchestrator.records import (
+    AttemptFailed,
+    AttemptStarted,
+    ControlReceived,
+    DriverStarted,
+    Event,
+    SweepEnded,
+    SweepStarted,
+    TestRead,
+    TrialCreated,
+    TrialEnded,
+    TrialReported,
+)
+
+
+@dataclass
+class TrialState:
+    """One trial so far."""
+
+    created: TrialCreated
+    reports: list[TrialReported] = field(default_factory=list)
+    attempts: int = 0
+    node: str | None = None
+    started_at: float | None = None
+    failures: list[AttemptFailed] = field(default_factory=list)
+    ended: TrialEnded | None = None
+    test: dict[str, float] = field(default_factory=dict)
+    test_tables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trial_id(self) -> str:
+        """The trial's ID."""
+        return self.created.trial_id
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+        return None if self.ended is None else self.ended.outcome
+
+    @property
+    def best_report(self) -> TrialReported | None:
+        """The report of the best epoch; None before the trial ended with one."""
+        if self.ended is None or self.ended.best_epoch is None:
+            return None
+        return next((report for report in self.reports if report.epoch == self.ended.best_epoch), None)
+
+    @property
+    def charged_failures(self) -> int:
+        """Failures that count against the retries."""
+        return sum(failure.charged for failure in self.failures)
+
+
+@dataclass
+class SweepState:
+    """A sweep so far. ``trials`` is in order of creation."""
+
+    started: SweepStarted
+    trials: dict[str, TrialState] = field(default_factory=dict)
+    drivers: list[DriverStarted] = field(default_factory=list)
+    obeyed: set[str] = field(default_factory=set)
+    ended: SweepEnded | None = None
+    test_reads: int = 0
+
+    @classmethod
+    def from_events(cls, events: Iterable[Event]) -> SweepState:
+        """Fold a whole journal.
+
+        Raises:
+            NotFoundError: If the journal is empty or does not begin with the sweep's start.
+        """
+        iterator = iter(events)
+        first = next(iterator, None)
+        if not isinstance(first, SweepStarted):
+            raise NotFoundError("the journal does not begin with the sweep's start; is it the journal of a sweep?")
+        state = cls(started=first)
+        for event in iterator:
+            state.apply(event)
+        return state
+
+    def apply(self, event: Event) -> None:
+        """Take one more event. A report of an epoch that is there already replaces it (a retried epoch)."""
+        match event:
+            case SweepStarted():
+                raise ValueError(f"second start of sweep {event.sweep_id}")
+            case DriverStarted():
+                self.drivers.append(event)
+                self.ended = None
+            case TrialCreated():
+                self.trials[event.trial_id] = TrialState(created=event)
+            case AttemptStarted():
+                trial = self.trials[event.trial_id]
+                trial.attempts = max(trial.attempts, event.attempt + 1)
+                trial.node = event.node
+                trial.started_at = trial.started_at or event.time
+            case TrialReported():
+                reports = self.trials[event.trial_id].reports
+                if not reports or reports[-1].epoch < event.epoch:
+                    reports.append(event)
+                else:
+                    reports[:] = [*(r for r in reports if r.epoch < event.epoch), event]
+            case AttemptFailed():
+                self.trials[event.trial_id].failures.append(event)
+            case TrialEnded():
+                self.trials[event.trial_id].ended = event
+            case TestRead():
+                self.trials[event.trial_id].test = dict(event.metrics)
+                self.trials[event.trial_id].test_tables = dict(event.tables)
+                self.test_reads += 1
+            case ControlReceived():
+                self.obeyed.add(event.key)
+            case SweepEnded():
+                self.ended = event
+
+    @property
+    def status(self) -> SweepStatus:
+        """As the journal has it: running until a driver let go."""
+        return "running" if self.ended is None else self.ended.status
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials by outcome, every outcome named."""
+        counted = Counter(trial.outcome for trial in self.trials.values())
+        return {outcome: counted[outcome] for outcome in OUTCOMES}
+
+    @property
+    def running(self) -> int:
+        """Number of trials created and not ended."""
+        return sum(trial.ended is None for trial in self.trials.values())
+
+    def best(self) -> TrialState | None:
+        """The completed trial with the best value; None without one. Ties go to the earlier trial."""
+        best: TrialState | None = None
+        for trial in self.trials.values():
+            if trial.ended is None or trial.ended.outcome != "completed" or trial.ended.value is None:
+                continue
+            incumbent = best.ended.value if best is not None and best.ended is not None else None
+            if self.started.objective.better(trial.ended.value, incumbent):
+                best = trial
+        return best

@@ -1,0 +1,59 @@
+"""Names of the objects in a storage; the only place that spells them.
+
+sweeps/<sweep_id>/journal/000001.jsonl              numbered immutable segments
+sweeps/<sweep_id>/summary.json                      overwritten at each flush; all that list and status read
+sweeps/<sweep_id>/control/<stamp>-<hex>.json        commands for the driver
+sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt writes
+datasets/<data_digest>/                             packed data sets: manifest.json and shards
+splits/<split_digest>.parquet                       splits
+"""
+
+from __future__ import annotations
+
+SWEEPS = "sweeps"
+DATASETS = "datasets"
+
+
+def sweep(sweep_id: str) -> str:
+    """Folder of a sweep."""
+    return f"{SWEEPS}/{sweep_id}"
+
+
+def journal(sweep_id: str) -> str:
+    """Folder of a sweep's journal segments."""
+    return f"{sweep(sweep_id)}/journal"
+
+
+def segment(sweep_id: str, number: int) -> str:
+    """Journal segment ``number``, counted from 1."""
+    return f"{journal(sweep_id)}/{number:06d}.jsonl"
+
+
+def summary(sweep_id: str) -> str:
+    """The sweep's summary."""
+    return f"{sweep(sweep_id)}/summary.json"
+
+
+def control(sweep_id: str) -> str:
+    """Folder of the commands to a sweep's driver."""
+    return f"{sweep(sweep_id)}/control"
+
+
+def trial(sweep_id: str, trial_id: str) -> str:
+    """Folder of a trial."""
+    return f"{sweep(sweep_id)}/trials/{trial_id}"
+
+
+def attempt(sweep_id: str, trial_id: str, number: int) -> str:
+    """Folder of one attempt of a trial, counted from 0."""
+    return f"{trial(sweep_id, trial_id)}/attempt-{number}"
+
+
+def dataset(data_digest: str) -> str:
+    """Folder of a packed data set."""
+    return f"{DATASETS}/{data_digest}"
+
+
+def split(split_digest: str) -> str:
+    """A split file."""
+    return f"splits/{split_digest}.parquet"
