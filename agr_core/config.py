@@ -42,7 +42,12 @@ class StrictModel(BaseModel):
 
 
 def _bare_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        # What a before-validator returns is validated as Python, no longer as JSON, and strict tuples refuse lists.
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    return value
 
 
 # --------------------------------------------------------------------------------------------------------------------
