@@ -1,0 +1,50 @@
+"""Scores from plain arrays. N: images, K: classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+def confusion_counts(true: IntArray, predicted: IntArray, count: int) -> IntArray:
+    """How often each class was taken for each other (K, K), the true class in rows.
+
+    Args:
+        true: True classes 0..K-1 (N,).
+        predicted: Predicted classes 0..K-1 (N,).
+        count: Number of classes, K.
+    """
+    return np.bincount(true * count + predicted, minlength=count * count).astype(np.int64).reshape(count, count)
+
+
+def accuracy(confusion: IntArray, *, off_by: int = 0) -> float:
+    """Share of images at most ``off_by`` classes from the true one; 0 is accuracy, 1 the "1-off" of the age papers."""
+    near = sum(np.trace(confusion, offset=k) for k in range(-off_by, off_by + 1))
+    return float(near / confusion.sum())
+
+
+def macro_scores(confusion: IntArray) -> dict[str, float]:
+    """Precision, recall and F1, each the plain mean over the classes that occur in the truth or the prediction.
+
+    A quotient 0 / 0 counts as 0, as scikit-learn's ``zero_division=0``.
+    """
+    right = np.diag(confusion).astype(np.float64)
+    is_true, is_predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    occurs = is_true + is_predicted > 0
+    return {
+        "precision": float(_ratio(right, is_predicted)[occurs].mean()),
+        "recall": float(_ratio(right, is_true)[occurs].mean()),
+        "f1": float(_ratio(2 * right, is_true + is_predicted)[occurs].mean()),
+    }
+
+
+def range_distance(years: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Years from each estimate to the label's range (N,), 0 inside; the absolute error where ``low`` is ``high``."""
+    return np.maximum(0.0, np.maximum(low - years, years - high))
+
+
+def _ratio(part: FloatArray, whole: IntArray) -> FloatArray:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
