@@ -1,0 +1,108 @@
+"""Pictures of a trial's results as PNG. Matplotlib is imported at the first picture: importing it takes a while.
+
+Figures are made without pyplot, whose global state would keep them open and is not safe in threads.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agr_core.objective import Objective
+from agr_core.reporting import EpochReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 120
+_TRAIN_COLOR, _VAL_COLOR, _BEST_COLOR = "#8a97a6", "#1f5fa8", "#c2410c"
+
+
+def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
+    """A confusion matrix as a heat map: colour and percentage are the share of the true class, below it the count.
+
+    Args:
+        table: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows.
+        title: Words above the picture.
+    """
+    labels = [str(label) for label in table["labels"]]
+    counts = np.asarray(table["counts"], dtype=np.int64)
+    class_sizes = counts.sum(axis=1)
+    shares = counts / np.maximum(class_sizes, 1)[:, np.newaxis]
+
+    side = 0.62 * len(labels) + 1.0
+    figure = _figure(width=side + 2.0, height=side + 1.4)
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{share:.0%}\n{counts[row, column]:,}" if counts[row, column] else "0"
+        color = "white" if share > 0.55 else "#222222" if counts[row, column] else "#a0a0a0"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, linespacing=1.25, color=color)
+    names = [f"{label}  (n={size:,})" for label, size in zip(labels, class_sizes, strict=True)]
+    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(labels)), names)
+    axes.set_xlabel("predicted (% of the true class)")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=11)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return _png(figure)
+
+
+def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str) -> bytes:
+    """Learning curves: the train and val loss, and beside them the objective where it is another metric.
+
+    Args:
+        reports: The reports of one trial, in order of their epochs.
+        objective: What the trial is ranked by; a dot marks its best epoch.
+        title: Words above the picture.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    metrics = list(dict.fromkeys(("val/loss", objective.metric)))
+    best = objective.best(reports)
+    figure = _figure(width=4.6 * len(metrics), height=3.6)
+    for position, metric in enumerate(metrics, start=1):
+        axes = figure.add_subplot(1, len(metrics), position)
+        name = metric.removeprefix("val/")
+        _curve(axes, reports, f"train/{name}", _TRAIN_COLOR)
+        _curve(axes, reports, metric, _VAL_COLOR)
+        if best is not None and metric == objective.metric:
+            value = objective.value(best.metrics)
+            label = f"best: {value:.4g} at epoch {best.epoch}"
+            axes.plot(best.epoch, value, "o", color=_BEST_COLOR, markersize=7, label=label, zorder=3)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if reports:
+            axes.set_xlim(reports[0].epoch - 0.5, reports[-1].epoch + 0.5)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+def _curve(axes: Axes, reports: Sequence[EpochReport], metric: str, color: str) -> None:
+    points = [(report.epoch, report.metrics[metric]) for report in reports if metric in report.metrics]
+    if points:
+        # Markers, because a trial that was stopped after one epoch has no line.
+        axes.plot(*zip(*points, strict=True), marker=".", color=color, label=metric)
+
+
+def _figure(*, width: float, height: float) -> Figure:
+    """An empty figure of a size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure as PNG bytes; a figure without pyplot is drawn by Agg, which needs no display."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
