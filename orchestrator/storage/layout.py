@@ -3,7 +3,12 @@
 sweeps/<sweep_id>/journal/000001.jsonl              numbered immutable segments
 sweeps/<sweep_id>/summary.json                      overwritten at each flush; all that list and status read
 sweeps/<sweep_id>/control/<stamp>-<hex>.json        commands for the driver
-sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt writes
+sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt writes:
+    trial.json                                      complete configuration and provenance
+    metrics.jsonl                                   one EpochReport a line, all epochs so far
+    log.txt                                         what the trial said
+    checkpoints/000005/last.safetensors, state.json the newest epoch; state.json is written last and completes it
+    best/000003.safetensors                         weights of the best epoch so far
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 splits/<split_digest>.parquet                       splits
 """
@@ -57,3 +62,18 @@ def dataset(data_digest: str) -> str:
 def split(split_digest: str) -> str:
     """A split file."""
     return f"splits/{split_digest}.parquet"
+
+
+def checkpoints(attempt_folder: str) -> str:
+    """Folder of an attempt's checkpoints, one folder an epoch."""
+    return f"{attempt_folder}/checkpoints"
+
+
+def checkpoint(attempt_folder: str, epoch: int) -> str:
+    """Folder of the checkpoint after ``epoch`` finished epochs."""
+    return f"{checkpoints(attempt_folder)}/{epoch:06d}"
+
+
+def best_weights(attempt_folder: str, epoch: int) -> str:
+    """Weights of the best epoch of an attempt."""
+    return f"{attempt_folder}/best/{epoch:06d}.safetensors"

@@ -1,0 +1,183 @@
+"""The storage in a folder of this machine, or of a file system that several share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError
+from orchestrator.storage.base import ObjectInfo
+from orchestrator.storage.keys import check_key, check_prefix
+
+_ATTEMPTS = 5  # an emptied folder may be removed by another process between making it and writing into it
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class LocalStorage:
+    """Each object is a file below ``root``; a file being written has a hidden name beside its own (``Storage``).
+
+    A folder exists as long as there is an object in it, as on S3. The file system must have hard links: they make
+    ``create`` exclusive and the object whole from its first moment.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def uri(self) -> str:
+        """The absolute path of the folder."""
+        return str(self.root)
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes (``Storage.read``)."""
+        path = self._path(key)
+        with self._errors("reading", key):
+            try:
+                return path.read_bytes()
+            except _ABSENT as error:
+                raise self._absent(key) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store ``data``, replacing what was there (``Storage.write``)."""
+        self._put("writing", key, lambda file: file.write_bytes(data), os.replace)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Store ``data`` unless something is there (``Storage.create``)."""
+        self._put("creating", key, lambda file: file.write_bytes(data), _link)
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there (``Storage.exists``)."""
+        path = self._path(key)
+        with self._errors("looking for", key):
+            return path.is_file()
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects below the folder ``prefix``, ascending (``Storage.list``)."""
+        folder = self._folder(prefix)
+        with self._errors("listing", prefix):
+            found = sorted(self._files(folder))
+        return iter(found)
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Folders directly below the folder ``prefix`` (``Storage.folders``)."""
+        folder = self._folder(prefix)
+        with self._errors("listing", prefix):
+            try:
+                entries = list(os.scandir(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                return ()
+            return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+
+    def delete(self, key: str) -> None:
+        """Remove the object and folders left empty (``Storage.delete``)."""
+        path = self._path(key)
+        with self._errors("deleting", key):
+            try:
+                path.unlink()
+            except _ABSENT:
+                return
+            self._remove_empty(path.parent)
+
+    def upload(self, path: Path, key: str) -> None:
+        """Store a file (``Storage.upload``)."""
+        if not path.is_file():
+            raise NotFoundError(f"there is no file {path} to upload to {key!r} in {self.uri}.")
+        self._put("uploading to", key, lambda file: shutil.copyfile(path, file), os.replace)
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object into a file (``Storage.download``)."""
+        source = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _hidden(path)
+        with self._errors("downloading", key):
+            try:
+                shutil.copyfile(source, temporary)
+                temporary.replace(path)
+            except _ABSENT as error:
+                raise self._absent(key) from error
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _folder(self, prefix: str) -> Path:
+        return self.root / check_prefix(prefix)
+
+    def _files(self, folder: Path) -> Iterator[ObjectInfo]:
+        for parent, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in names:
+                path = Path(parent, name)
+                if name.startswith("."):
+                    continue
+                try:
+                    status = path.stat()
+                except FileNotFoundError:  # deleted since the folder was read
+                    continue
+                yield ObjectInfo(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+
+    def _put(
+        self, operation: str, key: str, fill: Callable[[Path], object], publish: Callable[[Path, Path], None]
+    ) -> None:
+        """Fill a hidden file beside the object, force it to the disk, and give it the object's name."""
+        target = self._path(key)
+        temporary = _hidden(target)
+        with self._errors(operation, key):
+            for attempt in range(_ATTEMPTS):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    fill(temporary)
+                    _force_to_disk(temporary)
+                    publish(temporary, target)
+                    _force_to_disk(target.parent)
+                    return
+                except FileNotFoundError:
+                    if attempt == _ATTEMPTS - 1 or target.parent.is_dir():
+                        raise
+                finally:
+                    temporary.unlink(missing_ok=True)
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self.root:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or another process removed it first
+                return
+            folder = folder.parent
+
+    def _absent(self, key: str) -> NotFoundError:
+        return NotFoundError(f"there is no object {key!r} in {self.uri}.")
+
+    @contextmanager
+    def _errors(self, operation: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{operation} {key!r} in {self.uri} failed: {error.strerror or error}. Check the folder's permissions, "
+                "free space and file system, or set AGR_STORAGE to another place."
+            ) from error
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError as error:
+        raise AlreadyExistsError(f"{target} exists already.") from error
+
+
+def _force_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
