@@ -9,6 +9,7 @@ AgrError (agr_core)
 ├── AlreadyExistsError             an exclusive create came second
 ├── SweepOwnedError                another driver writes this sweep's journal
 ├── TrackerError                   MLflow refuses, or is not there
+│   └── TrackerUnavailableError    MLflow does not answer now; later it may
 ├── ServiceError                   a local service does not start or answer
 └── SweepFailedError               the sweep ended without a completed trial
 """
@@ -67,6 +68,10 @@ class SweepOwnedError(AgrError):
 
 class TrackerError(AgrError):
     """MLflow refuses or does not answer."""
+
+
+class TrackerUnavailableError(TrackerError):
+    """MLflow does not answer, or not in time; the same call may succeed later."""
 
 
 class ServiceError(AgrError):

@@ -1,1 +1,31 @@
 """Where people browse results: MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.errors import TrackerError
+from orchestrator.tracking.base import Tracker, without_credentials
+from orchestrator.tracking.mlflow_tracker import MlflowTracker
+
+__all__ = ["open_tracker"]
+
+_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql+psycopg2://", "postgresql://")
+
+
+def open_tracker(uri: str, artifacts: Path | None = None) -> Tracker:
+    """The tracker at ``uri``: an MLflow server, or an MLflow database without one. Nothing is contacted yet.
+
+    Args:
+        uri: ``http(s)://...``, ``sqlite:///FILE`` or ``postgresql://...``. Credentials in it are used, never shown.
+        artifacts: Folder for the artifacts of new experiments, where no server decides that.
+
+    Raises:
+        TrackerError: If MLflow does not take such an address.
+    """
+    if not uri.startswith(_SCHEMES):
+        raise TrackerError(
+            f"the MLflow address {without_credentials(uri)!r} is not one of {', '.join(_SCHEMES)}...; "
+            "set MLFLOW_TRACKING_URI to such an address, or unset it to use SQLite below AGR_HOME."
+        )
+    return MlflowTracker(uri, artifacts)
