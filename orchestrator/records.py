@@ -81,6 +81,8 @@ class TrialReported(_Event):
     epoch: int = Field(ge=1)
     value: float = Field(description="The objective of this epoch.")
     metrics: dict[str, float] = Field(description="train/..., val/..., time/...: all single figures of the epoch.")
+    finished: bool = Field(default=False, description="The trial's last epoch, by its own configuration.")
+    stopped_early: bool = Field(default=False, description="Finished by its own early stopping.")
 
 
 class AttemptFailed(_Event):
@@ -118,6 +120,14 @@ class TestRead(_Event):
     tables: dict[str, Any] = Field(default_factory=dict)
 
 
+class BaselineMeasured(_Event):
+    """What predicting the mean age and the commonest class scores on a split's validation part."""
+
+    kind: Literal["baseline_measured"] = "baseline_measured"
+    split_digest: str
+    metrics: dict[str, float] = Field(description="val/... of the baseline.")
+
+
 class ControlReceived(_Event):
     """A command of a person reached the driver."""
 
@@ -145,6 +155,7 @@ Event = Annotated[
     | AttemptFailed
     | TrialEnded
     | TestRead
+    | BaselineMeasured
     | ControlReceived
     | SweepEnded,
     Field(discriminator="kind"),

@@ -12,6 +12,7 @@ from orchestrator.outcome import OUTCOMES, Outcome, SweepStatus
 from orchestrator.records import (
     AttemptFailed,
     AttemptStarted,
+    BaselineMeasured,
     ControlReceived,
     DriverStarted,
     Event,
@@ -71,6 +72,8 @@ class SweepState:
     obeyed: set[str] = field(default_factory=set)
     ended: SweepEnded | None = None
     test_reads: int = 0
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Validation figures of the mean / majority predictor, by split digest."""
 
     @classmethod
     def from_events(cls, events: Iterable[Event]) -> SweepState:
@@ -117,6 +120,8 @@ class SweepState:
                 self.trials[event.trial_id].test = dict(event.metrics)
                 self.trials[event.trial_id].test_tables = dict(event.tables)
                 self.test_reads += 1
+            case BaselineMeasured():
+                self.baselines[event.split_digest] = dict(event.metrics)
             case ControlReceived():
                 self.obeyed.add(event.key)
             case SweepEnded():

@@ -1,0 +1,287 @@
+"""What Tune calls, turned into calls of the sweep run: its search algorithm, its scheduler, its callback.
+
+Order matters. For every result Tune asks the scheduler, then tells the callback; for every end it tells the scheduler,
+then the callback. All bookkeeping is in the callback, so it sees every report, also the one that stops a trial (which
+Tune keeps from a search algorithm), and the journal has them in the order the scheduler had.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.tune import Callback
+from ray.tune.experiment import Experiment, Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+from ray.tune.search.search_algorithm import SearchAlgorithm
+
+from agr_core.reporting import EpochReport
+from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, VALUE, Job
+from orchestrator.sweep_run import LiveTrial, SweepRun
+
+SLOTS_S = 5.0
+"""The cluster's size is looked up so often (seconds)."""
+
+
+class Slots:
+    """How many trials the cluster can hold at once, by what each node has."""
+
+    def __init__(self, *, cpus: float, gpus: float) -> None:
+        self._cpus = cpus
+        self._gpus = gpus
+        self._counted = 0
+        self._at = 0.0
+
+    def count(self) -> int:
+        """Trials that fit now, over all nodes that are alive."""
+        if time.monotonic() - self._at > SLOTS_S:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._counted = sum(self._fit(node) for node in nodes)
+            self._at = time.monotonic()
+        return self._counted
+
+    def _fit(self, node: dict[str, float]) -> int:
+        fits = [node.get("CPU", 0.0) // self._cpus] if self._cpus > 0 else []
+        if self._gpus > 0:
+            # A trial with a share of a GPU cannot use two of them, so whole GPUs are counted one by one.
+            gpus = node.get("GPU", 0.0)
+            fits.append(gpus // self._gpus if self._gpus >= 1 else gpus * (1 // self._gpus))
+        return int(min(fits)) if fits else 0
+
+
+class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
+    """Gives Tune the trials of a sweep run, each as soon as a worker is free and not before.
+
+    A proposal made early knows less. Only until every worker has started once, twice as many trials are given: a
+    finishing trial's warm worker takes a pending trial and Tune then cancels that trial's own starting worker, so
+    without others in the queue most workers would never start. A single worker is always given one at a time, which
+    makes its sweep repeatable.
+    """
+
+    def __init__(self, run: SweepRun, slots: Slots, job: Callable[[LiveTrial], Job]) -> None:
+        self._run = run
+        self._slots = slots
+        self._job = job
+        self._experiment: Experiment | None = None
+        self._restarting = list(run.live)
+        self._all_started = False
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Remember the experiment, which holds the resources and the throwaway storage."""
+        self._experiment = experiments[0] if isinstance(experiments, list) else experiments
+
+    def started(self, running: int) -> None:
+        """So many trials are running at once."""
+        self._all_started = self._all_started or running >= self._slots.count()
+
+    def next_trial(self) -> Trial | None:
+        """A trial for a free worker: an unfinished one of the last driver first, then a new one."""
+        slots = self._slots.count()
+        if self._restarting:
+            return self._tune_trial(self._run.live[self._restarting.pop(0)])
+        created = self._run.next_trial(slots if self._all_started or slots <= 1 else 2 * slots)
+        return None if created is None else self._tune_trial(self._run.live[created.trial_id])
+
+    def is_finished(self) -> bool:
+        """Whether no further trial will come."""
+        return self._run.stop is not None or (self._run.proposals_over and not self._restarting)
+
+    @property
+    def total_samples(self) -> int:
+        """Number of trials planned; Tune only shows it."""
+        return self._run.planned or 0
+
+    def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
+        """Nothing: the journal is the record."""
+
+    def _tune_trial(self, live: LiveTrial) -> Trial:
+        assert self._experiment is not None
+        spec = self._experiment.spec
+        return Trial(
+            spec["run"],
+            config={JOB: self._job(live).to_json()},
+            trial_id=live.trial_id,
+            storage=self._experiment.storage,
+            experiment_tag=live.trial_id,
+            placement_group_factory=spec["resources_per_trial"],
+            checkpoint_config=spec["checkpoint_config"],
+            max_failures=-1,  # we count, because a lost node is not the trial's failure
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        )
+
+
+class _Polls:
+    """Runs the sweep's clock in every turn of Tune's loop and stops what is to be stopped."""
+
+    run: SweepRun
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Poll, stop trials mid-epoch where asked, then choose as Tune does."""
+        if self.run.fatal is not None:
+            raise self.run.fatal
+        ending = set(self.run.poll())
+        if ending:
+            for trial in [trial for trial in tune_controller.get_live_trials() if trial.trial_id in ending]:
+                tune_controller.stop_trial(trial)
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)  # type: ignore[misc]
+        return chosen
+
+
+class PolledFifo(_Polls, FIFOScheduler):  # type: ignore[misc]
+    """No early stopping."""
+
+    def __init__(self, run: SweepRun) -> None:
+        FIFOScheduler.__init__(self)
+        self.run = run
+
+    def added(self, trial_id: str) -> None:
+        """Nothing to remember."""
+
+    def reported(self, trial_id: str, epoch: int, value: float) -> bool:
+        """Never stops a trial."""
+        return False
+
+    def ended(self, trial_id: str, epoch: int | None, value: float | None) -> None:
+        """Nothing to remember."""
+
+
+class _StandIn:
+    """Stands for a trial of an earlier driver: ASHA looks at its ID only."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+class PolledAsha(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Tune's ASHA (Li et al. 2020), with a journal it can take.
+
+    ``max_t`` is out of reach: trials end themselves after their own epochs, so that their outcome is theirs.
+    """
+
+    def __init__(self, run: SweepRun, *, grace_epochs: int, reduction_factor: int) -> None:
+        AsyncHyperBandScheduler.__init__(
+            self,
+            time_attr=EPOCH,
+            metric=VALUE,
+            mode="min" if run.objective.direction == "minimize" else "max",
+            grace_period=grace_epochs,
+            reduction_factor=reduction_factor,
+            max_t=10**9,
+        )
+        self.run = run
+
+    def added(self, trial_id: str) -> None:
+        """A trial of the journal was created."""
+        self.on_trial_add(None, _StandIn(trial_id))
+
+    def reported(self, trial_id: str, epoch: int, value: float) -> bool:
+        """An epoch of the journal; returns whether ASHA stops the trial after it."""
+        decision = self.on_trial_result(None, _StandIn(trial_id), {EPOCH: epoch, VALUE: value})
+        return bool(decision == FIFOScheduler.STOP)
+
+    def ended(self, trial_id: str, epoch: int | None, value: float | None) -> None:
+        """An end of the journal."""
+        result = {} if epoch is None else {EPOCH: epoch, VALUE: value}
+        self.on_trial_complete(None, _StandIn(trial_id), result)
+
+
+_Method = TypeVar("_Method", bound=Callable[..., None])
+
+
+def _remembers_errors(method: _Method) -> _Method:
+    """Keep an exception of a callback for the driver: Tune logs some of them and goes on."""
+
+    @functools.wraps(method)
+    def wrapped(self: SweepCallback, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.run.fatal = self.run.fatal or error
+            raise
+
+    return cast(_Method, wrapped)
+
+
+class SweepCallback(Callback):  # type: ignore[misc]
+    """Tells the sweep run what happens to its trials."""
+
+    def __init__(self, run: SweepRun, search: SweepSearch, job: Callable[[LiveTrial], Job]) -> None:
+        self.run = run
+        self._search = search
+        self._job = job
+        self._nodes: dict[str, str] = {}  # actor ID -> node address
+        self._running: set[str] = set()
+
+    @_remembers_errors
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker takes the trial."""
+        self._running.add(trial.trial_id)
+        self._search.started(len(self._running))
+        self.run.attempt_started(trial.trial_id, self._node(trial.temporary_state.ray_actor))
+
+    def _node(self, actor: Any) -> str:
+        """Address of the node a worker lives on; asked once a worker. Empty if it does not answer within 5 s."""
+        key = actor._actor_id.hex()
+        if key not in self._nodes:
+            try:
+                self._nodes[key] = str(ray.get(actor.get_current_ip_pid.remote(), timeout=5)[0])
+            except (GetTimeoutError, RayActorError):
+                return ""  # Tune hears of a dead worker itself; here only the address is missing
+        return self._nodes[key]
+
+    @_remembers_errors
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch is over, or the trial said how it ended."""
+        if OUTCOME in result:
+            self.run.live[trial.trial_id].ending = (result[OUTCOME], result[ERROR])
+            return
+        self.run.epoch_reported(trial.trial_id, EpochReport.from_json(json.loads(result.pop(REPORT))))
+
+    @_remembers_errors
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial is over. Tune keeps every trial to the end of the sweep, so its bulk is let go here."""
+        self._running.discard(trial.trial_id)
+        self.run.trial_over(trial.trial_id)
+        trial.run_metadata.last_result = {}
+        trial.run_metadata.metric_analysis = {}
+        trial.run_metadata.metric_n_steps = {}
+        trial.config = {}
+
+    @_remembers_errors
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """An attempt failed; Tune has queued the trial again, and we say with which job, or end it."""
+        self._running.discard(trial.trial_id)
+        error = trial.get_pickled_error() or trial.get_error()
+        live = self.run.live[trial.trial_id]
+        verdict = self.run.attempt_failed(
+            trial.trial_id, error=_one_line(error), details=str(error), charged=not _node_lost(live)
+        )
+        if verdict == "retry":
+            trial.set_config({JOB: self._job(live).to_json()})
+
+    @_remembers_errors
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune gave the trial up by itself."""
+        self._running.discard(trial.trial_id)
+        error = trial.get_pickled_error() or trial.get_error()
+        self.run.live[trial.trial_id].ending = ("failed", _one_line(error))
+        self.run.trial_over(trial.trial_id)
+
+
+def _one_line(error: BaseException | None) -> str:
+    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
+    text = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {text[-1] if text else ''}"[:500]
+
+
+def _node_lost(live: LiveTrial) -> bool:
+    """Whether the node of the failed attempt has left the cluster."""
+    alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    return live.node is not None and live.node != "" and live.node not in alive

@@ -1,0 +1,124 @@
+"""The files of one attempt of a trial, in the sweep's storage.
+
+A checkpoint is stored under its epoch, its ``state.json`` last, and only then is the one before it removed. So there is
+always a whole one to resume from, whenever the worker dies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agr_core.config import TrialConfig
+from orchestrator.storage import layout
+from orchestrator.storage.base import Storage
+
+if TYPE_CHECKING:
+    from agr_core.trainer.loop import Training
+
+STATE = "state.json"
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+
+
+class Attempt:
+    """What attempt ``number`` of a trial writes. ``folder`` is local scratch space for its checkpoint."""
+
+    def __init__(self, storage: Storage, sweep_id: str, trial_id: str, number: int, scratch: Path) -> None:
+        self._storage = storage
+        self._sweep_id = sweep_id
+        self._trial_id = trial_id
+        self._key = layout.attempt(sweep_id, trial_id, number)
+        self._number = number
+        self.folder = scratch / "checkpoint"
+        self.folder.mkdir()
+        self._log = scratch / "log.txt"
+        self._saved_epoch: int | None = None
+        self._best_epoch: int | None = None
+        self._handler = logging.FileHandler(self._log)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in ("agr_core", "orchestrator", "py.warnings"):
+            logging.getLogger(name).addHandler(self._handler)
+
+    def describe(self, config: TrialConfig, *, provenance: Mapping[str, Any]) -> None:
+        """Store ``trial.json``: the complete configuration and where it is trained."""
+        document = {
+            "sweep_id": self._sweep_id,
+            "trial_id": self._trial_id,
+            "attempt": self._number,
+            "config": config.to_document(),
+            "provenance": dict(provenance),
+        }
+        self._storage.write(f"{self._key}/trial.json", json.dumps(document, indent=1).encode("utf-8"))
+
+    def log(self, text: str) -> None:
+        """Add a line to the trial's log."""
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(text.rstrip("\n") + "\n")
+
+    def upload_log(self) -> None:
+        """Store the log as it is."""
+        self._storage.upload(self._log, f"{self._key}/log.txt")
+
+    def save(self, training: Training) -> None:
+        """Store the state after the epoch just finished: weights, reports, log."""
+        training.save(self.folder)
+        epoch = training.epochs_done
+        best = training.best_epoch
+        if best is not None and best != self._best_epoch:
+            self._storage.upload(self.folder / BEST, layout.best_weights(self._key, best))
+        checkpoint = layout.checkpoint(self._key, epoch)
+        self._storage.upload(self.folder / LAST, f"{checkpoint}/{LAST}")
+        self._storage.upload(self.folder / STATE, f"{checkpoint}/{STATE}")
+        lines = "".join(json.dumps(report.to_json()) + "\n" for report in training.reports)
+        self._storage.write(f"{self._key}/metrics.jsonl", lines.encode("utf-8"))
+        self.log(_line(training))
+        self.upload_log()
+        if self._saved_epoch is not None and self._saved_epoch != epoch:
+            before = layout.checkpoint(self._key, self._saved_epoch)
+            self._storage.delete(f"{before}/{STATE}")
+            self._storage.delete(f"{before}/{LAST}")
+        if self._best_epoch is not None and best != self._best_epoch:
+            self._storage.delete(layout.best_weights(self._key, self._best_epoch))
+        self._saved_epoch, self._best_epoch = epoch, best
+
+    def fetch_newest_checkpoint(self) -> bool:
+        """Bring the most advanced checkpoint of the earlier attempts into ``folder``; False if there is none."""
+        found = newest_checkpoint(self._storage, self._sweep_id, self._trial_id)
+        if found is None:
+            return False
+        attempt, epoch = found
+        checkpoint = layout.checkpoint(attempt, epoch)
+        self._storage.download(f"{checkpoint}/{STATE}", self.folder / STATE)
+        self._storage.download(f"{checkpoint}/{LAST}", self.folder / LAST)
+        for info in self._storage.list(f"{attempt}/best"):
+            self._storage.download(info.key, self.folder / BEST)  # ascending epochs: the last one is the best
+        return True
+
+    def close(self) -> None:
+        """Stop listening to the log."""
+        for name in ("agr_core", "orchestrator", "py.warnings"):
+            logging.getLogger(name).removeHandler(self._handler)
+        self._handler.close()
+
+
+def newest_checkpoint(storage: Storage, sweep_id: str, trial_id: str) -> tuple[str, int] | None:
+    """Attempt folder and epoch of a trial's most advanced whole checkpoint, over all attempts; None without one."""
+    best: tuple[int, str] | None = None
+    trial = layout.trial(sweep_id, trial_id)
+    for attempt in storage.folders(trial):
+        folder = f"{trial}/{attempt}"
+        for epoch in storage.folders(layout.checkpoints(folder)):
+            whole = storage.exists(f"{layout.checkpoints(folder)}/{epoch}/{STATE}")
+            if whole and (best is None or int(epoch) > best[0]):
+                best = (int(epoch), folder)
+    return None if best is None else (best[1], best[0])
+
+
+def _line(training: Training) -> str:
+    report = training.reports[-1]
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(report.metrics.items()) if "/" in name)
+    return f"epoch {report.epoch}: {shown}"

@@ -1,0 +1,296 @@
+"""Run a sweep on Ray: start or join a cluster, hand the sweep run to Tune, read the sealed test part at the end.
+
+Ray is a throwaway here. Its storage path is a temporary folder, its checkpoints and its restore are not used: what a
+sweep is lies in our journal and our checkpoints (see DESIGN, "Who writes what").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from agr_core.config import DataConfig
+from agr_core.errors import InputError
+from orchestrator.datasets import DataRef, prepare_data
+from orchestrator.journal import JournalWriter, read_events
+from orchestrator.outcome import OUTCOMES, SweepStatus
+from orchestrator.ray_tune.sealed import read_sealed_parts
+from orchestrator.records import Event, SweepStarted
+from orchestrator.search import Search
+from orchestrator.settings import Settings
+from orchestrator.spec.load import Sweep, sweep_from_document
+from orchestrator.spec.model import AshaSpec, SweepSpec
+from orchestrator.spec.space import Domain
+from orchestrator.storage.base import Storage
+from orchestrator.sweep_run import LiveTrial, SweepRun, SweepSettings
+
+_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing through it
+
+_TUNE_ENVIRONMENT = {
+    # Read while ray.tune runs in this process; see FACTS, "Ray Tune".
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # SweepSearch decides how many trials are pending
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+_LEAKED_BY_TUNE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""Tune copies these from the driver into every actor's runtime environment, which Ray writes to its logs."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a driver left its sweep."""
+
+    sweep_id: str
+    status: SweepStatus
+    reason: str
+    counts: dict[str, int]
+    best: tuple[str, float] | None
+    wall_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where and how trials run."""
+
+    settings: Settings
+    storage: Storage
+    listener: Callable[[Event], None] = lambda _: None
+    trainable: type | None = None
+    """Replaces the training by something else; for benchmarks."""
+
+
+def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin: Callable[[], None]) -> SweepResult:
+    """Run a new sweep to its end. ``on_begin`` is called when its journal exists.
+
+    Raises:
+        InputError: If its data cannot be used.
+        StorageError: If the storage does not answer.
+    """
+    run = _build(sweep, started, engine, next_segment=1)
+    run.prepare(sweep.space.build(_first).config.data)  # unusable data is refused before there is a sweep
+    run.begin()
+    on_begin()
+    return _drive(run, sweep, engine, replay=None)
+
+
+def resume_sweep(sweep_id: str, engine: Engine, *, on_begin: Callable[[], None]) -> SweepResult:
+    """Take over an unfinished sweep from its journal and run it to its end.
+
+    Raises:
+        NotFoundError: If there is no such sweep.
+        SweepOwnedError: If another driver still runs it.
+    """
+    events, last = read_events(engine.storage, sweep_id)
+    started = events[0]
+    assert isinstance(started, SweepStarted), "read_events begins with the start"
+    sweep = sweep_from_document(started.document)
+    run = _build(sweep, started, engine, next_segment=last + 1)
+    return _drive(run, sweep, engine, replay=events, on_replayed=on_begin)
+
+
+def _first(_: str, domain: Domain) -> Any:
+    return domain.choices[0] if domain.kind == "categorical" else domain.low
+
+
+def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment: int) -> SweepRun:
+    spec = sweep.spec
+    search = spec.search
+    assert search is not None, "a loaded sweep has a search"
+    known: dict[str, DataRef] = {}
+
+    def prepare(data: DataConfig) -> DataRef:
+        key = data.model_dump_json()
+        if key not in known:
+            known[key] = prepare_data(data, storage=engine.storage, cache=engine.settings.cache)
+        return known[key]
+
+    return SweepRun(
+        started=started,
+        storage=engine.storage,
+        search=Search(
+            sweep.space,
+            algorithm=search.algorithm,
+            seed=search.seed,
+            direction=spec.objective.direction,
+            limit=search.trials,
+        ),
+        settings=SweepSettings(
+            seeds=spec.repeat.seeds if spec.repeat is not None else 1,
+            retries=spec.retries,
+            concurrency=spec.concurrency,
+            wall_s=spec.budget.wall,
+        ),
+        prepare=prepare,
+        writer=JournalWriter(engine.storage, started.sweep_id, next_segment=next_segment),
+        listener=engine.listener,
+    )
+
+
+def _drive(
+    run: SweepRun,
+    sweep: Sweep,
+    engine: Engine,
+    *,
+    replay: list[Event] | None,
+    on_replayed: Callable[[], None] = lambda: None,
+) -> SweepResult:
+    os.environ.update(_TUNE_ENVIRONMENT)
+    from orchestrator.ray_tune.adapters import PolledAsha, PolledFifo
+
+    scheduler: PolledAsha | PolledFifo
+    if isinstance(sweep.spec.scheduler, AshaSpec):
+        asha = sweep.spec.scheduler
+        scheduler = PolledAsha(run, grace_epochs=asha.grace_epochs, reduction_factor=asha.reduction_factor)
+    else:
+        scheduler = PolledFifo(run)
+    if replay is not None:
+        run.replay(replay, scheduler)
+        on_replayed()
+    try:
+        with _ray(engine.settings), _terminate_as_interrupt():
+            _tune(run, sweep.spec, engine, scheduler)
+            interrupted = bool(run.live) or not run.proposals_over
+            if not interrupted:
+                read_sealed_parts(run, sweep.spec, engine.storage, engine.settings)
+    except KeyboardInterrupt:
+        interrupted = True
+    except InputError as error:
+        run.end("failed", str(error))
+        raise
+    if interrupted:
+        ended = run.end("interrupted", "by a signal")
+    elif run.stop is not None:
+        ended = run.end(run.stop.status, run.stop.reason)
+    elif run.counts["completed"] == 0:
+        ended = run.end("failed", "no trial completed")
+    else:
+        ended = run.end("completed")
+    return SweepResult(
+        sweep_id=run.sweep_id,
+        status=ended.status,
+        reason=ended.reason,
+        counts={outcome: run.counts[outcome] for outcome in OUTCOMES},
+        best=run.best,
+        wall_s=ended.wall_s,
+    )
+
+
+def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> None:
+    import ray
+    from ray import tune
+    from ray.tune import CheckpointConfig, PlacementGroupFactory
+    from ray.tune.execution import class_cache
+
+    from orchestrator.ray_tune.adapters import Slots, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.trainable import Job, TrialTrainable
+
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
+
+    def job(live: LiveTrial) -> Job:
+        return Job.of(
+            live.created,
+            sweep_id=run.sweep_id,
+            storage=engine.storage.uri,
+            objective=run.objective,
+            attempt=live.attempt,
+            last_journalled_epoch=live.epoch,
+            stop_after_epochs=run.started.stop_after_epochs,
+        )
+
+    cpus, gpus = spec.resources.cpus, spec.resources.gpus
+    slots = Slots(cpus=cpus, gpus=gpus)
+    if slots.count() == 0:
+        nodes = [{k: v for k, v in node["Resources"].items() if k in ("CPU", "GPU")} for node in ray.nodes()]
+        raise InputError(
+            f"resources: a trial asks for cpus={cpus:g}, gpus={gpus:g}, and no node has that much: {nodes}. "
+            "Lower them, or join a larger node."
+        )
+    search = SweepSearch(run, slots, job)
+    with tempfile.TemporaryDirectory(prefix="agr-tune-") as folder:
+        try:
+            tune.run(
+                engine.trainable or TrialTrainable,
+                name="sweep",
+                storage_path=folder,
+                search_alg=search,
+                scheduler=scheduler,
+                callbacks=[SweepCallback(run, search, job)],
+                resources_per_trial=PlacementGroupFactory([bundle(cpus, gpus)]),
+                reuse_actors=True,
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+                max_failures=-1,
+                raise_on_failed_trial=False,
+                verbose=0,
+            )
+        except tune.TuneError:
+            if run.fatal is not None:
+                raise run.fatal from None
+            raise
+
+
+def bundle(cpus: float, gpus: float) -> dict[str, float]:
+    """Ray's resources of one trial."""
+    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+@contextlib.contextmanager
+def _ray(settings: Settings) -> Iterator[None]:
+    """A Ray to run on: the one this process has, the cluster at ``RAY_ADDRESS``, or one of our own."""
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    if settings.ray_address is not None:
+        try:
+            ray.init(address=settings.ray_address, **quiet)
+        except ConnectionError as error:
+            raise InputError(
+                f"RAY_ADDRESS is {settings.ray_address!r}, and no cluster answers there: {error}. "
+                "Start one, or unset RAY_ADDRESS to use this machine."
+            ) from error
+    else:
+        # "local": a stale file of an earlier cluster would otherwise be taken for one to join.
+        ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the sweep as Ctrl-C does: Tune leaves its loop, and the state is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    interrupts = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupts)  # Tune leaves its own handler behind

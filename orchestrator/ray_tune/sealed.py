@@ -1,0 +1,111 @@
+"""The sealed test part, read once a sweep is over, and the baseline its figures are held against.
+
+Nothing reads the test part before. It is read for the winner (under ``repeat``: for every seed of the best
+configuration), and for every completed trial of an ablation without early stopping. Each read is journalled.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from agr_core.objective import Objective
+from orchestrator.journal import read_state
+from orchestrator.ray_tune.trainable import Job
+from orchestrator.settings import Settings
+from orchestrator.spec.model import AshaSpec, SweepSpec
+from orchestrator.state import SweepState, TrialState
+from orchestrator.storage import layout, open_storage
+from orchestrator.storage.base import Storage
+from orchestrator.sweep_run import SweepRun
+
+
+def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings: Settings) -> None:
+    """Read the test part for whom it is due, where trials run, and journal the figures."""
+    import ray
+
+    run.flush()
+    state = read_state(storage, run.sweep_id)
+    due = [] if state.started.rerun_of is not None else [t for t in winners(state, spec) if not t.test]
+    read = ray.remote(num_cpus=spec.resources.cpus, num_gpus=spec.resources.gpus, max_retries=2)(evaluate)
+    pending = {
+        read.remote(
+            Job.of(trial.created, sweep_id=run.sweep_id, storage=storage.uri, objective=run.objective).to_json(),
+            _weights(run.sweep_id, trial),
+            str(settings.cache),
+        ): trial
+        for trial in due
+    }
+    while pending:
+        done, _ = ray.wait(list(pending))
+        for reference in done:
+            trial = pending.pop(reference)
+            test, baseline = ray.get(reference)
+            split = trial.created.split_digest
+            if split not in state.baselines:
+                state.baselines[split] = baseline
+                run.baseline_measured(split, baseline)
+            if test is not None:
+                run.test_read(trial.trial_id, test["metrics"], test["tables"])
+
+
+def winners(state: SweepState, spec: SweepSpec) -> list[TrialState]:
+    """Trials whose test figures are due."""
+    completed = [t for t in state.trials.values() if t.outcome == "completed" and t.best_report is not None]
+    if not completed:
+        return []
+    if spec.variants and not isinstance(spec.scheduler, AshaSpec):
+        return completed
+    seeds = 1 if spec.repeat is None else spec.repeat.seeds
+    by_configuration: dict[int, list[TrialState]] = {}
+    for trial in completed:
+        by_configuration.setdefault(trial.created.configuration, []).append(trial)
+    whole = {c: trials for c, trials in by_configuration.items() if len(trials) == seeds}
+    return _best(whole or by_configuration, state.started.objective)
+
+
+def _best(by_configuration: dict[int, list[TrialState]], objective: Objective) -> list[TrialState]:
+    best: list[TrialState] = []
+    value: float | None = None
+    for _, trials in sorted(by_configuration.items()):
+        mean = fmean(t.ended.value for t in trials if t.ended is not None and t.ended.value is not None)
+        if objective.better(mean, value):
+            best, value = trials, mean
+    return best
+
+
+def _weights(sweep_id: str, trial: TrialState) -> str:
+    ended = trial.ended
+    assert ended is not None, "only completed trials are read"
+    assert ended.attempt is not None, "a completed trial has reported"
+    assert ended.best_epoch is not None, "a completed trial has a best epoch"
+    return layout.best_weights(layout.attempt(sweep_id, trial.trial_id, ended.attempt), ended.best_epoch)
+
+
+def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any] | None, dict[str, float]]:
+    """Test figures of stored weights (None where the split has no test part) and the baseline. Runs in a worker."""
+    from agr_core.data.trial_data import TrialData
+    from agr_core.trainer.loop import evaluate_part, majority_baseline
+
+    from agr_core.config import TrialConfig
+    from orchestrator.datasets import DataRef, stage
+
+    job = Job.from_json(job_json)
+    storage = open_storage(job.storage)
+    config = TrialConfig.from_document(job.config)
+    ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
+    staged = stage(ref, storage=storage, cache=Path(cache))
+    data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=Path(cache))
+    try:
+        baseline = majority_baseline(data)
+        if data.num_rows("test") == 0:
+            return None, baseline
+        with tempfile.TemporaryDirectory(prefix="agr-test-") as folder:
+            weights = Path(folder) / "weights.safetensors"
+            storage.download(weights_key, weights)
+            report = evaluate_part(config, data, weights, "test")
+    finally:
+        data.close()
+    return {"metrics": dict(report.metrics), "tables": dict(report.tables)}, baseline

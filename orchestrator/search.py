@@ -1,0 +1,166 @@
+"""The search: which configuration to try next, over an Optuna study.
+
+The study is a function of what it was told (``propose`` or ``restore``, ``report``, ``finish``, in order), and each
+proposal draws from a sampler of its own, seeded by (search seed, configuration number). So a search restored from the
+journal proposes exactly what the undisturbed one would have proposed. Numbers count configurations from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from agr_core.objective import Direction
+from orchestrator.outcome import Outcome
+from orchestrator.spec.space import Domain, Proposal, Space
+
+HISTORY = 500
+"""After so many finished configurations the history is cut to half of it: the best of them all and the newest. A TPE
+proposal costs time in proportion to its history (67 ms at 2,000), so an unbounded one would make the ten-thousandth
+proposal cost far more than the thousandth."""
+
+STARTUP = 10
+"""Configurations drawn at random before TPE models anything; Optuna's default."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A proposal and what the search needs to restore it (plain JSON, for the journal)."""
+
+    proposal: Proposal
+    record: dict[str, Any]
+
+
+class Search:
+    """Proposes configurations of a space by ``random``, ``grid`` or ``tpe``.
+
+    ``limit`` is the number of configurations asked for; grid proposes every point once, in order.
+    """
+
+    def __init__(self, space: Space, *, algorithm: str, seed: int, direction: Direction, limit: int | None) -> None:
+        self._space = space
+        self._algorithm = algorithm
+        self._seed = seed
+        self._direction = direction
+        self._points = list(space.points()) if algorithm == "grid" else None
+        self.limit = len(self._points) if self._points is not None else limit
+        # Reporting and telling by number needs no live Optuna trial, which a restored search could not have.
+        self._trial_ids: dict[int, tuple[int, int]] = {}  # configuration -> Optuna's (id, number)
+        self._study = self._new_study()
+        self._finished_since_bound = 0
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(direction=self._direction, sampler=RandomSampler(seed=0))
+
+    def _sampler(self, number: int) -> BaseSampler:
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        if self._algorithm == "tpe":
+            return TPESampler(
+                seed=seed,
+                n_startup_trials=STARTUP,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                warn_independent_sampling=False,
+            )
+        return RandomSampler(seed=seed)
+
+    def exhausted(self, number: int) -> bool:
+        """Whether configuration ``number`` is beyond what was asked for."""
+        return self.limit is not None and number >= self.limit
+
+    def propose(self, number: int) -> Suggestion:
+        """Configuration ``number``. Call once for each number, ascending."""
+        if self._points is not None:
+            point = self._points[number]
+            return Suggestion(self._space.build(lambda name, _: point[name]), {"point": number})
+        self._study.sampler = self._sampler(number)
+        trial = self._study.ask()
+        proposal = self._space.build(lambda name, domain: suggest(trial, name, domain))
+        self._trial_ids[number] = (trial._trial_id, trial.number)
+        frozen = self._study._storage.get_trial(trial._trial_id)
+        record = {
+            "params": frozen.params,
+            "distributions": {name: distribution_to_json(dist) for name, dist in frozen.distributions.items()},
+            "system_attrs": frozen.system_attrs,
+        }
+        return Suggestion(proposal, record)
+
+    def restore(self, number: int, record: Mapping[str, Any]) -> None:
+        """Put configuration ``number`` back as running, from the record ``propose`` gave."""
+        if self._points is not None:
+            return
+        self._add(
+            number,
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(record["params"]),
+                distributions={name: json_to_distribution(text) for name, text in record["distributions"].items()},
+                system_attrs=dict(record["system_attrs"]),
+            ),
+        )
+
+    def _add(self, number: int, trial: FrozenTrial) -> None:
+        self._study.add_trial(trial)
+        added = self._study.get_trials(deepcopy=False)[-1]
+        self._trial_ids[number] = (added._trial_id, added.number)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """The objective of one epoch of a running configuration."""
+        if number in self._trial_ids:
+            trial_id, _ = self._trial_ids[number]
+            self._study._storage.set_trial_intermediate_value(trial_id, epoch, value)
+
+    def finish(self, number: int, outcome: Outcome, value: float | None) -> None:
+        """A configuration is over; ``value`` is its best objective.
+
+        A pruned one keeps its rung values, so TPE ranks it by them and not as if it had ended well. A diverged one is
+        pruned too: as a failure it would be forgotten and proposed again. Failed and interrupted ones say nothing.
+        """
+        if number not in self._trial_ids:
+            return
+        _, optuna_number = self._trial_ids.pop(number)
+        if outcome == "completed" and value is not None:
+            self._study.tell(optuna_number, value)
+        elif outcome in ("pruned", "diverged"):
+            self._study.tell(optuna_number, state=TrialState.PRUNED)
+        else:
+            self._study.tell(optuna_number, state=TrialState.FAIL)
+        self._finished_since_bound += 1
+        if self._finished_since_bound >= HISTORY:
+            self._bound_history()
+
+    def _bound_history(self) -> None:
+        """Forget finished configurations beyond ``HISTORY / 2``: the better half of those kept and the newest."""
+        trials = self._study.get_trials(deepcopy=False)
+        ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        keep_best = HISTORY // 4
+        sign = 1.0 if self._direction == "minimize" else -1.0
+        complete = [t for t in ended if t.state == TrialState.COMPLETE and t.value is not None]
+        best = {t.number for t in sorted(complete, key=lambda t: (sign * float(t.value or 0.0), t.number))[:keep_best]}
+        newest = {t.number for t in ended[-(HISTORY // 2 - keep_best) :]}
+        numbers = {optuna_number: number for number, (_, optuna_number) in self._trial_ids.items()}
+        self._study = self._new_study()
+        self._trial_ids.clear()
+        for trial in trials:
+            if trial.number in numbers:
+                self._add(numbers[trial.number], trial)
+            elif trial.number in best or trial.number in newest:
+                self._study.add_trial(trial)
+        self._finished_since_bound = 0
+
+
+def suggest(trial: optuna.Trial, name: str, domain: Domain) -> Any:
+    """A value of ``domain`` by an Optuna trial; both ends are included, as the sweep grammar says."""
+    if domain.kind == "categorical":
+        return trial.suggest_categorical(name, domain.choices)
+    if domain.kind == "int":
+        return trial.suggest_int(name, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log)
+    return trial.suggest_float(name, float(domain.low), float(domain.high), step=domain.step, log=domain.log)
