@@ -1,0 +1,146 @@
+"""Pixels ready for training, shared by every trial on a node.
+
+Decoded once into a read-only memory map per image size, or, where that does not fit the disk, decoded at each use. Both
+ways go through ``agr_core.data.decode``, so a trial sees the same pixels either way.
+
+N: images of the data set; S: ``image.size``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from agr_core.data.decode import DECODER, decode, square
+from agr_core.data.pack import Packed
+from agr_core.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+_DECODE_ROWS = 512
+_MAX_DECODE_THREADS = 8
+
+CacheMode = Literal["auto", "decoded", "jpeg"]
+
+
+class Pixels(Protocol):
+    """Gives the images of any rows."""
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images of these rows (B, S, S, 3), RGB, in an array of the caller's own."""
+        ...
+
+
+class DecodedPixels:
+    """Images from the decoded memory map."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._images = images
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """As ``Pixels.gather``."""
+        return np.take(self._images, rows, axis=0)
+
+
+class JpegPixels:
+    """Images decoded at each use."""
+
+    def __init__(self, packed: Packed, size: int) -> None:
+        self._packed = packed
+        self._size = size
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """As ``Pixels.gather``."""
+        return np.stack([square(decode(data), self._size) for data in self._packed.image_bytes(rows)])
+
+
+def open_pixels(packed: Packed, *, size: int, mode: CacheMode, folder: Path) -> Pixels:
+    """The images of a data set at one size; ``auto`` decodes if the map is below half of the free disk, and says so.
+
+    Args:
+        packed: The data set.
+        size: Side of the images, pixels.
+        mode: ``image.cache`` of the trial.
+        folder: The node's cache.
+
+    Raises:
+        DataError: If ``decoded`` is asked for and does not fit the disk.
+    """
+    if mode == "auto":
+        need, free = _map_bytes(packed, size), _free_bytes(folder)
+        mode = "decoded" if _map_path(packed, size, folder).exists() or need < free / 2 else "jpeg"
+        _log.info(
+            "image.cache auto chose %s: %s images at %s px are %.2f GB decoded, %.1f GB of disk are free in %s.",
+            mode,
+            f"{len(packed):,}",
+            size,
+            need / 1e9,
+            free / 1e9,
+            folder,
+        )
+    if mode == "jpeg":
+        return JpegPixels(packed, size)
+    return DecodedPixels(decoded_images(packed, size=size, folder=folder))
+
+
+def decoded_images(packed: Packed, *, size: int, folder: Path) -> NDArray[np.uint8]:
+    """All images as one read-only memory map (N, S, S, 3), RGB.
+
+    The first caller on a node decodes, the others wait for it. The map is found again by the data digest, the size and
+    the decoder's version.
+
+    Raises:
+        DataError: If the map does not fit the free disk.
+    """
+    path = _map_path(packed, size, folder)
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                _decode_all(packed, size, path)
+    images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return images
+
+
+def _decode_all(packed: Packed, size: int, path: Path) -> None:
+    need, free = _map_bytes(packed, size), _free_bytes(path.parent)
+    if need > free:
+        raise DataError(
+            f"{len(packed):,} images at image.size={size} take {need / 1e9:.1f} GB decoded, but {path.parent} has "
+            f"{free / 1e9:.1f} GB free; set image.cache: jpeg, lower image.size, or free some disk."
+        )
+    partial = path.with_suffix(".partial")  # one name, under the lock: a killed attempt is overwritten, not added to
+    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(packed), size, size, 3))
+
+    def decode_chunk(start: int) -> None:
+        rows = np.arange(start, min(start + _DECODE_ROWS, len(packed)))
+        for row, data in zip(rows, packed.image_bytes(rows), strict=True):
+            images[row] = square(decode(data), size)
+
+    threads = min(_MAX_DECODE_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        for _ in pool.map(decode_chunk, range(0, len(packed), _DECODE_ROWS)):
+            pass  # each result is fetched so that a failure is raised here
+    images.flush()
+    partial.replace(path)
+
+
+def _map_path(packed: Packed, size: int, folder: Path) -> Path:
+    return folder / f"decoded-{packed.digest[:32]}-{size}-{DECODER}.npy"
+
+
+def _map_bytes(packed: Packed, size: int) -> int:
+    return len(packed) * size * size * 3
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free

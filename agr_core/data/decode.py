@@ -1,0 +1,77 @@
+"""From image bytes to pixels: one decoder and one geometry, whatever the cache.
+
+H, W: height and width of the stored image; S: side of the square given to the model.
+"""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from agr_core.errors import DataError
+
+MAX_PIXELS = 100_000_000
+"""Largest image that is decoded; a small file can claim to be far larger."""
+
+DECODER = f"cv2-{cv2.__version__}"
+"""Names the decoder and its version, on which the pixels depend."""
+
+
+def image_problem(data: bytes) -> str | None:
+    """Why these bytes cannot be trained on, or None if they decode completely.
+
+    Pillow reads first, because OpenCV fills what is missing of a truncated JPEG with grey and says nothing.
+    """
+    if not data:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                return f"{width}x{height} pixels are more than the {MAX_PIXELS:,} that are decoded"
+            image.load()
+    except UnidentifiedImageError:
+        return "not an image of a known format"
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever broken bytes make them trip over
+        return f"damaged image ({' '.join(str(error).split()) or type(error).__name__})"
+    try:
+        decode(data)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """The image of these bytes, (H, W, 3) RGB, turned upright by its EXIF orientation.
+
+    Raises:
+        DataError: If OpenCV cannot decode them.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise DataError(f"OpenCV cannot decode these {len(data):,} bytes ({error.err}); store JPEG or PNG.") from error
+    if image is None:
+        raise DataError(f"OpenCV cannot decode these {len(data):,} bytes as an image; store JPEG or PNG.")
+    return image  # type: ignore[no-any-return]
+
+
+def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The centre square of ``image`` (H, W, 3) after its smaller side was brought to ``size``, (S, S, 3).
+
+    Shrinking averages areas, enlarging interpolates linearly.
+    """
+    height, width = image.shape[:2]
+    short = min(height, width)
+    if short != size:
+        wide, high = max(size, round(width * size / short)), max(size, round(height * size / short))
+        shrink = short > size
+        resized = cv2.resize(image, (wide, high), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+        image, height, width = np.asarray(resized, dtype=np.uint8), high, wide
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+

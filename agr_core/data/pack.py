@@ -1,0 +1,362 @@
+"""Packed data sets: Parquet shards with the image bytes beside the labels, and a manifest.
+
+A packed data set is a folder with ``manifest.json`` and ``shard-00000.parquet`` ...: each shard holds rows of the sample
+table (``agr_core.data.table``) and one more column, ``image``, the file's bytes. Everybody downstream reads this form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from agr_core.config import SyntheticConfig
+from agr_core.data import synthetic as drawn
+from agr_core.data.readers import RawImage, Skipped, find_reader
+from agr_core.data.readers.files import open_files
+from agr_core.data.table import COLUMNS, LabelKind, RowsDigest, SampleIds, label_kind
+from agr_core.errors import DataError, IntegrityError
+from agr_core.identity import digest, file_digest
+from agr_core.labels.attributes import Vocabulary
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SHARD_BYTES = 64 * 2**20
+SYNTHETIC = "synthetic"
+
+# Few rows a group, because a group is the least that can be read when images are wanted one by one.
+_GROUP_ROWS = 32
+_TEXT = ("sample_id", "path", "gender", "race", "subject", "source", "sha256")
+_SCHEMA = pa.schema(
+    [pa.field(name, pa.string() if name in _TEXT else pa.float64()) for name in COLUMNS]
+    + [pa.field("image", pa.binary())]
+)
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What packing made: number of images, data digest, files left out, and the manifest as written."""
+
+    images: int
+    digest: str
+    skipped: tuple[Skipped, ...]
+    manifest: dict[str, Any]
+
+
+def pack(
+    source: str,
+    output: Path,
+    *,
+    synthetic: SyntheticConfig | None = None,
+    reader: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> PackReport:
+    """Pack a raw data set into the folder ``output``, which appears only once it is complete.
+
+    Memory is bounded by one shard's buffer, whatever the size of the source. Packing again what ``output`` holds already
+    leaves it as it is.
+
+    Args:
+        source: A folder, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``; or ``synthetic`` for drawn faces.
+        output: Folder to make.
+        synthetic: What to draw; default: ``SyntheticConfig()``.
+        reader: Name of the reader; default: the one that recognises the files.
+        shard_bytes: Image bytes after which a new shard begins.
+
+    Raises:
+        DataError: If the source cannot be read or holds no usable image, or ``output`` exists and is something else.
+    """
+    _check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Built beside the output, so that the rename stays on one disk and is atomic.
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workshop:
+        built = Path(workshop) / "packed"
+        built.mkdir()
+        with _images(source, synthetic, reader) as (kind, vocabulary, images):
+            writer = _Writer(built, kind, shard_bytes)
+            for image in images:
+                writer.add(image)
+        manifest = writer.finish(source, vocabulary)
+        if is_packed(output):
+            _check_same(output, manifest["digest"])
+        else:
+            built.rename(output)
+    skipped = tuple(Skipped(entry["file"], entry["reason"]) for entry in manifest["skipped"])
+    return PackReport(images=manifest["rows"], digest=manifest["digest"], skipped=skipped, manifest=manifest)
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether the folder is a packed data set."""
+    return (folder / MANIFEST).is_file()
+
+
+class Packed:
+    """A packed data set on disk.
+
+    Attributes:
+        folder: Where it is.
+        manifest: Its manifest.
+        digest: Data digest: labels, vocabularies and image contents in row order, not the source's or folder's name,
+            nor how rows are spread over shards.
+        vocabulary: Its gender and race classes.
+        label_kind: ``exact`` or ``range`` ages.
+        table: The sample table (N rows), without the image bytes.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.digest: str = manifest["digest"]
+        self.vocabulary = Vocabulary(genders=tuple(manifest["genders"]), races=tuple(manifest["races"]))
+        self.label_kind: LabelKind = manifest["label_kind"]
+        self._shards = [pq.ParquetFile(folder / shard["file"], memory_map=True) for shard in manifest["shards"]]
+        # First row of every row group, over all shards, and one past the last row.
+        groups = [
+            (shard, group, file.metadata.row_group(group).num_rows)
+            for shard, file in enumerate(self._shards)
+            for group in range(file.metadata.num_row_groups)
+        ]
+        self._groups = [(shard, group) for shard, group, _ in groups]
+        self._starts = np.concatenate([[0], np.cumsum([rows for _, _, rows in groups], dtype=np.int64)])
+        tables = [file.read(columns=list(COLUMNS)) for file in self._shards]
+        self.table: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+
+    @classmethod
+    def open(cls, folder: Path) -> Packed:
+        """The packed data set of a folder; shards are checked for presence and size (``verify`` reads them whole).
+
+        Raises:
+            DataError: If the folder is no packed data set, or one of another schema version.
+            IntegrityError: If a shard is missing or has another size.
+        """
+        manifest = read_manifest(folder)
+        for shard in manifest["shards"]:
+            path = folder / shard["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                found = "is missing" if size is None else f"has {size:,} bytes"
+                raise IntegrityError(f"{path} {found}; the manifest says {shard['bytes']:,} bytes. Fetch it again.")
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def image_bytes(self, rows: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
+        """The file bytes of the images in these rows, in the order asked for.
+
+        Raises:
+            IndexError: If a row is not in the table.
+        """
+        wanted = np.asarray(rows, dtype=np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"row {wanted.min()} or {wanted.max()} is outside 0 to {len(self) - 1}")
+        places = np.searchsorted(self._starts, wanted, side="right") - 1
+        images: list[bytes] = [b""] * len(wanted)
+        for place in np.unique(places):
+            shard, group = self._groups[place]
+            column = self._shards[shard].read_row_group(group, columns=["image"]).column(0)
+            for position in np.flatnonzero(places == place):
+                images[position] = column[int(wanted[position] - self._starts[place])].as_py()
+        return images
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a packed data set.
+
+    Raises:
+        DataError: If there is none, or it is not one this version reads.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} is not a packed data set: it has no {MANIFEST}. Make one with `agr data pack`.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); pack or fetch the data set again.") from error
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema_version {version!r}; this version reads {SCHEMA_VERSION}. Pack it again.")
+    return dict(manifest)
+
+
+def verify(folder: Path) -> None:
+    """Check the SHA-256 of every shard, and that its rows have the data digest of the manifest.
+
+    Raises:
+        DataError: If the folder is no packed data set.
+        IntegrityError: If a shard or the digest differs.
+    """
+    packed = Packed.open(folder)
+    for shard in packed.manifest["shards"]:
+        path = folder / shard["file"]
+        found = file_digest(path)
+        if found != shard["sha256"]:
+            raise IntegrityError(f"{path} has SHA-256 {found}; the manifest says {shard['sha256']}. Fetch it again.")
+    rows = RowsDigest()
+    for row in packed.table.to_dict("records"):
+        rows.add({str(column): value for column, value in row.items()})
+    found = _data_digest(packed.vocabulary, len(packed), rows)
+    if found != packed.digest:
+        raise IntegrityError(f"the rows of {folder} have data digest {found}; its manifest says {packed.digest}.")
+
+
+def _data_digest(vocabulary: Vocabulary, count: int, rows: RowsDigest) -> str:
+    return digest(
+        {
+            "genders": list(vocabulary.genders),
+            "races": list(vocabulary.races),
+            "rows": count,
+            "rows_digest": rows.hexdigest(),
+        }
+    )
+
+
+@contextmanager
+def _images(
+    source: str, synthetic: SyntheticConfig | None, reader: str | None
+) -> Iterator[tuple[str, Vocabulary, Iterable[RawImage | Skipped]]]:
+    """The kind of the source, its vocabulary and its images."""
+    if source == SYNTHETIC:
+        yield SYNTHETIC, drawn.VOCABULARY, drawn.draw_faces(synthetic or SyntheticConfig())
+        return
+    folder = Path(source).expanduser()
+    if is_packed(folder):
+        raise DataError(f"{source} is packed already; use it as it is.")
+    with open_files(folder) as files:
+        chosen = find_reader(files, reader)
+        yield chosen.name, chosen.vocabulary, chosen.read(files)
+
+
+def _check_output(output: Path) -> None:
+    if is_packed(output) or not output.exists():
+        return
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    raise DataError(f"{output} exists and is not a packed data set; choose another output or remove it yourself.")
+
+
+def _check_same(output: Path, data_digest: str) -> None:
+    present = read_manifest(output)["digest"]
+    if present != data_digest:
+        raise DataError(
+            f"{output} holds another data set (digest {present[:12]}, not {data_digest[:12]}); "
+            "choose another output or remove it yourself."
+        )
+
+
+class _Writer:
+    """Writes rows into shards, one row group at a time, and adds up what the manifest says."""
+
+    def __init__(self, folder: Path, kind: str, shard_bytes: int) -> None:
+        self._folder = folder
+        self._kind = kind
+        self._shard_bytes = shard_bytes
+        self._ids = SampleIds()
+        self._digest = RowsDigest()
+        self._ranged = False
+        self._skipped: list[Skipped] = []
+        self._group: list[dict[str, Any]] = []
+        self._shard: pq.ParquetWriter | None = None
+        self._filled = 0
+        self._shard_rows: list[int] = []
+
+    def add(self, item: RawImage | Skipped) -> None:
+        """Take up the next image, or a file that is none."""
+        if isinstance(item, Skipped):
+            self._skipped.append(item)
+            return
+        sha256 = hashlib.sha256(item.data).hexdigest()
+        row: dict[str, Any] = {
+            "sample_id": self._ids.next(sha256),
+            "path": item.path,
+            "age": item.age,
+            "age_low": item.age_low,
+            "age_high": item.age_high,
+            "gender": item.gender,
+            "race": item.race,
+            "subject": item.subject,
+            "source": self._kind,
+            "sha256": sha256,
+        }
+        self._digest.add(row)
+        self._ranged |= item.age_low != item.age_high
+        self._group.append(row | {"image": item.data})
+        self._filled += len(item.data)
+        if len(self._group) == _GROUP_ROWS:
+            self._flush()
+        if self._filled >= self._shard_bytes:
+            self._close_shard()
+
+    def finish(self, source: str, vocabulary: Vocabulary) -> dict[str, Any]:
+        """Write what is left and the manifest, which is returned."""
+        self._close_shard()
+        skipped = sorted(self._skipped, key=lambda entry: (entry.file, entry.reason))
+        rows = sum(self._shard_rows)
+        if rows == 0:
+            first = f"; the first is {skipped[0].file!r}: {skipped[0].reason}" if skipped else ""
+            raise DataError(
+                f"{source} holds no image that can be used ({len(skipped)} files skipped{first}). "
+                "A data set needs at least one."
+            )
+        shards = [self._shard_name(number) for number in range(len(self._shard_rows))]
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self._kind,
+            "digest": _data_digest(vocabulary, rows, self._digest),
+            "rows": rows,
+            "label_kind": "range" if self._ranged else "exact",
+            "genders": list(vocabulary.genders),
+            "races": list(vocabulary.races),
+            "shards": [
+                {
+                    "file": name,
+                    "rows": count,
+                    "bytes": (self._folder / name).stat().st_size,
+                    "sha256": file_digest(self._folder / name),
+                }
+                for name, count in zip(shards, self._shard_rows, strict=True)
+            ],
+            "skipped": [{"file": entry.file, "reason": entry.reason} for entry in skipped],
+        }
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+        (self._folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        return manifest
+
+    @staticmethod
+    def _shard_name(number: int) -> str:
+        return f"shard-{number:05d}.parquet"
+
+    def _flush(self) -> None:
+        if not self._group:
+            return
+        if self._shard is None:
+            self._shard_rows.append(0)
+            self._shard = pq.ParquetWriter(
+                self._folder / self._shard_name(len(self._shard_rows) - 1),
+                _SCHEMA,
+                # JPEG does not shrink further, and uncompressed bytes are read without a copy through zstd.
+                compression={name: "none" if name == "image" else "zstd" for name in _SCHEMA.names},
+                use_dictionary=["gender", "race", "source"],
+                write_statistics=False,
+            )
+        self._shard.write_table(pa.Table.from_pylist(self._group, schema=_SCHEMA))
+        self._shard_rows[-1] += len(self._group)
+        self._group = []
+
+    def _close_shard(self) -> None:
+        self._flush()
+        if self._shard is not None:
+            self._shard.close()
+        self._shard = None
+        self._filled = 0

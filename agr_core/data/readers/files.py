@@ -1,0 +1,228 @@
+"""The files of a raw data set, read one by one in the order of their paths from a folder, a tar or a zip.
+
+Archives come from strangers. Nothing is unpacked to where a member's name says: members are read into memory, one at
+a time and up to a cap; links, devices, absolute paths and paths through ``..`` are not read at all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from agr_core.errors import DataError
+
+MAX_FILE_BYTES = 64 * 2**20
+"""Largest file that is read; a face image is far smaller."""
+
+_CHUNK_BYTES = 2**20
+_TAR_SUFFIXES = (".tar",)
+_TGZ_SUFFIXES = (".tar.gz", ".tgz")
+_ZIP_SUFFIXES = (".zip",)
+_ZIP_ENCRYPTED = 0x1
+_REPEATED = "appears again later in the archive"
+
+
+class UnreadableFileError(Exception):
+    """One file cannot be read; its text is the reason."""
+
+
+class Files(ABC):
+    """The regular files of a source.
+
+    Attributes:
+        source: The folder or archive.
+        paths: Their names inside it, sorted.
+        refused: Name and reason of each entry that is not a file to read.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.paths: list[str] = []
+        self.refused: list[tuple[str, str]] = []
+
+    def _refuse(self, path: str, reason: str) -> None:
+        self.refused.append((path.encode("utf-8", "backslashreplace").decode(), reason))
+
+    @abstractmethod
+    def _read(self, path: str, limit: int) -> bytes:
+        """At most ``limit`` bytes of a file of ``paths``."""
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file of ``paths``.
+
+        Raises:
+            UnreadableFileError: If it is larger than the cap, encrypted or damaged.
+        """
+        data = self._read(path, MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise UnreadableFileError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+        return data
+
+
+class FolderFiles(Files):
+    """The files below a folder; linked files are read, linked folders are not entered."""
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        for folder, folders, names in os.walk(source, followlinks=False, onerror=_raise):
+            inside = Path(folder).relative_to(source)
+            for name in folders:
+                if Path(folder, name).is_symlink():
+                    self._refuse((inside / name).as_posix(), "a link to a folder")
+            for name in names:
+                path = (inside / name).as_posix()
+                if (reason := _bad_text(path)) is not None:
+                    self._refuse(path, reason)
+                else:
+                    self.paths.append(path)
+        self.paths.sort()
+
+    def _read(self, path: str, limit: int) -> bytes:
+        try:
+            with (self.source / path).open("rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise UnreadableFileError("not a regular file")
+                return file.read(limit)
+        except OSError as error:
+            raise UnreadableFileError(f"cannot be read ({error.strerror})") from error
+
+
+class TarFiles(Files):
+    """The files of a tar archive; where a name repeats, the last one counts, as when unpacking."""
+
+    def __init__(self, source: Path, archive: tarfile.TarFile) -> None:
+        super().__init__(source)
+        self._archive = archive
+        self._members: dict[str, tarfile.TarInfo] = {}
+        for member in archive:
+            if member.isdir():
+                continue
+            reason = _unsafe(member.name) or _not_regular(member)
+            if reason is not None:
+                self._refuse(member.name, reason)
+                continue
+            if member.name in self._members:
+                self._refuse(member.name, _REPEATED)
+            self._members[member.name] = member
+        self.paths = sorted(self._members)
+
+    def _read(self, path: str, limit: int) -> bytes:
+        try:
+            file = self._archive.extractfile(self._members[path])
+            assert file is not None  # only regular members are in the dictionary
+            return file.read(limit)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise UnreadableFileError(f"damaged in the archive ({error})") from error
+
+
+class ZipFiles(Files):
+    """The files of a zip archive; where a name repeats, the last one counts, as when unpacking."""
+
+    def __init__(self, source: Path, archive: zipfile.ZipFile) -> None:
+        super().__init__(source)
+        self._archive = archive
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            reason = _unsafe(member.filename) or _not_plain(member)
+            if reason is not None:
+                self._refuse(member.filename, reason)
+                continue
+            if member.filename in self._members:
+                self._refuse(member.filename, _REPEATED)
+            self._members[member.filename] = member
+        self.paths = sorted(self._members)
+
+    def _read(self, path: str, limit: int) -> bytes:
+        try:
+            with self._archive.open(self._members[path]) as file:
+                return file.read(limit)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+            raise UnreadableFileError(f"damaged in the archive ({error})") from error
+
+
+@contextmanager
+def open_files(source: Path) -> Iterator[Files]:
+    """The files of a folder, ``.tar``, ``.tar.gz`` / ``.tgz`` or ``.zip``, open for the length of the block.
+
+    Raises:
+        DataError: If the source does not exist, is of another kind, or its archive is damaged.
+    """
+    name = source.name.lower()
+    if source.is_dir():
+        yield FolderFiles(source)
+        return
+    if not source.exists():
+        raise DataError(f"{source} does not exist; give a folder, a .tar, .tar.gz, .tgz or .zip of images.")
+    with ExitStack() as stack:
+        try:
+            files: Files
+            if name.endswith(_ZIP_SUFFIXES):
+                files = ZipFiles(source, stack.enter_context(zipfile.ZipFile(source)))
+            elif name.endswith(_TAR_SUFFIXES + _TGZ_SUFFIXES):
+                plain = _gunzip(source, stack) if name.endswith(_TGZ_SUFFIXES) else stack.enter_context(source.open("rb"))
+                files = TarFiles(source, stack.enter_context(tarfile.open(fileobj=plain, mode="r:")))
+            else:
+                raise DataError(f"{source} is not a folder, .tar, .tar.gz, .tgz or .zip; pack one of these.")
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            raise DataError(f"{source} cannot be read as an archive ({error}); fetch or pack it again.") from error
+        yield files
+
+
+def _gunzip(source: Path, stack: ExitStack) -> IO[bytes]:
+    """The plain tar as one nameless temporary file: members are read by path, and gzip cannot jump."""
+    plain = stack.enter_context(tempfile.TemporaryFile())
+    spare = shutil.disk_usage(tempfile.gettempdir()).free // 2
+    with gzip.open(source) as compressed:
+        while chunk := compressed.read(_CHUNK_BYTES):
+            plain.write(chunk)
+            if plain.tell() > spare:
+                raise DataError(
+                    f"{source} unpacks to more than half of the free disk in {tempfile.gettempdir()}; "
+                    "free some, or set TMPDIR to a larger disk."
+                )
+    plain.seek(0)
+    return plain
+
+
+def _unsafe(path: str) -> str | None:
+    parts = path.replace("\\", "/").split("/")
+    if parts[0] == "" or parts[0].endswith(":"):
+        return "an absolute path"
+    return "a path out of the archive" if ".." in parts else _bad_text(path)
+
+
+def _bad_text(path: str) -> str | None:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "the name is not UTF-8"
+    return None
+
+
+def _not_regular(member: tarfile.TarInfo) -> str | None:
+    if member.issym() or member.islnk():
+        return "a link"
+    return None if member.isreg() else "not a regular file"
+
+
+def _not_plain(member: zipfile.ZipInfo) -> str | None:
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return "a link"
+    return "encrypted" if member.flag_bits & _ZIP_ENCRYPTED else None
+
+
+def _raise(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be listed ({error.strerror}); allow reading it.") from error

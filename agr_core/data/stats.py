@@ -1,0 +1,50 @@
+"""What a data set holds, in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from agr_core.data.pack import Packed
+from agr_core.labels.attributes import Vocabulary
+from agr_core.labels.bins import Bins, BinsSpec
+
+
+def statistics(table: pd.DataFrame, scheme: BinsSpec = "utk7", *, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+    """Counts of each gender, race and age bin, and the ages in years; labels that are not known are not counted.
+
+    With a vocabulary the classes come in its order, also those without an image; else by name, those present.
+    ``age`` is None where no age is known.
+
+    Raises:
+        ValueError: If the scheme is not known.
+    """
+    bins = Bins.from_spec(scheme)
+    ages = table["age"].dropna()
+    counts = pd.Series(bins.index(ages)).value_counts()
+    return {
+        "gender": _counts(table["gender"], vocabulary.genders if vocabulary else None),
+        "race": _counts(table["race"], vocabulary.races if vocabulary else None),
+        "age": {"min": float(ages.min()), "max": float(ages.max()), "mean": float(ages.mean())} if len(ages) else None,
+        "bins": {label: int(counts.get(number, 0)) for number, label in enumerate(bins.labels)},
+    }
+
+
+def describe(packed: Packed, scheme: BinsSpec = "utk7") -> dict[str, Any]:
+    """What ``agr data pack --json`` and ``agr data stats --json`` print.
+
+    Raises:
+        ValueError: If the scheme is not known.
+    """
+    return {
+        "images": len(packed),
+        "digest": packed.digest,
+        "skipped": packed.manifest["skipped"],
+        **statistics(packed.table, scheme, vocabulary=packed.vocabulary),
+    }
+
+
+def _counts(values: pd.Series, names: tuple[str, ...] | None) -> dict[str, int]:
+    counts = values.value_counts()
+    return {str(name): int(counts.get(name, 0)) for name in names or sorted(counts.index)}

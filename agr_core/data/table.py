@@ -1,0 +1,119 @@
+"""The sample table: one row an image, its labels beside it, in the order in which the data set is packed.
+
+==========  =======  ===================================================================================================
+column      type     meaning
+==========  =======  ===================================================================================================
+sample_id   str      16 hex digits of the image's SHA-256, with ``-1``, ``-2`` ... for repeats of the same bytes; it
+                     follows from the image alone, so a data set has the same ids as a folder and as an archive
+path        str      file name inside the source, ``/`` between folders; for people, no digest covers it
+age         float64  years, the exact age or the middle of its range; NaN where not known
+age_low     float64  youngest age the label allows, years; equal to ``age`` for exact ages
+age_high    float64  oldest age the label allows, years, included
+gender      str      class name, missing where not known
+race        str      class name, missing where not known
+subject     str      who is on the image, missing where not known; unique within ``source``
+source      str      name of the reader the row came from
+sha256      str      SHA-256 of the image file's bytes, hex
+==========  =======  ===================================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from agr_core.identity import canonical_json
+
+COLUMNS: tuple[str, ...] = (
+    "sample_id",
+    "path",
+    "age",
+    "age_low",
+    "age_high",
+    "gender",
+    "race",
+    "subject",
+    "source",
+    "sha256",
+)
+
+LabelKind = Literal["exact", "range"]
+
+_ID_DIGITS = 16
+# What a trial can depend on; the path and the reader's name are not among it.
+_DIGESTED = ("sample_id", "age", "age_low", "age_high", "gender", "race", "subject", "sha256")
+
+
+class SampleIds:
+    """Gives each image its sample id, in row order."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def next(self, sha256: str) -> str:
+        """The id of the next image, whose bytes have this SHA-256."""
+        stem = sha256[:_ID_DIGITS]
+        repeats = self._seen.get(stem, 0)
+        self._seen[stem] = repeats + 1
+        return f"{stem}-{repeats}" if repeats else stem
+
+
+class RowsDigest:
+    """Digest of the rows of a sample table, taken up one by one in their order."""
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take up a row; a missing value may be None or NaN."""
+        values = [None if pd.isna(row[column]) else row[column] for column in _DIGESTED]
+        self._hasher.update(canonical_json(values).encode("utf-8") + b"\n")
+
+    def hexdigest(self) -> str:
+        """64 lower-case hex digits."""
+        return self._hasher.hexdigest()
+
+
+def label_kind(table: pd.DataFrame) -> LabelKind:
+    """``range`` as soon as one age is known only as a range, else ``exact``."""
+    known = table[table["age"].notna()]
+    return "range" if bool((known["age_low"] != known["age_high"]).any()) else "exact"
+
+
+def age_ranges(table: pd.DataFrame) -> set[tuple[float, float]]:
+    """The distinct (low, high) of the known ages, years, both ends included."""
+    known = table.loc[table["age"].notna(), ["age_low", "age_high"]].drop_duplicates()
+    return {(float(low), float(high)) for low, high in known.itertuples(index=False)}
+
+
+def same_side_groups(table: pd.DataFrame) -> NDArray[np.int64]:
+    """A group number for each row (N,): rows with the same bytes or the same subject share one, also by way of others.
+
+    Groups are numbered by their first row.
+    """
+    parent = np.arange(len(table))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    def join(keys: pd.Series) -> None:
+        for rows in keys.groupby(keys, sort=False).indices.values():
+            for row in rows[1:]:
+                first, second = sorted((root(int(rows[0])), root(int(row))))
+                parent[second] = first
+
+    join(table["sha256"].reset_index(drop=True))
+    subjects = table[["source", "subject"]].reset_index(drop=True)
+    known = subjects["subject"].notna()
+    if known.any():
+        join_known = (subjects["source"] + "\0" + subjects["subject"]).where(known)
+        join(join_known)
+    roots = np.fromiter((root(row) for row in range(len(table))), dtype=np.int64, count=len(table))
+    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
