@@ -82,7 +82,8 @@ def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str)
             axes.set_xlim(reports[0].epoch - 0.5, reports[-1].epoch + 0.5)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
     return _png(figure)
 

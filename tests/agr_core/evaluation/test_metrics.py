@@ -1,0 +1,239 @@
+"""A part's figures: names as announced, values as scikit-learn's, independent of how the part was cut into batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+from torch import Tensor
+from torch.nn import functional
+
+from agr_core.config import TrialConfig
+from agr_core.data.batch import Labels
+from agr_core.errors import DivergedError
+from agr_core.evaluation.metrics import PartMetrics
+from agr_core.evaluation.names import REPORTING_SCHEMES, TIME_METRICS, allowed_schemes, metric_names
+from agr_core.labels.bins import SCHEMES
+from agr_core.labels.encodings import build_encoding
+
+FAIRFACE_RANGES = [(0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 116)]
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "regression": {"encoding": "regression"},
+    "onehot": {"encoding": "onehot", "bins": "fairface9"},
+    "ordinal": {"encoding": "ordinal", "bins": "fairface9"},
+    "label_distribution": {"encoding": "label_distribution", "bins": "fairface9"},
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    genders: tuple[str, ...] = ("male", "female")
+    races: tuple[str, ...] = ("White", "Black", "Asian", "Indian", "Others")
+
+
+def config_of(encoding: str = "onehot", tasks: tuple[str, ...] = ("age", "gender", "race")) -> TrialConfig:
+    return TrialConfig.from_document({"tasks": list(tasks), "age": ENCODINGS[encoding]})
+
+
+def labels_of(images: int, *, kind: str, seed: int = 0, unknown: float = 0.0) -> Labels:
+    rng = np.random.default_rng(seed)
+    if kind == "range":
+        low, high = np.array(FAIRFACE_RANGES, dtype=np.float32)[rng.integers(0, 9, images)].T
+    else:
+        low = high = rng.integers(0, 117, images).astype(np.float32)
+    age = (low + high) / 2
+    hidden = rng.random((3, images)) < unknown
+    return Labels(
+        age=torch.tensor(np.where(hidden[0], np.nan, age), dtype=torch.float32),
+        age_low=torch.tensor(np.where(hidden[0], np.nan, low), dtype=torch.float32),
+        age_high=torch.tensor(np.where(hidden[0], np.nan, high), dtype=torch.float32),
+        gender=torch.tensor(np.where(hidden[1], -1, rng.integers(0, 2, images))),
+        race=torch.tensor(np.where(hidden[2], -1, rng.integers(0, 5, images))),
+    )
+
+
+def logits_of(config: TrialConfig, images: int, *, seed: int = 0) -> dict[Any, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    widths = {"age": build_encoding(config.age).outputs, "gender": 2, "race": 5}
+    return {task: torch.randn(images, widths[task], generator=generator) for task in config.tasks}
+
+
+def part_of(
+    config: TrialConfig, labels: Labels, logits: dict[Any, Tensor], *, kind: Any, batch_size: int = 50, **options: Any
+) -> tuple[dict[str, float], dict[str, Any]]:
+    encoding = build_encoding(config.age)
+    part = PartMetrics(encoding, config.tasks, Names(), kind, **options)
+    for start in range(0, len(labels.age), batch_size):
+        rows = slice(start, start + batch_size)
+        batch = Labels(*(getattr(labels, name)[rows] for name in ("age", "age_low", "age_high", "gender", "race")))
+        outputs = {task: logits[task][rows] for task in config.tasks}
+        losses: dict[Any, Tensor] = {}
+        for task in config.tasks:
+            if task == "age":
+                losses[task] = encoding.loss(outputs[task], batch)
+            else:
+                known = getattr(batch, task) >= 0
+                loss = functional.cross_entropy(outputs[task], getattr(batch, task), reduction="sum", ignore_index=-1)
+                losses[task] = loss / known.sum().clamp(min=1)
+        part.update(outputs, batch, losses, sum(losses.values(), torch.tensor(0.0)))
+    return part.compute()
+
+
+@pytest.mark.parametrize("tasks", [("age", "gender", "race"), ("age",), ("gender",), ("race", "gender")])
+@pytest.mark.parametrize("kind", ["exact", "range"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_trial_reports_exactly_the_announced_names(encoding: str, kind: Any, tasks: tuple[str, ...]) -> None:
+    config = config_of(encoding, tasks)
+    schemes = allowed_schemes(kind, FAIRFACE_RANGES)
+    labels, logits = labels_of(60, kind=kind), logits_of(config, 60)
+    train, no_tables = part_of(config, labels, logits, kind=kind, schemes=schemes, brief=True)
+    val, tables = part_of(config, labels, logits, kind=kind, schemes=schemes)
+    reported = {*TIME_METRICS, *(f"train/{name}" for name in train), *(f"val/{name}" for name in val)}
+    assert reported == metric_names(config, kind, schemes=schemes)
+    assert not no_tables
+    assert set(tables) == {f"{task}_confusion" for task in tasks}
+    assert all(type(value) is float and math.isfinite(value) for value in (train | val).values())
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_figures_on_exact_ages_equal_scikit_learns(encoding: str) -> None:
+    config = config_of(encoding)
+    labels, logits = labels_of(500, kind="exact"), logits_of(config, 500)
+    metrics, tables = part_of(config, labels, logits, kind="exact")
+
+    ages, years = labels.age.numpy(), build_encoding(config.age).years(logits["age"]).numpy()
+    assert metrics["age_mae"] == pytest.approx(reference.mean_absolute_error(ages, years), rel=1e-6)
+    assert metrics["age_cs5"] == pytest.approx(np.mean(np.abs(ages - years) <= 5))
+    for scheme in REPORTING_SCHEMES:
+        true, predicted = (np.digitize(np.floor(values + 0.5), SCHEMES[scheme]) - 1 for values in (ages, years))
+        assert metrics[f"age_acc.{scheme}"] == pytest.approx(reference.accuracy_score(true, predicted))
+        f1 = reference.f1_score(true, predicted, average="macro", zero_division=0)
+        assert metrics[f"age_f1.{scheme}"] == pytest.approx(f1)
+        assert metrics[f"age_acc1off.{scheme}"] == pytest.approx(np.mean(np.abs(true - predicted) <= 1))
+        if scheme == "utk7":
+            confusion = reference.confusion_matrix(true, predicted, labels=range(7))
+            assert tables["age_confusion"]["counts"] == confusion.tolist()
+            assert tables["age_confusion"]["labels"][0] == "0-2"
+
+    for task, classes in (("gender", Names().genders), ("race", Names().races)):
+        true, predicted = getattr(labels, task).numpy(), logits[task].argmax(dim=1).numpy()
+        scores = reference.precision_recall_fscore_support(true, predicted, average="macro", zero_division=0)
+        for name, value in zip(("precision", "recall", "f1"), scores, strict=False):
+            assert metrics[f"{task}_{name}"] == pytest.approx(value)
+        assert metrics[f"{task}_acc"] == pytest.approx(reference.accuracy_score(true, predicted))
+        assert tables[f"{task}_confusion"] == {
+            "labels": list(classes),
+            "counts": reference.confusion_matrix(true, predicted).tolist(),
+        }
+
+
+@pytest.mark.parametrize("encoding", ["onehot", "ordinal", "label_distribution"])
+def test_own_bin_figures_come_from_the_outputs_and_not_from_decoded_years(encoding: str) -> None:
+    config = config_of(encoding)
+    labels, logits = labels_of(400, kind="exact"), logits_of(config, 400)
+    metrics, _ = part_of(config, labels, logits, kind="exact")
+    true = np.digitize(labels.age.numpy(), SCHEMES["fairface9"]) - 1
+    outputs = logits["age"].numpy()
+    predicted = (outputs > 0).sum(axis=1) if encoding == "ordinal" else outputs.argmax(axis=1)
+    assert metrics["age_acc"] == pytest.approx(reference.accuracy_score(true, predicted))
+    assert metrics["age_f1"] == pytest.approx(reference.f1_score(true, predicted, average="macro", zero_division=0))
+
+
+def test_an_estimate_just_below_an_edge_counts_as_the_year_it_is_nearest_to() -> None:
+    config = config_of("regression", ("age",))
+    ages = torch.tensor([3.0, 15.0, 66.0])  # lowest years of their utk7 bins
+    labels = Labels(age=ages, age_low=ages, age_high=ages, gender=ages.long() * 0, race=ages.long() * 0)
+    metrics, _ = part_of(config, labels, {"age": (ages - 0.01).unsqueeze(1) / 100}, kind="exact")
+    assert metrics["age_acc.utk7"] == 1.0
+
+
+def test_on_ranges_the_error_is_the_distance_to_the_range() -> None:
+    config = config_of("regression", ("age",))
+    low, high = torch.tensor([20.0, 20.0, 60.0, 3.0]), torch.tensor([29.0, 29.0, 69.0, 9.0])
+    labels = Labels((low + high) / 2, low, high, torch.zeros(4).long(), torch.zeros(4).long())
+    logits = {"age": torch.tensor([[0.21], [0.29], [0.50], [0.15]])}  # inside, at the end, 10 below, 6 above
+    metrics, tables = part_of(config, labels, logits, kind="range", schemes=("fairface9",))
+    assert metrics["age_interval_mae"] == pytest.approx(4.0, abs=1e-4)
+    assert metrics["age_cs5"] == 0.5
+    assert metrics["age_acc.fairface9"] == 0.5
+    assert metrics["age_acc1off.fairface9"] == 1.0
+    assert "age_mae" not in metrics
+    assert len(tables["age_confusion"]["labels"]) == 9
+
+
+def test_unknown_labels_are_left_out_of_every_figure() -> None:
+    config = config_of()
+    labels, logits = labels_of(300, kind="exact", unknown=0.4), logits_of(config, 300)
+    metrics, _ = part_of(config, labels, logits, kind="exact", batch_size=300)
+    for task in config.tasks:
+        known = ~torch.isnan(labels.age) if task == "age" else getattr(labels, task) >= 0
+        assert 0 < known.sum() < 300
+        kept = Labels(*(getattr(labels, name)[known] for name in ("age", "age_low", "age_high", "gender", "race")))
+        alone, _ = part_of(
+            config_of(tasks=(task,)), kept, {task: logits[task][known]}, kind="exact", batch_size=int(known.sum())
+        )
+        assert {name: metrics[name] for name in alone if name != "loss"} == pytest.approx(
+            {name: value for name, value in alone.items() if name != "loss"}
+        )
+
+
+def test_figures_without_a_known_label_are_absent() -> None:
+    config = config_of()
+    labels = labels_of(20, kind="exact", unknown=1.0)
+    metrics, tables = part_of(config, labels, logits_of(config, 20), kind="exact")
+    assert set(metrics) == {"loss"}
+    assert not tables
+
+
+def test_a_part_without_batches_has_no_figures() -> None:
+    assert PartMetrics(None, ("gender",), Names(), "exact").compute() == ({}, {})
+
+
+def test_batches_of_any_size_give_the_same_figures() -> None:
+    config = config_of()
+    labels, logits = labels_of(103, kind="exact", unknown=0.2), logits_of(config, 103)
+    whole, whole_tables = part_of(config, labels, logits, kind="exact", batch_size=103)
+    cut, cut_tables = part_of(config, labels, logits, kind="exact", batch_size=10)
+    losses = {name for name in whole if name.endswith("loss")}
+    assert {name: cut[name] for name in whole.keys() - losses} == {name: whole[name] for name in whole.keys() - losses}
+    assert {name: cut[name] for name in losses - {"loss"}} == pytest.approx(
+        {name: whole[name] for name in losses - {"loss"}}, rel=1e-5
+    )
+    assert cut_tables == whole_tables
+
+
+def test_the_total_loss_weighs_batches_by_their_images() -> None:
+    part = PartMetrics(None, ("gender",), Names(), "exact")
+    for images, loss in ((3, 1.0), (1, 5.0)):
+        labels = labels_of(images, kind="exact")
+        part.update({"gender": torch.zeros(images, 2)}, labels, {"gender": torch.tensor(loss)}, torch.tensor(2 * loss))
+    metrics, _ = part.compute()
+    assert metrics["gender_loss"] == pytest.approx(2.0)
+    assert metrics["loss"] == pytest.approx(4.0)
+
+
+def test_ranges_that_fit_no_reporting_scheme_still_have_an_error_in_years() -> None:
+    assert allowed_schemes("range", [(0, 116)]) == ()
+    config = config_of("regression", ("age",))
+    metrics, tables = part_of(config, labels_of(30, kind="range"), logits_of(config, 30), kind="range", schemes=())
+    assert set(metrics) == {"loss", "age_loss", "age_interval_mae", "age_cs5"}
+    assert not tables
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_outputs_that_are_not_finite_end_the_part(bad: float) -> None:
+    config = config_of(tasks=("age",))
+    labels, logits = labels_of(8, kind="exact"), logits_of(config, 8)
+    logits["age"][3, 0] = bad
+    with pytest.raises(DivergedError, match="diverged"):
+        part_of(config, labels, logits, kind="exact")
+
+
+def test_age_without_an_encoding_is_refused() -> None:
+    with pytest.raises(ValueError, match="age metrics need one to decode years"):
+        PartMetrics(None, ("age", "gender"), Names(), "exact")

@@ -1,0 +1,81 @@
+"""Metric names, as `agr validate` and the tracker use them before anything is trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from agr_core.config import TrialConfig
+from agr_core.evaluation.names import (
+    REPORTING_SCHEMES,
+    allowed_schemes,
+    fair_metrics,
+    headline_metrics,
+    metric_names,
+    own_bin_metrics,
+)
+
+ADIENCE_RANGES = [(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100)]
+ENCODINGS = ["regression", "onehot", "ordinal", "label_distribution"]
+
+
+def config_of(encoding: str = "onehot", tasks: tuple[str, ...] = ("age", "gender", "race")) -> TrialConfig:
+    return TrialConfig.from_document({"tasks": list(tasks), "age": {"encoding": encoding}})
+
+
+def test_names_import_neither_torch_nor_pandas() -> None:
+    heavy = "{'torch', 'pandas', 'matplotlib', 'sklearn'}"
+    code = f"import sys, agr_core.evaluation.names; sys.exit(str({heavy} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+def test_exact_ages_allow_every_reporting_scheme_and_ranges_those_that_cut_none() -> None:
+    assert allowed_schemes("exact", []) == REPORTING_SCHEMES
+    assert allowed_schemes("range", ADIENCE_RANGES) == ("adience8",)
+
+
+def test_names_of_data_that_was_not_read_yet_are_those_of_both_kinds() -> None:
+    config = config_of()
+    assert metric_names(config, None) == metric_names(config, "exact") | metric_names(config, "range")
+    assert "val/age_mae" in metric_names(config, "exact") - metric_names(config, "range")
+    assert "val/age_interval_mae" in metric_names(config, "range") - metric_names(config, "exact")
+
+
+def test_only_predicted_tasks_have_metrics() -> None:
+    assert not {name for name in metric_names(config_of(tasks=("gender",)), None) if "age_" in name or "race" in name}
+
+
+@pytest.mark.parametrize("kind", ["exact", "range", None])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_reports_all_fair_metrics(encoding: str, kind: Any) -> None:
+    names = metric_names(config_of(encoding), kind)
+    assert set(fair_metrics(kind)) <= names
+    assert not set(fair_metrics(kind)) & own_bin_metrics()
+
+
+def test_what_depends_on_the_bins_is_named_unfair() -> None:
+    assert {"val/age_acc", "val/age_f1", "val/age_loss", "val/loss"} <= own_bin_metrics()
+    binned, regression = (metric_names(config_of(encoding), "exact") for encoding in ("onehot", "regression"))
+    assert binned - regression <= own_bin_metrics()
+    assert own_bin_metrics() <= binned
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("kind", ["exact", "range"])
+def test_about_fifteen_metrics_make_the_headlines_and_all_of_them_can_occur(encoding: str, kind: Any) -> None:
+    config = config_of(encoding)
+    headlines = headline_metrics(config, "val/age_acc1off.utk4")
+    assert headlines[0] == "val/age_acc1off.utk4"
+    assert len(set(headlines)) == len(headlines)
+    assert set(headlines) <= metric_names(config, None)
+    assert 12 <= len(set(headlines) & metric_names(config, kind)) <= 18
+
+
+def test_an_objective_among_the_headlines_is_not_named_twice() -> None:
+    headlines = headline_metrics(config_of(), "val/age_mae")
+    assert headlines.count("val/age_mae") == 1
+    assert headlines[0] == "val/age_mae"
