@@ -1,0 +1,154 @@
+"""Checks of a sweep's configurations before anything is trained: every value of every domain, on its branch.
+
+No configuration is trusted because its parts look right: complete configurations are put together, each with one probed
+value (or two, for the rules that join two fields), and TrialConfig itself judges them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import Any
+
+from pydantic import ValidationError
+
+from agr_core.config import TrialConfig
+from orchestrator.spec.domains import Domain
+from orchestrator.spec.explain import Explained, explain
+from orchestrator.spec.merge import Node, origin_of
+from orchestrator.spec.source import DocPath, Source
+from orchestrator.spec.space import VARIANT, Fixed, Group, Proposal, Space, Tree, Varied
+
+_EXHAUSTIVE = 1000
+"""Spaces of at most so many points are checked point by point."""
+
+_PAIRS = 1000
+"""Pairs of values that are checked together in a larger space."""
+
+_INNER = 100
+"""Values between the ends of a range that are checked."""
+
+Wish = Mapping[str, Any]
+"""Values that a configuration shall have, by domain name; every other domain gives its first."""
+
+
+def check_configurations(space: Space, source: Source) -> list[Proposal]:
+    """Note every value that no TrialConfig takes; returns the configurations that were put together and are right."""
+    checker = _Checker(space, source)
+    for variant in space.bases:
+        checker.check_each_value({} if variant is None else {VARIANT: variant})
+    if not source.problems:  # the rules between fields are judged where the fields are right
+        checker.check_together()
+    return checker.proposals
+
+
+@dataclass(frozen=True)
+class _Pick:
+    """One value of one domain, and the choices that lead to its branch."""
+
+    varied: Varied
+    value: Any
+    wish: Wish
+
+
+class _Checker:
+    def __init__(self, space: Space, source: Source) -> None:
+        self.proposals: list[Proposal] = []
+        self._space = space
+        self._source = source
+        self._noted: set[DocPath] = set()
+
+    def check_each_value(self, context: Wish) -> None:
+        """Every value of every domain with the first values of all others; of long ranges the ends and some between."""
+        self._check(context)
+        broken: set[str] = set()
+        for pick in _picks(self._space.tree, context, ends=True):
+            if not self._check(pick.wish):
+                broken.add(pick.varied.name)
+        for pick in _picks(self._space.tree, context, ends=False):
+            if pick.varied.name not in broken and not self._check(pick.wish):
+                broken.add(pick.varied.name)
+
+    def check_together(self) -> None:
+        """Every point of a small space; of a larger one every pair of values, or a fixed sample of the pairs."""
+        for wish in _wishes(self._space):
+            self._check(wish)
+
+    def _check(self, wish: Wish) -> bool:
+        assembly = self._space.assemble(lambda name, domain: wish.get(name, _first(domain)))
+        try:
+            config = TrialConfig.from_document(assembly.node.plain())
+        except ValidationError as error:
+            for explained in explain(error, TrialConfig):
+                self._note(explained, assembly.node)
+            return False
+        self.proposals.append(Proposal(config, assembly.params, assembly.variant))
+        return True
+
+    def _note(self, explained: Explained, node: Node) -> None:
+        origin = origin_of(node, explained.path)
+        if explained.about:
+            origins = [origin_of(node, path) for path in explained.about]
+            written = [each for each in origins if self._source.has(each)] or [origin]
+            origin = min(written, key=_distance_from_space)
+            if origin in self._noted:  # the same rule, broken by another value
+                return
+        self._noted.add(origin)
+        self._source.add(origin, explained.message, key=explained.at_key)
+
+
+def _distance_from_space(origin: DocPath) -> int:
+    """What varies is named before what is fixed: a broken rule between both is mended there."""
+    return ("space", "variants", "trial").index(str(origin[0])) if origin and origin[0] in ("space", "variants") else 2
+
+
+def _picks(tree: Tree, context: Wish, *, ends: bool) -> Iterator[_Pick]:
+    """Each value to probe; with ``ends`` every choice and both ends of each range, without the values between."""
+    match tree:
+        case Fixed():
+            return
+        case Group(children):
+            for child in children.values():
+                yield from _picks(child, context, ends=ends)
+        case Varied(name, domain) if domain.kind == "categorical":
+            for value, option in zip(domain.choices, tree.options, strict=True):
+                wish = {**context, name: value}
+                if ends:
+                    yield _Pick(tree, value, wish)
+                yield from _picks(option, wish, ends=ends)
+        case Varied(name, domain):
+            for value in dict.fromkeys((domain.low, domain.high)) if ends else _between(domain):
+                yield _Pick(tree, value, {**context, name: value})
+
+
+def _between(domain: Domain) -> Iterable[Any]:
+    if domain.size is None:
+        return ()
+    if domain.size <= _INNER:
+        return islice(domain.values(), 1, domain.size - 1)
+    stride = domain.size // _INNER
+    return islice(domain.values(), stride, domain.size - 1, stride)
+
+
+def _wishes(space: Space) -> Iterator[Wish]:
+    size = space.size()
+    if size is not None and size <= _EXHAUSTIVE:
+        yield from space.points()
+        return
+    picks = [
+        pick.wish
+        for variant in space.bases
+        for pick in _picks(space.tree, {} if variant is None else {VARIANT: variant}, ends=True)
+    ]
+    pairs = [
+        {**one, **other}
+        for one, other in combinations(picks, 2)
+        if all(one[name] == other[name] for name in one.keys() & other.keys())
+    ]
+    yield from pairs if len(pairs) <= _PAIRS else random.Random(0).sample(pairs, _PAIRS)  # noqa: S311 - a fixed sample
+
+
+def _first(domain: Domain) -> Any:
+    return domain.choices[0] if domain.kind == "categorical" else domain.low

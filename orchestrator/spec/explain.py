@@ -1,0 +1,182 @@
+"""Errors of pydantic in our words: what was given, the rule, the way out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from agr_core.registry import did_you_mean
+from orchestrator.spec.paths import IDENTITIES, ConfigPath, locate, shape_at, tags_of
+
+DOMAIN_NAMES = ("choice", "uniform", "loguniform", "randint", "lograndint")
+
+_TYPES = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+_LIMITS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+
+_SHOWN = 60
+_ASSIGNMENT = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One error of a document.
+
+    ``path`` is where it is, ``at_key`` says that the key itself is wrong, ``about`` has the paths of the fields a rule
+    between several fields speaks of.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    at_key: bool = False
+    about: tuple[ConfigPath, ...] = ()
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> tuple[Explained, ...]:
+    """Every error that ``root`` found in a document, in words."""
+    found: dict[tuple[str | int, ...], list[Mapping[str, Any]]] = {}
+    for details in error.errors(include_url=False):
+        path, _ = locate(details["loc"], root)
+        if details["type"] == "extra_forbidden":
+            path = (*path, details["loc"][-1])
+        elif details["type"].startswith("union_tag_"):
+            path = (*path, details["ctx"]["discriminator"].strip("'"))
+        found.setdefault(path, []).append(details)
+    return tuple(
+        _explain_all(path, several, root)
+        for path, several in found.items()
+        if not _follows_from_another(path, several, found)
+    )
+
+
+def given(value: Any) -> str:
+    """A value as a message shows it: short."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else ("a list" if isinstance(value, list | tuple) else text[:_SHOWN] + "...")
+
+
+def _follows_from_another(
+    path: tuple[str | int, ...], several: list[Mapping[str, Any]], found: Mapping[tuple[str | int, ...], Any]
+) -> bool:
+    """Whether the errors at ``path`` say nothing once another is mended.
+
+    A field that takes text or a list is wrong in both ways when one item of a list is wrong; and the fields of a
+    component with an unknown name cannot be judged.
+    """
+    types = {details["type"] for details in several}
+    if types <= set(_TYPES):
+        return any(len(other) > len(path) and other[: len(path)] == path for other in found)
+    if types == {"extra_forbidden"}:
+        return any((*path[:-1], key) in found for key in IDENTITIES)
+    return False
+
+
+def _explain_all(path: tuple[str | int, ...], several: list[Mapping[str, Any]], root: type[BaseModel]) -> Explained:
+    details = several[0]
+    if all(each["type"] in _TYPES for each in several):
+        rule = " or ".join(dict.fromkeys(_TYPES[each["type"]] for each in several))
+        return Explained(path, f"{given(details['input'])} given; it must be {rule}.{_type_hint(details)}")
+    match details["type"]:
+        case "extra_forbidden":
+            return Explained(path, _unknown_field(details, root), at_key=True)
+        case "missing":
+            return Explained(path, _missing(details, root))
+        case "union_tag_invalid":
+            return Explained(path, _unknown_word(details["ctx"]["tag"], _words(details["ctx"]["expected_tags"])))
+        case "union_tag_not_found":
+            key = path[-1]
+            models = shape_at(tuple(str(part) for part in path[:-1]), root).models
+            known = ", ".join(tag for model in models for tag in tags_of(model))
+            return Explained(path, f"missing; `{key}` says which one it is. Known: {known}.")
+        case "literal_error":
+            return Explained(path, _unknown_word(details["input"], _words(details["ctx"]["expected"])))
+        case "too_short" | "too_long":
+            return Explained(path, _wrong_length(details))
+        case "value_error":
+            message = str(details["ctx"]["error"])
+            names = tuple(str(part) for part in path)
+            about = tuple((*names, *match.split(".")) for match in _ASSIGNMENT.findall(message))
+            return Explained(path, message, about=about)
+        case limit if limit in _LIMITS:
+            key, words = _LIMITS[limit]
+            return Explained(path, f"{given(details['input'])} given; it must be {words} {details['ctx'][key]:g}.")
+        case _:
+            return Explained(path, f"{given(details['input'])} given; {details['msg'][0].lower()}{details['msg'][1:]}.")
+
+
+def _type_hint(details: Mapping[str, Any]) -> str:
+    value, kind = details["input"], details["type"]
+    if isinstance(value, Mapping) and any(name in value for name in DOMAIN_NAMES):
+        return " What varies stands under `space`."
+    if isinstance(value, str) and kind in ("int_type", "float_type") and re.fullmatch(r"[-+.\deE_]+", value):
+        return " Write it without quotes."
+    if isinstance(value, float) and kind == "int_type":
+        return " Whole numbers vary by randint or lograndint."
+    if isinstance(value, str) and kind in ("dict_type", "model_type", "model_attributes_type"):
+        return " Write its fields as `key: value`."
+    return ""
+
+
+def _unknown_field(details: Mapping[str, Any], root: type[BaseModel]) -> str:
+    *loc, key = details["loc"]
+    path, models = locate(loc, root)
+    fields = list(dict.fromkeys(name for model in models for name in model.model_fields))
+    elsewhere = [
+        tag
+        for model in shape_at(tuple(str(part) for part in path), root).models
+        if model not in models and key in model.model_fields
+        for tag in tags_of(model)
+    ]
+    if key in DOMAIN_NAMES:
+        return f"a domain cannot stand here; it is written under `space`, as {{{key}: [...]}} for the value of a field."
+    whose = " or ".join(tag for model in models for tag in tags_of(model))
+    hint = f" {', '.join(elsewhere)} would take it." if elsewhere else did_you_mean(str(key), fields)
+    return f"unknown field{f' of {whose}' if whose else ''}.{hint} Known: {', '.join(fields)}."
+
+
+def _missing(details: Mapping[str, Any], root: type[BaseModel]) -> str:
+    *loc, key = details["loc"]
+    if isinstance(key, int):
+        return f"{given(details['input'])} given; the list is too short, it needs an item {key + 1}."
+    _, models = locate(loc, root)
+    about = next((model.model_fields[key].description for model in models if key in model.model_fields), None)
+    return f"missing; give it. {about or ''}".rstrip()
+
+
+def _wrong_length(details: Mapping[str, Any]) -> str:
+    context = details["ctx"]
+    least, most = context.get("min_length"), context.get("max_length")
+    rule = f"at least {least}" if details["type"] == "too_short" else f"at most {most}"
+    return f"{given(details['input'])} given; it must have {rule} items."
+
+
+def _unknown_word(value: Any, known: list[str]) -> str:
+    hint = did_you_mean(value, known) if isinstance(value, str) else ""
+    return f"{given(value)} is not known here.{hint} Known: {', '.join(known)}."
+
+
+def _words(text: str) -> list[str]:
+    """The items of pydantic's ``"'a', 'b' or 'c'"``."""
+    return [word.strip().strip("'") for word in re.split(r",| or ", text)]

@@ -1,0 +1,97 @@
+"""Loading a sweep file: from YAML to what the driver runs, or to every problem of the file at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.errors import SpecError
+from orchestrator.spec.check import check_configurations
+from orchestrator.spec.explain import explain, given
+from orchestrator.spec.merge import Node, merge, read
+from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.overrides import apply_overrides, refuse_ineffective
+from orchestrator.spec.parse import parse_space
+from orchestrator.spec.refusals import refuse_secrets, refuse_unbuilt
+from orchestrator.spec.search_checks import complete_search, search_warnings
+from orchestrator.spec.source import Source, from_document, read_file
+from orchestrator.spec.space import Space
+from orchestrator.spec.variants import variant_bases
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep. ``document`` is the file after ``--set``, plain JSON, from which the same sweep comes again.
+
+    ``spec.search`` is always there and, but for the trials of a repeat, says how many configurations there will be.
+    """
+
+    spec: SweepSpec
+    document: dict[str, Any]
+    space: Space
+    warnings: tuple[str, ...]
+
+
+def load_sweep(path: Path, *, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a YAML file, after ``overrides`` of the form ``path.from.the.root=value``.
+
+    Raises:
+        InputError: If the file cannot be read.
+        SpecError: With every problem found.
+    """
+    source = read_file(path)
+    apply_overrides(source, overrides)
+    return _check(source)
+
+
+def sweep_from_document(document: Mapping[str, Any]) -> Sweep:
+    """The sweep of ``Sweep.document``, on resume.
+
+    Raises:
+        SpecError: With every problem found.
+    """
+    return _check(from_document(dict(document), file="the sweep's document"))
+
+
+def _check(source: Source) -> Sweep:
+    document = source.document
+    if not isinstance(document, dict):
+        shown = "nothing" if document is None else given(document)
+        source.add((), f"{shown} given; a sweep file is a mapping, which begins with `name: ...`.")
+        raise SpecError(source.file, source.problems)
+    refuse_secrets(source)
+    refuse_unbuilt(source)
+    spec = _spec(document, source)
+    space = _space(spec, source)
+    refuse_ineffective(source, space)
+    proposals = check_configurations(space, source)
+    spec = complete_search(spec, space, source)
+    if source.problems:
+        raise SpecError(source.file, source.problems)
+    return Sweep(spec, document, space, tuple(search_warnings(spec, space, proposals)))
+
+
+def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
+    """The spec of ``document``; without its broken parts, which are noted, so that the rest can still be checked."""
+    try:
+        return SweepSpec.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        explained = explain(error, SweepSpec)
+    for each in explained:
+        path = next((path for path in each.about if path[0] in document), each.path)
+        source.add(path, each.message, key=each.at_key)
+    broken = {(each.about[0] if each.about else each.path)[0] for each in explained}
+    sound = {key: value for key, value in document.items() if key not in broken}
+    stand_ins = {"name": "unnamed", "objective": {"metric": "val/loss", "direction": "minimize"}}
+    return SweepSpec.model_validate_json(json.dumps(stand_ins | sound))
+
+
+def _space(spec: SweepSpec, source: Source) -> Space:
+    threads = Node({"threads": Node(spec.resources.threads, ("resources", "cpus"))}, ("trial", "compute"))
+    trial = merge(Node({"compute": threads}, ("trial",)), read(spec.trial, ("trial",)))
+    return Space(variant_bases(spec.variants, trial, source), parse_space(spec.space, ("space",), source))

@@ -1,0 +1,177 @@
+"""SweepSpec: what a sweep file says, checked field by field. What it says of trials stays plain here; see ``space``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from agr_core.config import StrictModel
+from agr_core.objective import Objective
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def _bare_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class RepeatSpec(StrictModel):
+    """How often each configuration is trained."""
+
+    seeds: int = Field(ge=1, le=1000, description="Number of seeds each configuration is trained with.")
+
+
+class SearchSpec(StrictModel):
+    """How configurations are proposed."""
+
+    algorithm: Literal["random", "grid", "tpe"] = Field(
+        description="random; grid: every point once; tpe: tree-structured Parzen estimator (Bergstra et al. 2011)."
+    )
+    trials: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Number of configurations; grid takes all there are."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the proposals.")
+
+
+class NoScheduler(StrictModel):
+    """Every trial trains to its end."""
+
+    name: Literal["none"]
+
+    def rungs(self, max_epochs: int) -> tuple[int, ...]:  # noqa: ARG002 - the same question to every scheduler
+        """No trial is compared early."""
+        return ()
+
+
+class AshaSpec(StrictModel):
+    """Asynchronous successive halving (Li et al. 2020): at each rung the best 1 / ``reduction_factor`` go on."""
+
+    name: Literal["asha"]
+    grace_epochs: int = Field(default=1, ge=1, description="First rung: no trial is stopped before, epochs.")
+    reduction_factor: int = Field(default=3, ge=2, description="Factor between rungs; one of so many goes on.")
+
+    def rungs(self, max_epochs: int) -> tuple[int, ...]:
+        """Epochs at which trials are compared: ``grace_epochs * reduction_factor**k``, below ``max_epochs``."""
+        rungs = []
+        epoch = self.grace_epochs
+        while epoch < max_epochs:
+            rungs.append(epoch)
+            epoch *= self.reduction_factor
+        return tuple(rungs)
+
+
+SchedulerSpec = Annotated[
+    Annotated[NoScheduler | AshaSpec, Field(discriminator="name")],
+    BeforeValidator(_bare_name),
+]
+
+
+class ResourcesSpec(StrictModel):
+    """What one trial takes of a node."""
+
+    cpus: float = Field(default=1, gt=0, description="CPU cores; may be a fraction.")
+    gpus: float = Field(default=0, ge=0, description="GPUs; below 1 a fraction, several trials sharing one.")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(
+                f"gpus={value:g}: a trial can share one GPU or take whole ones; above 1 give a whole number."
+            )
+        return value
+
+    @property
+    def threads(self) -> int:
+        """CPU threads a trial uses unless its configuration says so."""
+        return max(1, math.floor(self.cpus))
+
+
+def seconds(value: Any) -> Any:
+    """Seconds of a duration such as ``1h30m``; what is no text stays as it is.
+
+    Raises:
+        ValueError: If a text is no duration.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if not value.strip() or match is None:
+        raise ValueError(f"{value!r} is no duration; write it as 90s, 20m, 1h30m or as a number of seconds.")
+    hours, minutes, rest = (float(part) if part else 0.0 for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+class BudgetSpec(StrictModel):
+    """When the sweep ends although trials are left."""
+
+    wall: Annotated[float, Field(gt=0), BeforeValidator(seconds)] | None = Field(
+        default=None, description="Wall-clock time of the sweep: 90s, 20m, 1h30m, or seconds."
+    )
+
+
+class SweepSpec(StrictModel):
+    """One sweep: what is trained, what varies, how it is searched, what it may cost."""
+
+    name: str = Field(description="Letters, digits, - _ . , at most 60; part of the sweep's ID and its name in MLflow.")
+    description: str = Field(default="", description="What the sweep is to find out.")
+    tags: tuple[str, ...] = Field(default=(), description="Words to find it by.")
+    experiment: str | None = Field(
+        default=None, min_length=1, description="MLflow experiment; default: the sweep's name."
+    )
+    trial: dict[str, Any] = Field(default_factory=dict, description="Partial TrialConfig: the fixed part.")
+    space: dict[str, Any] = Field(default_factory=dict, description="Partial TrialConfig with domains: what varies.")
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Partial TrialConfigs by label, each optionally `from` another."
+    )
+    repeat: RepeatSpec | None = Field(default=None, description="None: each configuration once.")
+    search: SearchSpec | None = Field(
+        default=None, description="How configurations are proposed; default: grid, where the space has an end."
+    )
+    scheduler: SchedulerSpec = Field(default=NoScheduler(name="none"), description="What stops trials early.")
+    objective: Objective = Field(description="Metric that is optimised, and its direction.")
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="What one trial takes of a node.")
+    budget: BudgetSpec = Field(default_factory=BudgetSpec, description="When the sweep ends although trials are left.")
+    retries: int = Field(default=3, ge=0, le=100, description="Further attempts of a trial that fails.")
+    concurrency: int | None = Field(
+        default=None, ge=1, description="Most trials at a time; default: as many as there is room for."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot name a sweep; use 1 to 60 of letters, digits, - _ . and begin with a letter or "
+                "digit."
+            )
+        return value
+
+    @field_validator("variants")
+    @classmethod
+    def _usable_labels(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for label in value:
+            if not _LABEL.fullmatch(label):
+                raise ValueError(
+                    f"{label!r} cannot label a variant; use 1 to 60 of letters, digits, - _ + and begin with a letter "
+                    "or digit."
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _repeats_are_comparable(self) -> Self:
+        if self.repeat is None:
+            return self
+        if self.scheduler.name != "none":
+            raise ValueError(
+                f"repeat with scheduler={self.scheduler.name}: seeds of one configuration must train equally long; "
+                "set scheduler: none."
+            )
+        if self.search is not None and self.search.algorithm == "tpe":
+            raise ValueError("repeat with search.algorithm=tpe: use grid or random, or variants without `search`.")
+        return self

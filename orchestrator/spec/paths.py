@@ -1,0 +1,126 @@
+"""The shape of TrialConfig, by path: what a sweep file may say where.
+
+Everything is read off the pydantic models, so a field added to TrialConfig is part of the grammar at once.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from agr_core.config import TrialConfig
+
+ConfigPath = tuple[str, ...]
+"""Where a value stands in a TrialConfig: field names from the root."""
+
+IDENTITIES = ("name", "encoding")
+"""Fields that say which of several alternatives a mapping is."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a field takes. A field of a part with alternatives has the shapes it has in any of them."""
+
+    models: tuple[type[BaseModel], ...]
+    """Mappings it takes, one model for each alternative."""
+
+    plain: tuple[Any, ...]
+    """Types of the values it takes that are not mappings."""
+
+    @property
+    def component(self) -> bool:
+        """Whether its mapping has a ``name``, so that a bare word stands for it."""
+        return any("name" in model.model_fields for model in self.models)
+
+    @property
+    def takes_list(self) -> bool:
+        """Whether a list can be its value."""
+        return any(get_origin(kind) is tuple for kind in self.plain)
+
+    def list_is_value(self, items: Sequence[Any]) -> bool:
+        """Whether the list ``items`` is meant as the field's value and not as a choice of values.
+
+        Where the field takes lists and other things too (``bins``), a list of such other things is a choice.
+        """
+        return self.takes_list and not any(_fits(kind, item) for item in items for kind in self.plain)
+
+
+@lru_cache(maxsize=1024)
+def shape_at(path: ConfigPath, root: type[BaseModel] = TrialConfig) -> Shape:
+    """The shape of the field at ``path``; one that takes nothing where there is no such field."""
+    shape = Shape((root,), ())
+    for part in path:
+        annotations = [model.model_fields[part].annotation for model in shape.models if part in model.model_fields]
+        kinds = [kind for annotation in annotations for kind in _alternatives(annotation)]
+        shape = Shape(
+            tuple(dict.fromkeys(kind for kind in kinds if _is_model(kind))),
+            tuple(dict.fromkeys(kind for kind in kinds if not _is_model(kind))),
+        )
+    return shape
+
+
+def locate(
+    loc: Sequence[str | int], root: type[BaseModel]
+) -> tuple[tuple[str | int, ...], tuple[type[BaseModel], ...]]:
+    """Path in the document of a pydantic error's location, and the models that read the mapping there.
+
+    The location has the tags of unions between the fields; they are no part of the path, but choose among the models.
+    A last part that is no field (an unknown key) is left out.
+    """
+    path: list[str | int] = []
+    models: tuple[type[BaseModel], ...] = (root,)
+    for part in loc:
+        if isinstance(part, int):
+            path.append(part)
+        elif any(part in model.model_fields for model in models):
+            path.append(part)
+            models = tuple(dict.fromkeys(below for model in models for below in shape_at((part,), model).models))
+        else:
+            models = _tagged(part, models) or models
+    return tuple(path), models
+
+
+def _tagged(tag: str, models: tuple[type[BaseModel], ...]) -> tuple[type[BaseModel], ...]:
+    exact = tuple(model for model in models if tag in tags_of(model))
+    return exact or tuple(model for model in models if not tags_of(model))
+
+
+def tags_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """The names (or encodings) by which a file chooses ``model``; none where its name is free text."""
+    for key in IDENTITIES:
+        if key in model.model_fields and get_origin(model.model_fields[key].annotation) is Literal:
+            return get_args(model.model_fields[key].annotation)
+    return ()
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _alternatives(member)
+    else:
+        yield annotation
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    try:
+        _adapter(kind).validate_python(tuple(value) if isinstance(value, list) else value)
+    except ValidationError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True))

@@ -1,0 +1,117 @@
+"""What a sweep file may not say: secrets, and the parts of the grammar that are not built yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.spec.source import DocPath, Source
+
+_SECRET_KEY = re.compile(
+    r"(^|_)(password|passwd|secret|token|credentials?|api_?key|access_?key(_id)?|private_?key)($|_)", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(
+    r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS access key IDs
+    r"|://[^/\s:@]*:[^/\s@]+@"  # user:password in a URL
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\bgh[pousr]_[0-9A-Za-z]{30,}|\bgithub_pat_[0-9A-Za-z_]{30,}|\bhf_[0-9A-Za-z]{30,}"  # GitHub, Hugging Face
+)
+
+_UNBUILT_ROOT = {
+    "extends": "put the base's fields into this file",
+    "profiles": "change single values with --set",
+    "keep": "each trial keeps its best epoch by the objective",
+    "stages": "train the stages as sweeps of their own",
+    "confirm": "submit the best configuration again as a `variants` sweep with `repeat: {seeds: n}`",
+    "constraints": "narrow the domains, or write the allowed combinations as branches",
+    "folds": "use `trial.data.split`",
+    "strict": "compare configurations of one machine type",
+}
+_UNBUILT_SEARCH = {"start": "write the configurations as `variants`"}
+_UNBUILT_BUDGET = {
+    "usd": "bound the time with `budget: {wall: ...}`",
+    "gpu_hours": "bound the time with `budget: {wall: ...}`",
+}
+_UNBUILT_DATA = {
+    "sources": "pack the data sets into one and give it as `source`",
+    "train": "pack the data sets into one and give it as `source`",
+    "test": "the test part of `source` is used",
+}
+_UNBUILT_ALGORITHMS = ("nsga2", "gp")
+
+
+def refuse_secrets(source: Source) -> None:
+    """Note every key and value that looks like a credential; the value is shown nowhere."""
+    for path, value in _entries(source.document, ()):
+        key = "" if path[:-1] == ("variants",) else str(path[-1]).replace("-", "_")
+        if _SECRET_KEY.search(key) or (isinstance(value, str) and _SECRET_VALUE.search(value)):
+            source.add(
+                path,
+                "this looks like a secret, which would be stored with every trial; take it out of the sweep file and "
+                "give it by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...) or the standard AWS files.",
+            )
+            source.settle(path[:-1] if isinstance(path[-1], int) else path)
+
+
+def refuse_unbuilt(source: Source) -> None:
+    """Note every part of the grammar that is not built yet, and say no more about it."""
+    document: Mapping[str, Any] = source.document
+    _refuse_keys(document, (), _UNBUILT_ROOT, source)
+    _refuse_keys(document.get("search"), ("search",), _UNBUILT_SEARCH, source)
+    _refuse_keys(document.get("budget"), ("budget",), _UNBUILT_BUDGET, source)
+    search, scheduler, objective = document.get("search"), document.get("scheduler"), document.get("objective")
+    if isinstance(search, dict) and search.get("algorithm") in _UNBUILT_ALGORITHMS:
+        _refuse(source, ("search", "algorithm"), search["algorithm"], "use tpe, random or grid", key=False)
+    if scheduler == "hyperband":
+        _refuse(source, ("scheduler",), "scheduler hyperband", "use asha or none", key=False)
+    elif isinstance(scheduler, dict) and scheduler.get("name") == "hyperband":
+        _refuse(source, ("scheduler", "name"), "scheduler hyperband", "use asha or none", key=False)
+        source.settle(("scheduler",))
+    if isinstance(objective, list):
+        _refuse(source, ("objective",), "several objectives", "give one, {metric: ..., direction: ...}")
+    elif isinstance(objective, dict) and isinstance(objective.get("metric"), dict):
+        _refuse(source, ("objective", "metric"), "a weighted objective", "name one metric (val/loss is a sum)")
+    _refuse_in_configurations(document, source)
+
+
+def _refuse_in_configurations(document: Mapping[str, Any], source: Source) -> None:
+    variants = document.get("variants")
+    roots: list[tuple[DocPath, Any]] = [(("trial",), document.get("trial")), (("space",), document.get("space"))]
+    if isinstance(variants, dict):
+        roots += [(("variants", label), variant) for label, variant in variants.items()]
+    for origin, root in roots:
+        if isinstance(root, dict):
+            _refuse_keys(root, origin, {"stages": _UNBUILT_ROOT["stages"]}, source)
+            for path, mapping in _alternatives(root.get("data"), (*origin, "data")):
+                _refuse_keys(mapping, path, _UNBUILT_DATA, source)
+
+
+def _alternatives(value: Any, path: DocPath) -> Iterator[tuple[DocPath, Any]]:
+    """A mapping, or those of a choice of mappings."""
+    if isinstance(value, dict) and "choice" in value:
+        yield from _alternatives(value["choice"], (*path, "choice"))
+    elif isinstance(value, list):
+        yield from (((*path, index), item) for index, item in enumerate(value))
+    else:
+        yield path, value
+
+
+def _refuse_keys(mapping: Any, path: DocPath, unbuilt: Mapping[str, str], source: Source) -> None:
+    if isinstance(mapping, dict):
+        for key in mapping:
+            if key in unbuilt:
+                _refuse(source, (*path, key), f"`{key}`", unbuilt[key])
+
+
+def _refuse(source: Source, path: DocPath, what: str, way_out: str, *, key: bool = True) -> None:
+    source.add(path, f"{what} is not built yet; for now {way_out}.", key=key)
+    source.settle(path)
+
+
+def _entries(value: Any, path: DocPath) -> Iterator[tuple[DocPath, Any]]:
+    """Every entry of every mapping and list, with its path."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key), item
+        yield from _entries(item, (*path, key))

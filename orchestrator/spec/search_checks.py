@@ -1,0 +1,74 @@
+"""Checks of how a sweep is searched: algorithm and space, early stopping, objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.spec.model import AshaSpec, SearchSpec, SweepSpec
+from orchestrator.spec.source import Source
+from orchestrator.spec.space import Proposal, Space
+
+_MOST_POINTS = 1_000_000
+
+
+def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
+    """``spec`` with its search filled in: grid, and the number of its configurations, where the file leaves them out.
+
+    A search that cannot search this space is noted in ``source``.
+    """
+    if ("seed",) in space.varied_paths():
+        source.add(("space", "seed"), "the seed may not vary in `space`; use `repeat: {seeds: n}`.")
+    size, search = space.size(), spec.search
+    if search is not None and search.algorithm != "grid":
+        if search.trials is None:
+            source.add(("search", "trials"), f"missing; {search.algorithm} needs the number of configurations to try.")
+        return spec
+    if size is None:
+        _refuse_continuous(search, space, source)
+        return spec
+    if size > _MOST_POINTS:
+        message = f"the grid has {size:,} points, more than {_MOST_POINTS:,}; use search.algorithm: random."
+        source.add(("space",), message)
+        return spec
+    if search is not None and search.trials not in (None, size):
+        source.add(
+            ("search", "trials"),
+            f"{search.trials} given, but grid tries each of the {size} points once; leave trials out, or use random.",
+        )
+    seed = 0 if search is None else search.seed
+    return spec.model_copy(update={"search": SearchSpec(algorithm="grid", trials=size, seed=seed)})
+
+
+def _refuse_continuous(search: SearchSpec | None, space: Space, source: Source) -> None:
+    for varied in space.domains():
+        if varied.domain.size is None:
+            if search is None:
+                source.add(
+                    ("search",),
+                    f"missing; {varied.name} has no end of values, so say how to search: "
+                    "search: {algorithm: tpe, trials: 20}.",
+                )
+                return
+            source.add(
+                varied.origin,
+                f"grid cannot try every value of {varied.domain.describe()}; give it a step, list the values, "
+                "or use search.algorithm: random or tpe.",
+            )
+
+
+def search_warnings(spec: SweepSpec, space: Space, proposals: Sequence[Proposal]) -> list[str]:
+    """What is allowed and probably not meant."""
+    warnings = []
+    size = space.size()
+    if spec.search is not None and size is not None and spec.search.trials is not None and spec.search.trials > size:
+        warnings.append(
+            f"search.trials is {spec.search.trials}, but the space has {size} points: some will be trained again; "
+            "search.algorithm: grid tries each once."
+        )
+    longest = max(proposal.config.schedule.epochs for proposal in proposals)
+    if isinstance(spec.scheduler, AshaSpec) and spec.scheduler.grace_epochs >= longest:
+        warnings.append(
+            f"scheduler.grace_epochs is {spec.scheduler.grace_epochs}, but no trial trains more than {longest} epochs: "
+            "nothing will be stopped early; lower it, or write scheduler: none."
+        )
+    return warnings

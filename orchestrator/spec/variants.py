@@ -1,0 +1,50 @@
+"""Variants: partial configurations by label, each over the trial or over another variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agr_core.registry import did_you_mean
+from orchestrator.spec.explain import given
+from orchestrator.spec.merge import Node, merge, read
+from orchestrator.spec.source import Source
+
+FROM = "from"
+
+
+def variant_bases(variants: Mapping[str, Any], trial: Node, source: Source) -> dict[str | None, Node]:
+    """The configuration below the space for each variant; ``{None: trial}`` where there are none.
+
+    A variant that builds on an unknown one, or on itself, is noted in ``source`` and builds on the trial.
+    """
+    if not variants:
+        return {None: trial}
+    return {label: _base(label, variants, trial, source) for label in variants}
+
+
+def _base(label: str, variants: Mapping[str, Any], trial: Node, source: Source) -> Node:
+    base = trial
+    for ancestor in reversed(_ancestry(label, variants, source)):
+        layer = {key: value for key, value in variants[ancestor].items() if key != FROM}
+        base = merge(base, read(layer, ("variants", ancestor)))
+    return base
+
+
+def _ancestry(label: str, variants: Mapping[str, Any], source: Source) -> list[str]:
+    """``label`` and what it builds on, nearest first."""
+    chain = [label]
+    while FROM in variants[chain[-1]]:
+        parent = variants[chain[-1]][FROM]
+        origin = ("variants", chain[-1], FROM)
+        if not isinstance(parent, str) or parent not in variants:
+            known = [other for other in variants if other != chain[-1]]
+            hint = did_you_mean(parent, known) if isinstance(parent, str) else ""
+            source.add(origin, f"there is no variant {given(parent)}.{hint} Others: {', '.join(known) or 'none'}.")
+            break
+        if parent in chain:
+            circle = " -> ".join([*chain[chain.index(parent) :], parent])
+            source.add(origin, f"the variant builds on itself: {circle}. Let one of them build on the trial.")
+            break
+        chain.append(parent)
+    return chain
