@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import stack
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -25,6 +26,9 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
 ) -> None:
     set_debug(debug)
+
+
+stack.register(app)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ _TRANSFER = TransferConfig(max_concurrency=_CONNECTIONS)
 _CREATOR = "agr-creator"
 _REFUSED = {401, 403}
 _CONFLICTS = 5
+_PROBE = ".agr-probe"
 
 
 class S3Storage:
@@ -234,6 +235,31 @@ class S3Storage:
     def _endpoint(self) -> str:
         url = urlsplit(str(self._client.meta.endpoint_url))
         return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+
+
+def prepare_buckets(
+    buckets: Sequence[str], endpoint: str, access_key: str, secret_key: str, *, region: str
+) -> None:
+    """List the buckets of a store whose address is not (yet) in the environment; make ``buckets`` and write to each.
+
+    Nothing is retried: who waits for a store that is starting asks again.
+
+    Raises:
+        StorageError: If the store does not answer, or refuses any of it.
+    """
+    config = _CONFIG.merge(Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10, proxies={}))
+    try:
+        client = boto3.session.Session(access_key, secret_key, region_name=region).client(
+            "s3", endpoint_url=endpoint, config=config
+        )
+        known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        for bucket in buckets:
+            if bucket not in known:
+                client.create_bucket(Bucket=bucket)
+            client.put_object(Bucket=bucket, Key=_PROBE, Body=b"")
+            client.delete_object(Bucket=bucket, Key=_PROBE)
+    except (ClientError, BotoCoreError) as error:
+        raise StorageError(f"{endpoint}: {error}") from error
 
 
 def _code(error: ClientError) -> str:

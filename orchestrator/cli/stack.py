@@ -1,0 +1,96 @@
+"""``agr stack``: PostgreSQL, S3 and MLflow on this machine, from pip packages."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.common import EXIT_FAILED, JsonOption, errors_in_one_line, print_json, say
+
+if TYPE_CHECKING:
+    from orchestrator.services.stack import ServiceStatus, Stack
+
+commands = typer.Typer(
+    help="The local stack: PostgreSQL, an S3 store and an MLflow server that uses both.", no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``agr stack`` and its commands."""
+    app.add_typer(commands, name="stack")
+
+
+@commands.command()
+def up() -> None:
+    """Start what does not run yet and wait until all of it answers.
+
+    Ports and data are kept from one time to the next. Afterwards: eval "$(agr stack env)"
+    """
+    with errors_in_one_line():
+        begun = time.monotonic()
+        stack = _stack()
+        started = stack.up()
+        _print_table(stack.status())
+        what = f"started {', '.join(started)}" if started else "everything was up already"
+        say(f'{what} ({time.monotonic() - begun:.1f} s). To use it in this shell: eval "$(agr stack env)"')
+
+
+@commands.command()
+def down() -> None:
+    """End the services and everything they started. The data stays."""
+    with errors_in_one_line():
+        say("the stack is down" if _stack().down() else "the stack was not up")
+
+
+@commands.command()
+def status(as_json: JsonOption = False) -> None:
+    """Ask every service whether it answers. Exit code 1 unless all do."""
+    with errors_in_one_line():
+        stack = _stack()
+        services = stack.status()
+        is_up = bool(services) and all(service.state == "up" for service in services)
+        if as_json:
+            rows = [{**asdict(service), "log": str(service.log)} for service in services]
+            print_json({"up": is_up, "folder": str(stack.folder.path), "services": rows})
+        elif services:
+            _print_table(services)
+        else:
+            say(f"there is no stack in {stack.folder.path}: run `agr stack up` first.")
+        if not is_up:
+            raise typer.Exit(EXIT_FAILED)
+
+
+@commands.command()
+def env() -> None:
+    """Print the lines that point a shell at the stack: eval "$(agr stack env)"."""
+    with errors_in_one_line():
+        stack = _stack()
+        for name, value in stack.environment().items():
+            sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+        # Left from another account, these would be used together with the new keys, and refused.
+        sys.stdout.write("unset AWS_SESSION_TOKEN AWS_PROFILE\n")
+        missing = [service.name for service in stack.status() if service.state != "up"]
+        if missing:
+            say(f"warning: not up: {', '.join(missing)}. Run `agr stack up`.")
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _stack() -> Stack:
+    from orchestrator.services.stack import Stack
+    from orchestrator.settings import Settings
+
+    return Stack(Settings.from_environment().home, say)
+
+
+def _print_table(services: Sequence[ServiceStatus]) -> None:
+    sys.stdout.write(f"{'service':<10}{'state':<8}{'pid':<8}address\n")
+    for service in services:
+        sys.stdout.write(f"{service.name:<10}{service.state:<8}{service.pid or '-':<8}{service.address}\n")
+        if service.state != "up":
+            say(f"{service.name}: {service.problem or 'does not run'}; log: {service.log}")
