@@ -1,1 +1,35 @@
-"""Backbones and heads."""
+"""Backbones and heads: a configuration in, a ``torch.nn.Module`` out.
+
+This package is imported to find ``timm_names.txt`` when a sweep file is checked, so it imports neither torch nor timm
+until a model is built.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agr_core.config import TrialConfig
+    from agr_core.models.face_model import FaceModel
+
+
+def build_model(config: TrialConfig, *, age_outputs: int, num_genders: int, num_races: int) -> FaceModel:
+    """The model of a trial, on the CPU, with initial weights that are a function of ``config.seed`` alone.
+
+    The generators of the process are left as they were.
+
+    Args:
+        config: The trial; ``image``, ``model``, ``head``, ``tasks`` and ``seed`` matter here.
+        age_outputs: Outputs of the age encoding.
+        num_genders: Genders in the data set's vocabulary.
+        num_races: Races in the data set's vocabulary.
+
+    Returns:
+        A module from images (B, C, S, S) float32 to ``{task: logits (B, outputs)}``, S being ``image.size``.
+
+    Raises:
+        ConfigError: If the backbone cannot be built, or not for these images, or its weights cannot be had.
+    """
+    from agr_core.models.face_model import build
+
+    return build(config, outputs={"age": age_outputs, "gender": num_genders, "race": num_races})

@@ -1,0 +1,88 @@
+"""What a training and an evaluation are made of, built from a configuration and its data."""
+
+from __future__ import annotations
+
+from agr_core.config import PlateauSchedule, TrialConfig
+from agr_core.errors import ConfigError
+from agr_core.evaluation.metrics import PartMetrics
+from agr_core.evaluation.names import allowed_schemes, metric_names
+from agr_core.identity import digest
+from agr_core.labels.encodings import build_encoding
+from agr_core.models import build_model
+from agr_core.objective import Objective
+from agr_core.registry import did_you_mean
+from agr_core.trainer.determinism import use_deterministic_algorithms
+from agr_core.trainer.device import choose_device
+from agr_core.trainer.images import Normalizer
+from agr_core.trainer.losses import MultiTaskLoss
+from agr_core.trainer.source import TrainingData
+from agr_core.trainer.steps import Predictor
+
+
+def build_predictor(config: TrialConfig, data: TrainingData) -> Predictor:
+    """The model with its initial weights and its losses, on the trial's device.
+
+    Raises:
+        ConfigError: If the model cannot be built, or the device is not there.
+        DataError: If the age bins cut a label range of the data.
+    """
+    device = choose_device(config.compute)
+    use_deterministic_algorithms(config.compute)
+    encoding = build_encoding(config.age, ranges=data.age_ranges)
+    model = build_model(
+        config,
+        age_outputs=encoding.outputs,
+        num_genders=len(data.vocabulary.genders),
+        num_races=len(data.vocabulary.races),
+    )
+    return Predictor(
+        model=model.to(device),
+        encoding=encoding,
+        loss=MultiTaskLoss(config.loss, encoding),
+        normalize=Normalizer(config.image, device),
+        compute=config.compute,
+        device=device,
+    )
+
+
+def part_metrics(config: TrialConfig, data: TrainingData, predictor: Predictor, *, brief: bool = False) -> PartMetrics:
+    """An empty accumulator of one part's figures; ``brief`` for the training part."""
+    return PartMetrics(
+        predictor.encoding,
+        config.tasks,
+        data.vocabulary,
+        data.label_kind,
+        schemes=allowed_schemes(data.label_kind, data.age_ranges),
+        brief=brief,
+    )
+
+
+def check_watched_metrics(config: TrialConfig, data: TrainingData, objective: Objective) -> None:
+    """Refuse, before anything is trained, to watch a metric that this trial does not report.
+
+    Raises:
+        ConfigError: Naming the field, what it said and what is reported.
+    """
+    watched = {"objective.metric": objective.metric}
+    if isinstance(config.schedule, PlateauSchedule):
+        watched["schedule.metric"] = config.schedule.metric
+    if config.early_stopping is not None:
+        watched["early_stopping.metric"] = config.early_stopping.metric
+    schemes = allowed_schemes(data.label_kind, data.age_ranges)
+    known = metric_names(config, data.label_kind, schemes=schemes)
+    for field, name in watched.items():
+        if name not in known or name.startswith("time/"):
+            raise ConfigError(
+                f"{field} is {name!r}, which this trial does not report.{did_you_mean(name, known)} "
+                f"Reported: {', '.join(sorted(name for name in known if not name.startswith('time/')))}."
+            )
+
+
+def training_identity(config: TrialConfig, data: TrainingData, objective: Objective) -> str:
+    """Digest of what a checkpoint belongs to: configuration, data and split by content, objective."""
+    return digest(
+        {
+            "config": config.digest(data_digest=data.data_digest, split_digest=data.split_digest),
+            "objective": objective.model_dump(mode="json"),
+        }
+    )

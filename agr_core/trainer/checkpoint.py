@@ -1,0 +1,205 @@
+"""A training on disk: tensors as safetensors, everything else as JSON, no pickle.
+
+A checkpoint is a folder with ``last.safetensors`` (weights and optimizer tensors after the last epoch),
+``best.safetensors`` (weights of the best epoch) and ``state.json``. Each file is replaced atomically, ``state.json``
+last; it holds the SHA-256 of the other two, so that files of different epochs, or damaged ones, are never restored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from agr_core.errors import CheckpointError
+from agr_core.identity import canonical_json
+from agr_core.trainer.state import LoopState
+
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+STATE = "state.json"
+FILES: tuple[str, ...] = (BEST, LAST, STATE)
+"""The files of a checkpoint, in the order in which they must be copied elsewhere."""
+
+_SCHEMA = 1
+_STAGE = 0
+_WEIGHTS = "weights."
+_OPTIMIZER = "optimizer."
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """Tensors as the bytes of a safetensors file, which later updates cannot reach, and their SHA-256."""
+
+    content: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> TensorFile:
+        """The tensors, copied from wherever they are."""
+        content = safetensors.torch.save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
+        return cls(content, hashlib.sha256(content).hexdigest())
+
+    @classmethod
+    def read(cls, file: Path, *, sha256: str) -> TensorFile:
+        """A file's bytes.
+
+        Raises:
+            CheckpointError: If it cannot be read or its bytes are others than those written.
+        """
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"checkpoint file {file} cannot be read: {error}.") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            raise CheckpointError(
+                f"checkpoint file {file} is damaged or of another epoch than {STATE}: its SHA-256 is {found}, "
+                f"{STATE} says {sha256}. Delete the checkpoint to train from the start."
+            )
+        return cls(content, found)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, on the CPU."""
+        loaded: dict[str, Tensor] = safetensors.torch.load(self.content)
+        return loaded
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a training has tensors or scalars of its own to keep."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+
+
+def save(
+    folder: Path,
+    parts: Parts,
+    state: LoopState,
+    *,
+    best: TensorFile,
+    best_epoch: int,
+    write_best: bool,
+    identity: str,
+) -> None:
+    """Write a checkpoint over the one in ``folder``, which is made if it is not there.
+
+    Args:
+        folder: Where to.
+        parts: Their weights and tensors are written.
+        state: The loop's state.
+        best: Weights of the best epoch.
+        best_epoch: Which epoch that was, counted from 1.
+        write_best: Whether ``folder`` lacks them so far.
+        identity: What is trained; a checkpoint is only restored into the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = TensorFile.of(_named_tensors(parts))
+    if write_best:
+        _replace(folder / BEST, best.content)
+    _replace(folder / LAST, last.content)
+    document = {
+        "schema": _SCHEMA,
+        "stage": _STAGE,
+        "identity": identity,
+        "epochs_done": state.epochs_done,
+        "best_epoch": best_epoch,
+        "sha256": {LAST: last.sha256, BEST: best.sha256},
+        "scaler": parts.scaler.state_dict(),
+        "loop": state.to_json(),
+    }
+    _replace(folder / STATE, canonical_json(document).encode("utf-8"))
+
+
+def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, TensorFile]:
+    """Load the checkpoint in ``folder`` into ``parts``; gives the loop's state and the best epoch's weights.
+
+    Everything is read and checked before the first tensor is changed.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or the checkpoint is of another training.
+    """
+    file = folder / STATE
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint file {file} cannot be read: {error}.") from error
+    if not isinstance(document, dict) or document.get("schema") != _SCHEMA or document.get("stage") != _STAGE:
+        raise CheckpointError(f"checkpoint file {file} is not of schema {_SCHEMA}; train from the start.")
+    if document.get("identity") != identity:
+        raise CheckpointError(
+            f"checkpoint {folder} is of another training: its identity is {document.get('identity')}, this one's is "
+            f"{identity}. They differ in configuration, data, split or objective."
+        )
+    try:
+        state = LoopState.from_json(document["loop"])
+        last = TensorFile.read(folder / LAST, sha256=document["sha256"][LAST]).tensors()
+        best = TensorFile.read(folder / BEST, sha256=document["sha256"][BEST])
+        weights, optimizer_state = _sort_out(last, parts)
+        parts.model.load_state_dict(weights)
+        parts.optimizer.load_state_dict(optimizer_state)
+        parts.scaler.load_state_dict(document["scaler"])
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {folder} does not fit this training: {error}") from error
+    return state, best
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """Weights as ``best.safetensors`` holds them.
+
+    Raises:
+        CheckpointError: If the file is missing or not in the safetensors format.
+    """
+    try:
+        loaded: dict[str, Tensor] = safetensors.torch.load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"weights {file} cannot be read: {error}.") from error
+    return loaded
+
+
+def _named_tensors(parts: Parts) -> dict[str, Tensor]:
+    """``weights.<parameter>`` and ``optimizer.<what>.<parameter>``."""
+    tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in parts.model.state_dict().items()}
+    for name, parameter in parts.model.named_parameters():
+        for what, tensor in parts.optimizer.state.get(parameter, {}).items():
+            tensors[f"{_OPTIMIZER}{what}.{name}"] = tensor
+    return tensors
+
+
+def _sort_out(tensors: Mapping[str, Tensor], parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of ``_named_tensors``: state dicts of the model and of the optimizer.
+
+    torch's optimizer numbers its parameters; its settings come from the configuration, not from the file.
+    """
+    numbers = {name: number for number, (name, _) in enumerate(parts.model.named_parameters())}
+    weights: dict[str, Tensor] = {}
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith(_WEIGHTS):
+            weights[key.removeprefix(_WEIGHTS)] = tensor
+        else:
+            what, name = key.removeprefix(_OPTIMIZER).split(".", 1)
+            states.setdefault(numbers[name], {})[what] = tensor
+    return weights, {"state": states, "param_groups": parts.optimizer.state_dict()["param_groups"]}
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write ``file`` so that, whatever happens, it holds all of the old or all of the new bytes."""
+    temporary = file.with_name(f"{file.name}.partial")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)

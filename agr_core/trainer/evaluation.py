@@ -1,0 +1,61 @@
+"""Figures outside of a training: stored weights on a part, and what looks at no image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from agr_core.config import TrialConfig
+from agr_core.data.batch import Labels
+from agr_core.errors import CheckpointError
+from agr_core.evaluation.baseline import baseline
+from agr_core.reporting import Metrics
+from agr_core.trainer.build import build_predictor, part_metrics
+from agr_core.trainer.checkpoint import load_weights
+from agr_core.trainer.source import TrainingData
+from agr_core.trainer.steps import evaluate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartReport:
+    """The figures of one part; ``metrics`` and ``tables`` are named ``<part>/...``."""
+
+    part: str
+    metrics: Metrics
+    tables: Mapping[str, Any]
+
+
+def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: str) -> PartReport:
+    """The figures of stored weights on a part: the sealed test part, or val once more.
+
+    Raises:
+        CheckpointError: If the weights cannot be read or are of another model.
+        DivergedError: If a loss or an estimate is not finite.
+    """
+    predictor = build_predictor(config, data)
+    try:
+        predictor.model.load_state_dict(load_weights(weights))
+    except RuntimeError as error:
+        raise CheckpointError(f"weights {weights} are of another model: {error}") from error
+    metrics, tables = evaluate(predictor, data.batches(part), part_metrics(config, data, predictor))
+    return PartReport(part=part, metrics=prefixed(part, metrics), tables=prefixed(part, tables))
+
+
+def majority_baseline(data: TrainingData) -> dict[str, float]:
+    """Val figures of the training part's mean age and its most frequent gender and race."""
+    batches = [batch.labels for batch in data.batches("val")]
+    val = Labels(
+        **{field.name: torch.cat([getattr(labels, field.name) for labels in batches]) for field in fields(Labels)}
+    )
+    return baseline(data.train_labels(), val, tasks=("age", "gender", "race"), label_kind=data.label_kind)
+
+
+def prefixed(part: str, figures: Mapping[str, T]) -> dict[str, T]:
+    """The same figures, named ``<part>/...``."""
+    return {f"{part}/{name}": value for name, value in figures.items()}

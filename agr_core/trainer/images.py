@@ -1,0 +1,56 @@
+"""From uint8 pixels to what the model is given, on its device.
+
+B: images, C: 3 or 1 channels, S: ``image.size``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agr_core.config import ImageConfig
+
+IMAGENET_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
+IMAGENET_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in ITU-R BT.601's luma, by which grey images are made."""
+
+
+def channel_statistics(config: ImageConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel on the scale 0..255: images become (pixel - mean) / deviation.
+
+    A grey ImageNet has the luma-weighted mean, and the luma-weighted deviation as if its channels moved together,
+    which they nearly do.
+    """
+    channels = 3 if config.color == "rgb" else 1
+    match config.normalize:
+        case "none":
+            return (0.0,) * channels, (1.0,) * channels
+        case "zero_one":
+            return (0.0,) * channels, (255.0,) * channels
+        case "minus_one_one":
+            return (127.5,) * channels, (127.5,) * channels
+        case "imagenet":
+            mean, std = IMAGENET_MEAN, IMAGENET_STD
+            if config.color == "grey":
+                mean, std = (_luma(mean),), (_luma(std),)
+            return tuple(255 * value for value in mean), tuple(255 * value for value in std)
+
+
+def _luma(channels: tuple[float, ...]) -> float:
+    return sum(weight * value for weight, value in zip(LUMINANCE, channels, strict=True))
+
+
+class Normalizer:
+    """Pixels to floats, as ``image.normalize`` says."""
+
+    def __init__(self, config: ImageConfig, device: torch.device) -> None:
+        mean, std = channel_statistics(config)
+        self._device = device
+        self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        self._std = torch.tensor(std, device=device).view(1, -1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (B, C, S, S) uint8, on any device, as (B, C, S, S) float32 on the trial's."""
+        pixels = images.to(self._device, non_blocking=True)
+        return pixels.to(torch.float32).sub_(self._mean).div_(self._std)

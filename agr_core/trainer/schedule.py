@@ -1,0 +1,105 @@
+"""Learning rates: pure functions of the step, and the plateau rule as a pure function of its state.
+
+Each agrees with the scheduler of ``torch.optim.lr_scheduler`` named in its docstring.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from agr_core.config import (
+    ConstantSchedule,
+    CosineSchedule,
+    OneCycleSchedule,
+    PlateauSchedule,
+    ScheduleConfig,
+    StepSchedule,
+)
+
+_SMALLEST_FALL = 1e-8
+"""A smaller fall of the rate is not made, as ``eps`` of torch's ReduceLROnPlateau."""
+
+
+@dataclass(frozen=True)
+class PlateauState:
+    """The rate in use, the best value so far, and the epochs since then."""
+
+    lr: float
+    best: float | None = None
+    bad_epochs: int = 0
+
+
+def lr_at(
+    schedule: ScheduleConfig, *, step: int, steps_per_epoch: int, peak_lr: float, plateau: PlateauState | None = None
+) -> float:
+    """Learning rate of optimizer step ``step``, counted from 0 over the whole training.
+
+    Args:
+        schedule: The schedule; its ``epochs`` fix the total number of steps.
+        step: From 0 to ``epochs * steps_per_epoch - 1``.
+        steps_per_epoch: Optimizer steps of an epoch.
+        peak_lr: The optimizer's configured rate.
+        plateau: State of the plateau schedule, which alone has one.
+    """
+    match schedule:
+        case ConstantSchedule():
+            return peak_lr
+        case CosineSchedule():
+            return peak_lr * _cosine(schedule, step, steps_per_epoch)
+        case StepSchedule():
+            return peak_lr * schedule.gamma ** _falls(schedule, step // steps_per_epoch)
+        case OneCycleSchedule():
+            return peak_lr * _one_cycle(schedule, step, steps_per_epoch * schedule.epochs)
+        case PlateauSchedule():
+            return peak_lr if plateau is None else plateau.lr
+
+
+def _cosine(schedule: CosineSchedule, step: int, steps_per_epoch: int) -> float:
+    """LinearLR up to the peak, then CosineAnnealingLR (Loshchilov and Hutter 2017, without restarts)."""
+    warmup = schedule.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return (step + 1) / warmup  # not from 0: a first step at rate 0 would be wasted
+    decay = schedule.epochs * steps_per_epoch - warmup
+    return _cosine_between(1.0, schedule.final_ratio, (step - warmup) / decay)
+
+
+def _falls(schedule: StepSchedule, epochs_done: int) -> int:
+    """How often the rate has fallen: MultiStepLR, or StepLR for ``every``."""
+    if schedule.every is not None:
+        return epochs_done // schedule.every
+    return sum(milestone <= epochs_done for milestone in schedule.milestones)
+
+
+def _one_cycle(schedule: OneCycleSchedule, step: int, total_steps: int) -> float:
+    """OneCycleLR with cosine annealing in two phases: up to the peak, then far below the first rate."""
+    first = 1.0 / schedule.div_factor
+    last = first / schedule.final_div_factor
+    peak_step = schedule.pct_start * total_steps - 1
+    if step < peak_step:
+        return _cosine_between(first, 1.0, step / peak_step)
+    return _cosine_between(1.0, last, (step - peak_step) / (total_steps - 1 - peak_step))
+
+
+def _cosine_between(start: float, end: float, share: float) -> float:
+    """From ``start`` at share 0 to ``end`` at share 1 along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def after_epoch(schedule: PlateauSchedule, state: PlateauState, value: float) -> PlateauState:
+    """The state after an epoch whose watched metric was ``value``: ReduceLROnPlateau with a relative threshold."""
+    if _is_better(schedule, value, state.best):
+        return PlateauState(lr=state.lr, best=value)
+    bad_epochs = state.bad_epochs + 1
+    if bad_epochs <= schedule.patience:
+        return PlateauState(lr=state.lr, best=state.best, bad_epochs=bad_epochs)
+    lower = max(state.lr * schedule.factor, schedule.min_lr)
+    return PlateauState(lr=lower if state.lr - lower > _SMALLEST_FALL else state.lr, best=state.best)
+
+
+def _is_better(schedule: PlateauSchedule, value: float, best: float | None) -> bool:
+    if best is None:
+        return True
+    if schedule.direction == "minimize":
+        return value < best * (1 - schedule.threshold)
+    return value > best * (1 + schedule.threshold)

@@ -1,0 +1,57 @@
+"""What the trainer asks of its data; ``agr_core.data.trial_data.TrialData`` is the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+from agr_core.data.batch import Batch, Labels
+from agr_core.evaluation.metrics import Vocabulary
+from agr_core.evaluation.names import LabelKind
+
+
+class TrainingData(Protocol):
+    """The three parts of one trial's data, in batches.
+
+    The training order and augmentation of an epoch are a function of (config.seed, epoch, sample) alone.
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Names of the genders and races; a label is an index into them."""
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """Whether ages are years or ranges."""
+
+    @property
+    def age_ranges(self) -> Collection[tuple[float, float]]:
+        """Distinct (low, high) of the age labels that are ranges."""
+
+    @property
+    def data_digest(self) -> str:
+        """Digest of the data set's content."""
+
+    @property
+    def split_digest(self) -> str:
+        """Digest of the split's content."""
+
+    @property
+    def num_train(self) -> int:
+        """Images in a training epoch."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in a training epoch."""
+
+    def train_labels(self) -> Labels:
+        """Labels of all training images."""
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of training epoch ``epoch``, counted from 0."""
+
+    def batches(self, part: str) -> Iterator[Batch]:
+        """A part's images in order, not augmented."""
+
+    def close(self) -> None:
+        """Let go of workers and memory."""

@@ -1,0 +1,111 @@
+"""One pass over the training part, and one over a part that is evaluated.
+
+B: images in the batch. Figures are accumulated on the device; the only thing the host waits for in a step is whether
+its loss is finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from agr_core.config import ComputeConfig
+from agr_core.data.batch import Batch
+from agr_core.errors import DivergedError
+from agr_core.evaluation.metrics import PartMetrics
+from agr_core.labels.encodings import AgeEncoding
+from agr_core.models.face_model import FaceModel
+from agr_core.trainer.device import autocast
+from agr_core.trainer.images import Normalizer
+from agr_core.trainer.losses import MultiTaskLoss
+from agr_core.trainer.optim import set_lr
+
+Figures = tuple[dict[str, float], dict[str, Any]]
+"""Metrics and tables of a part, without the part's prefix."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The model on its device with all that turns a batch into losses."""
+
+    model: FaceModel
+    encoding: AgeEncoding
+    loss: MultiTaskLoss
+    normalize: Normalizer
+    compute: ComputeConfig
+    device: torch.device
+
+
+def train_one_epoch(
+    predictor: Predictor,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    batches: Iterable[Batch],
+    *,
+    lr_of: Callable[[int], float],
+    metrics: PartMetrics,
+) -> None:
+    """Train on every batch once, with the learning rate ``lr_of(step in the epoch, from 0)``.
+
+    ``metrics`` sees each batch as it was predicted in training, before its update.
+
+    Raises:
+        DivergedError: If a loss is not finite, before the update it would have made; the message names the step.
+    """
+    predictor.model.train()
+    for step, batch in enumerate(batches):
+        set_lr(optimizer, lr_of(step))
+        optimizer.zero_grad()
+        labels = batch.labels.to(predictor.device)
+        with autocast(predictor.compute, predictor.device):
+            logits = predictor.model(predictor.normalize(batch.images))
+        total, losses = predictor.loss(logits, labels, smooth=True)
+        is_finite = _finite_later(total)
+        torch.autograd.backward(scaler.scale(total))
+        if not is_finite():
+            raise DivergedError(f"step {step + 1}: the loss is {float(total):g}; the update was not made.")
+        scaler.step(optimizer)
+        scaler.update()
+        metrics.update(logits, labels, losses, total)
+
+
+@torch.inference_mode()
+def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetrics) -> Figures:
+    """The figures of a part, dropout off and batch norm at its running statistics, labels not smoothed.
+
+    Raises:
+        DivergedError: If a loss or an estimate is not finite.
+    """
+    predictor.model.eval()
+    for batch in batches:
+        labels = batch.labels.to(predictor.device)
+        with autocast(predictor.compute, predictor.device):
+            logits = predictor.model(predictor.normalize(batch.images))
+        total, losses = predictor.loss(logits, labels, smooth=False)
+        metrics.update(logits, labels, losses, total)
+    return metrics.compute()
+
+
+def _finite_later(total: Tensor) -> Callable[[], bool]:
+    """Asks the device whether ``total`` is finite; the answer is waited for when it is called.
+
+    On a GPU the answer is asked for before the backward pass is queued and read before the update is: the GPU works on
+    the backward pass while the host waits for no more than the forward pass, so checking every step leaves no gap.
+    """
+    finite = torch.isfinite(total.detach())
+    if total.device.type != "cuda":
+        return lambda: bool(finite)
+    answer = finite.to("cpu", non_blocking=True)  # pinned memory, so the copy does not wait either
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def wait() -> bool:
+        copied.synchronize()
+        return bool(answer)
+
+    return wait
