@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from agr_core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,23 @@ class Settings:
     ray_address: str | None
     """``RAY_ADDRESS``; None: an embedded Ray of this process."""
 
+    cache_bytes: int | None = None
+    """``AGR_CACHE_GB``, in bytes: most that data sets may take in ``cache``; None: 100 GB, or half of the free disk."""
+
     @classmethod
     def from_environment(cls) -> Settings:
-        """The settings this process was started with."""
+        """The settings this process was started with.
+
+        Raises:
+            InputError: If one of them is not what it should be.
+        """
         home = Path(os.environ.get("AGR_HOME") or Path.home() / ".agr").expanduser().absolute()
         return cls(
             home=home,
             storage=os.environ.get("AGR_STORAGE") or str(home / "storage"),
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             ray_address=os.environ.get("RAY_ADDRESS") or None,
+            cache_bytes=_gigabytes("AGR_CACHE_GB"),
         )
 
     @property
@@ -43,3 +54,16 @@ class Settings:
     def mlflow_artifacts(self) -> Path:
         """Artifacts of the embedded MLflow."""
         return self.home / "mlartifacts"
+
+
+def _gigabytes(name: str) -> int | None:
+    text = os.environ.get(name)
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{name}={text!r} must be a number of gigabytes above 0, such as {name}=50.")
+    return int(value * 1e9)

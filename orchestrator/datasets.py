@@ -1,0 +1,272 @@
+"""The data of a trial: packed and split once on the driver, brought to each node once.
+
+What a driver learned of a source or a split is remembered in its cache below ``prepared/``, keyed by all that the
+answer depends on, the packing code included; so a second sweep neither packs, nor splits, nor fetches to split.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+import agr_core.data
+from agr_core.config import DataConfig, SplitConfig, SyntheticConfig
+from agr_core.data.pack import MANIFEST, SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
+from agr_core.data.splits import make_split, read_split, write_split
+from agr_core.errors import DataError, IntegrityError
+from agr_core.identity import canonical_json, digest, file_digest
+from orchestrator.errors import NotFoundError
+from orchestrator.settings import Settings
+from orchestrator.storage import is_remote, layout, open_storage
+from orchestrator.storage.base import Storage
+from orchestrator.storage.local import LocalStorage
+from orchestrator.storage.staging import adopt, cached, verified
+from orchestrator.storage.transfer import download, manifest_of, publish
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """A trial's data by content, and where nodes find it.
+
+    ``data_uri`` is the folder of the packed data set, as ``open_storage`` takes it; the split lies in the sweep's
+    storage under its digest.
+    """
+
+    data_uri: str
+    data_digest: str
+    split_digest: str
+
+
+@dataclass(frozen=True)
+class StagedData:
+    """A trial's data on this node, verified: folder of the packed data set, and split file."""
+
+    packed: Path
+    split: Path
+
+
+def prepare_data(data: DataConfig, *, storage: Storage, cache: Path) -> DataRef:
+    """Make sure that a trial's data is packed, split and where every node can fetch it; done once, whoever asks again.
+
+    A packed data set in S3, or in a folder when ``storage`` is a folder too, is used where it is. Anything else comes
+    to lie in ``storage`` under its digest.
+
+    Raises:
+        DataError: If the source cannot be read, holds no usable image, or cannot be split as asked.
+        NotFoundError: If there is nothing at that address.
+        StorageError: If a store refuses or does not answer.
+    """
+    data_uri, data_digest = _prepare_packed(data, storage, cache)
+    split_digest = _prepare_split(data.split, data_uri, data_digest, storage, cache)
+    return DataRef(data_uri, data_digest, split_digest)
+
+
+def stage(ref: DataRef, *, storage: Storage, cache: Path) -> StagedData:
+    """Bring a trial's data to this node, unless it is here; of several processes one fetches and the others wait.
+
+    Raises:
+        NotFoundError: If the data set or the split is not where ``ref`` says.
+        IntegrityError: If either is not what its digest says.
+        StorageError: If a store refuses or does not answer, or the data set does not fit the cache.
+    """
+    packed = _here(ref.data_uri, ref.data_digest, cache)
+    split = cache / layout.split(ref.split_digest)
+    if not split.exists():
+        with tempfile.TemporaryDirectory(prefix=".split-", dir=_made(cache)) as folder:
+            arriving = Path(folder, "split.parquet")
+            storage.download(layout.split(ref.split_digest), arriving)
+            found = read_split(arriving).digest
+            if found != ref.split_digest:
+                place = f"{storage.uri}/{layout.split(ref.split_digest)}"
+                raise IntegrityError(f"{place} holds another split ({found}); delete it and submit the sweep again.")
+            arriving.replace(_made(split.parent) / split.name)
+    return StagedData(packed, split)
+
+
+def pack_to(source: str, output: str, *, synthetic: SyntheticConfig | None = None, reader: str | None = None) -> str:
+    """Pack a raw data set into a folder or into ``s3://bucket/prefix``, and return its data digest.
+
+    Raises:
+        DataError: If the source cannot be read or holds no usable image, or ``output`` holds something else.
+        StorageError: If the store refuses or does not answer; asked before anything is packed.
+    """
+    if not is_remote(output):
+        return pack(source, Path(output).expanduser(), synthetic=synthetic, reader=reader).digest
+    target = open_storage(output)
+    target.exists(MANIFEST)
+    with tempfile.TemporaryDirectory(prefix="agr-pack-") as folder:
+        report = pack(source, Path(folder, "packed"), synthetic=synthetic, reader=reader)
+        publish(Path(folder, "packed"), target)
+    return report.digest
+
+
+def push(folder: Path, uri: str) -> dict[str, Any]:
+    """Copy a packed data set, verified, to ``uri``; returns its manifest.
+
+    Raises:
+        DataError: If ``folder`` is no packed data set, or ``uri`` holds another one.
+        IntegrityError: If it is damaged.
+        StorageError: If the store refuses or does not answer.
+    """
+    verify(folder)
+    publish(folder, open_storage(uri))
+    return read_manifest(folder)
+
+
+def pull(uri: str, folder: Path) -> dict[str, Any]:
+    """Copy the packed data set at ``uri`` into ``folder``, verified; returns its manifest. An interrupted copy goes on.
+
+    Raises:
+        NotFoundError: If there is no packed data set at ``uri``.
+        DataError: If ``folder`` holds something else.
+        IntegrityError: If a shard arrives damaged twice.
+        StorageError: If the store refuses or does not answer.
+    """
+    source = open_storage(uri)
+    manifest = manifest_of(source)
+    if is_packed(folder) and read_manifest(folder)["digest"] == manifest["digest"]:
+        verify(folder)
+        return manifest
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists and holds something else than {uri}; choose another folder or remove it.")
+    download(source, folder, manifest)
+    return manifest
+
+
+@contextmanager
+def opened(source: str, *, cache: Path) -> Iterator[Packed]:
+    """Any source as a packed data set to look at: packed ones as they are or fetched, raw ones packed for the while.
+
+    Raises:
+        DataError: If the source cannot be read or holds no usable image.
+        NotFoundError: If there is nothing at that address.
+    """
+    if is_remote(source):
+        data_digest = manifest_of(open_storage(source))["digest"]
+        yield Packed.open(_here(source, data_digest, cache))
+    elif is_packed(Path(source).expanduser()):
+        yield Packed.open(Path(source).expanduser())
+    else:
+        with tempfile.TemporaryDirectory(prefix="agr-pack-") as folder:
+            pack(source, Path(folder, "packed"))
+            yield Packed.open(Path(folder, "packed"))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# On the driver
+
+
+def _prepare_packed(data: DataConfig, storage: Storage, cache: Path) -> tuple[str, str]:
+    """Address and digest of the packed data set of a source."""
+    if is_remote(data.source):
+        source = open_storage(data.source)
+        return source.uri, str(manifest_of(source)["digest"])
+    path = None if data.source == SYNTHETIC else Path(data.source).expanduser().absolute()
+    if path is not None and is_packed(path):
+        data_digest = str(read_manifest(path)["digest"])
+        if not is_remote(storage.uri):
+            return str(path), data_digest
+        if not _stores_data(storage, data_digest):
+            push(path, _data_uri(storage, data_digest))
+        return _data_uri(storage, data_digest), data_digest
+
+    def pack_and_publish() -> str:
+        with tempfile.TemporaryDirectory(prefix=".pack-", dir=_made(cache)) as folder:
+            packed = Path(folder, "packed")
+            data_digest = pack(data.source, packed, synthetic=data.synthetic).digest
+            publish(packed, open_storage(_data_uri(storage, data_digest)))
+            if is_remote(storage.uri):
+                adopt(packed, data_digest, cache=cache)
+        return data_digest
+
+    what = {"synthetic": data.synthetic.model_dump()} if path is None else _identity(path)
+    data_digest = _remembered(what, pack_and_publish, partial(_stores_data, storage), cache)
+    return _data_uri(storage, data_digest), data_digest
+
+
+def _prepare_split(config: SplitConfig, data_uri: str, data_digest: str, storage: Storage, cache: Path) -> str:
+    """Digest of the split, which lies in the storage afterwards."""
+
+    def split_and_store() -> str:
+        split = make_split(Packed.open(_here(data_uri, data_digest, cache)).table, config)
+        with tempfile.TemporaryDirectory(prefix=".split-", dir=_made(cache)) as folder:
+            write_split(split, Path(folder, "split.parquet"))
+            storage.upload(Path(folder, "split.parquet"), layout.split(split.digest))
+        return split.digest
+
+    what = {"data_digest": data_digest, "split": config.model_dump(mode="json")}
+    return _remembered(what, split_and_store, lambda known: storage.exists(layout.split(known)), cache)
+
+
+def _remembered(what: dict[str, Any], make: Callable[[], str], is_there: Callable[[str], bool], cache: Path) -> str:
+    """The digest that ``make`` gave for ``what`` before, if what it made is still there; else what it gives now."""
+    notes = LocalStorage(cache)
+    name = digest(what | {"code": _code_digest()})
+    key = f"prepared/{name}.json"
+    with FileLock(_made(cache / "prepared") / f".{name}.lock"):
+        if notes.exists(key):
+            known = str(json.loads(notes.read(key))["digest"])
+            if is_there(known):
+                return known
+        made = make()
+        notes.write(key, canonical_json(what | {"digest": made}).encode("utf-8"))
+        return made
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """Digest of the code that reads, draws, packs and splits: what it made is not taken for what it would make now."""
+    folder = Path(agr_core.data.__file__).parent
+    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*.py")})
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """What tells, without reading it, whether a raw data set is the one packed before."""
+    if not path.exists():
+        raise NotFoundError(
+            f"data.source {str(path)!r} does not exist; give `synthetic`, a folder, an archive, or s3://bucket/prefix "
+            "of a packed data set."
+        )
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    states = ((file, file.stat()) for file in files)
+    listing = [[str(file), status.st_size, status.st_mtime_ns] for file, status in states]
+    return {"path": str(path), "files": len(listing), "listing": digest(listing)}
+
+
+def _stores_data(storage: Storage, data_digest: str) -> bool:
+    return storage.exists(f"{layout.dataset(data_digest)}/{MANIFEST}")
+
+
+def _data_uri(storage: Storage, data_digest: str) -> str:
+    return f"{storage.uri}/{layout.dataset(data_digest)}"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# On a node
+
+
+def _here(data_uri: str, data_digest: str, cache: Path) -> Path:
+    """The folder of a packed data set on this machine, verified."""
+    if is_remote(data_uri):
+        limit_bytes = Settings.from_environment().cache_bytes
+        return cached(open_storage(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
+    if not is_packed(Path(data_uri)):
+        raise NotFoundError(
+            f"{socket.gethostname()} has no packed data set at {data_uri}. A folder is seen by one machine alone: with "
+            "several nodes set AGR_STORAGE to s3://bucket/prefix and submit again."
+        )
+    return verified(Path(data_uri), data_digest, cache=cache)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
