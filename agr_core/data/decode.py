@@ -57,7 +57,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         raise DataError(f"OpenCV cannot decode these {len(data):,} bytes ({error.err}); store JPEG or PNG.") from error
     if image is None:
         raise DataError(f"OpenCV cannot decode these {len(data):,} bytes as an image; store JPEG or PNG.")
-    return image  # type: ignore[no-any-return]
+    return np.asarray(image, dtype=np.uint8)
 
 
 def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -74,4 +74,3 @@ def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         image, height, width = np.asarray(resized, dtype=np.uint8), high, wide
     top, left = (height - size) // 2, (width - size) // 2
     return image[top : top + size, left : left + size]
-

@@ -1,7 +1,7 @@
 """Draws one face from its traits, with a few dozen filled shapes and strokes.
 
-Coordinates are shares of the image's side, x to the right, y downwards; colours are RGB, 0 to 255. Every stroke is drawn
-on a canvas twice as large as the image, turned into its pose, lit, and averaged down.
+Coordinates are shares of the image's side, x to the right, y downwards; colours are RGB, 0 to 255. Everything is drawn
+on a canvas twice as large as the image, turned into its pose, averaged down, and lit.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def draw(traits: Traits, shot: Shot, size: int, rng: np.random.Generator) -> NDA
     return _photograph(canvas.pixels, shot, size, rng)
 
 
-def _photograph(
-    pixels: NDArray[np.uint8], shot: Shot, size: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _photograph(pixels: NDArray[np.uint8], shot: Shot, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     side = pixels.shape[0]
     pose = cv2.getRotationMatrix2D((side / 2, side / 2), shot.turn, shot.zoom)
     pose[:, 2] += np.array(shot.shift) * side
@@ -319,7 +317,9 @@ class _Face:
             y = self.eye_y - self.high * (0.40 + 0.105 * line)
             half = self.wide * (0.58 - 0.05 * line)
             bend = self.rng.uniform(-0.012, 0.012)
-            self.canvas.stroke([(self.x - half, y + bend), (self.x, y - 0.006), (self.x + half, y - bend)], crease, width)
+            self.canvas.stroke(
+                [(self.x - half, y + bend), (self.x, y - 0.006), (self.x + half, y - bend)], crease, width
+            )
         for side in (-1, 1):
             x = self.x + side * self.eye_x
             bag = self.eye_y + self.eye_wide * (0.72 + 0.18 * aging)

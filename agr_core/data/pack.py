@@ -1,7 +1,7 @@
 """Packed data sets: Parquet shards with the image bytes beside the labels, and a manifest.
 
-A packed data set is a folder with ``manifest.json`` and ``shard-00000.parquet`` ...: each shard holds rows of the sample
-table (``agr_core.data.table``) and one more column, ``image``, the file's bytes. Everybody downstream reads this form.
+A packed data set is a folder with ``manifest.json`` and ``shard-00000.parquet`` ...: each shard holds rows of the
+sample table (``agr_core.data.table``) and one more column, ``image``, the file's bytes. All else reads this form.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from agr_core.config import SyntheticConfig
-from agr_core.data import synthetic as drawn
 from agr_core.data.readers import RawImage, Skipped, find_reader
 from agr_core.data.readers.files import open_files
-from agr_core.data.table import COLUMNS, LabelKind, RowsDigest, SampleIds, label_kind
+from agr_core.data.synthetic import VOCABULARY, draw_faces
+from agr_core.data.table import COLUMNS, LabelKind, RowsDigest, SampleIds
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import digest, file_digest
 from agr_core.labels.attributes import Vocabulary
@@ -64,8 +65,8 @@ def pack(
 ) -> PackReport:
     """Pack a raw data set into the folder ``output``, which appears only once it is complete.
 
-    Memory is bounded by one shard's buffer, whatever the size of the source. Packing again what ``output`` holds already
-    leaves it as it is.
+    Images pass through a few at a time, so memory does not grow with the source. Packing again what ``output`` holds
+    already leaves it as it is.
 
     Args:
         source: A folder, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``; or ``synthetic`` for drawn faces.
@@ -120,6 +121,7 @@ class Packed:
         self.digest: str = manifest["digest"]
         self.vocabulary = Vocabulary(genders=tuple(manifest["genders"]), races=tuple(manifest["races"]))
         self.label_kind: LabelKind = manifest["label_kind"]
+        self._reading = threading.Lock()  # a Parquet reader serves one thread at a time
         self._shards = [pq.ParquetFile(folder / shard["file"], memory_map=True) for shard in manifest["shards"]]
         # First row of every row group, over all shards, and one past the last row.
         groups = [
@@ -165,7 +167,8 @@ class Packed:
         images: list[bytes] = [b""] * len(wanted)
         for place in np.unique(places):
             shard, group = self._groups[place]
-            column = self._shards[shard].read_row_group(group, columns=["image"]).column(0)
+            with self._reading:
+                column = self._shards[shard].read_row_group(group, columns=["image"]).column(0)
             for position in np.flatnonzero(places == place):
                 images[position] = column[int(wanted[position] - self._starts[place])].as_py()
         return images
@@ -228,7 +231,7 @@ def _images(
 ) -> Iterator[tuple[str, Vocabulary, Iterable[RawImage | Skipped]]]:
     """The kind of the source, its vocabulary and its images."""
     if source == SYNTHETIC:
-        yield SYNTHETIC, drawn.VOCABULARY, drawn.draw_faces(synthetic or SyntheticConfig())
+        yield SYNTHETIC, VOCABULARY, draw_faces(synthetic or SyntheticConfig())
         return
     folder = Path(source).expanduser()
     if is_packed(folder):

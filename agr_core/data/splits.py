@@ -33,7 +33,7 @@ STRATA_BINS = Bins.from_spec("utk7")
 """Age classes of a stratified split."""
 
 MIN_AGE_BIN_IMAGES = 5
-"""An age bin with fewer images may be left out of training: ages of its neighbours stand for it, as none can for a race."""
+"""An age bin with fewer images may be left out of training: the ages around it are learned, unlike a missing race."""
 
 _METADATA_KEY = b"agr.split"
 _SCHEMA_VERSION = 1
@@ -84,11 +84,11 @@ class Split:
 def make_split(table: pd.DataFrame, config: SplitConfig) -> Split:
     """Cut a data set.
 
-    Stratified, every joint class of ``config.by`` (ages by ``STRATA_BINS``; unknown labels are a class) is shared out by
-    the fractions, to within one group, and what rounding takes from a part in one class it is owed in the next, so that
-    rare classes do not add up to a skewed cut. A class goes to training before it goes elsewhere. A group belongs to the
-    class most of its images have. Larger groups are placed first, as in scikit-learn's StratifiedGroupKFold, else in an
-    order drawn by the seed.
+    Stratified, every joint class of ``config.by`` (ages by ``STRATA_BINS``; unknown labels are a class) is shared out
+    by the fractions, to within one group, and what rounding takes from a part in one class it is owed in the next, so
+    that rare classes do not add up to a skewed cut. A class goes to training before it goes elsewhere. A group belongs
+    to the class most of its images have. Larger groups are placed first, as in scikit-learn's StratifiedGroupKFold,
+    equally large ones in an order drawn by the seed.
 
     Raises:
         DataError: If the table is empty, a part stays empty, or a class is left out of training.
@@ -135,7 +135,7 @@ def check_classes_trained(
     missing: list[str] = []
     for label in labels:
         names = _class_names(table, label)
-        counts = names.value_counts()
+        counts = {str(name): int(count) for name, count in names.value_counts().items()}
         trained = set(names.iloc[train_rows].dropna())
         enough = MIN_AGE_BIN_IMAGES if label == "age" else 1
         left_out = sorted(name for name, count in counts.items() if name not in trained and count >= enough)
@@ -194,7 +194,7 @@ def read_split(path: Path) -> Split:
 
 
 def draw_share(sample_ids: NDArray[np.object_], rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
-    """About ``share`` of ``rows``, at least one, ascending; a smaller share of the same seed lies within a larger one."""
+    """About ``share`` of ``rows``, at least one, ascending; the smaller of two shares lies within the larger."""
     count = max(1, round(share * len(rows)))
     keys = [_key(seed, "share", sample_ids[row]) for row in rows]
     return np.sort(rows[np.array(sorted(range(len(rows)), key=keys.__getitem__)[:count], dtype=np.int64)])

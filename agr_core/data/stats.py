@@ -11,7 +11,9 @@ from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import Bins, BinsSpec
 
 
-def statistics(table: pd.DataFrame, scheme: BinsSpec = "utk7", *, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+def statistics(
+    table: pd.DataFrame, scheme: BinsSpec = "utk7", *, vocabulary: Vocabulary | None = None
+) -> dict[str, Any]:
     """Counts of each gender, race and age bin, and the ages in years; labels that are not known are not counted.
 
     With a vocabulary the classes come in its order, also those without an image; else by name, those present.

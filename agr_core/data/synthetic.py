@@ -1,8 +1,8 @@
 """Drawn faces with a known age, gender and race: a data set of any size, from a seed, with nothing to download.
 
-The labels are drawn first: ages and races with the skew of UTKFace. A face then shows each label through several traits,
-every one of them noisy and some shared between classes, so that a model can learn all three and none perfectly: how old
-people look differs from their age, hair and make-up only suggest a gender, and light changes the tone of every skin.
+The labels are drawn first: ages and races with the skew of UTKFace. A face then shows each label through several
+traits, every one of them noisy and some shared between classes, so that a model can learn all three and none perfectly:
+how old people look differs from their age, hair and make-up only suggest a gender, light changes every skin's tone.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _AGE_EDGES = (0, 3, 7, 15, 31, 41, 66, _OLDEST + 1)
 _AGE_COUNTS = np.array([1605, 889, 1157, 9010, 4338, 5007, 1699])
 _RACE_COUNTS = np.array([10078, 4526, 3434, 3975, 1692])
 
-# By race, in the vocabulary's order: middle and spread of the skin tone (0 light, 1 dark), chance of curly hair, how far
-# eyes open and slant, width of the nose, fullness of the lips, middle and spread of the hair's tone (0 black, 1 blond).
+# By race, in the vocabulary's order: middle and spread of the skin tone (0 light, 1 dark), chance of curly hair, how
+# far eyes open and slant, width of the nose, fullness of the lips, middle and spread of the hair's tone (0 black, 1
+# blond).
 _SKIN = np.array([(0.15, 0.09), (0.84, 0.10), (0.30, 0.08), (0.56, 0.10), (0.42, 0.13)])
 _CURLY = (0.12, 0.80, 0.03, 0.10, 0.25)
 _EYE_OPENING = (0.72, 0.75, 0.28, 0.80, 0.68)
@@ -41,9 +42,7 @@ _HAIR_TONE = np.array([(0.45, 0.28), (0.03, 0.05), (0.05, 0.06), (0.05, 0.06), (
 _SKIN_TONES = np.array(
     [(250, 222, 204), (232, 190, 160), (200, 150, 114), (152, 104, 74), (96, 62, 46)], dtype=np.float64
 )
-_HAIR_TONES = np.array(
-    [(24, 20, 20), (66, 44, 30), (120, 80, 48), (178, 134, 80), (216, 182, 120)], dtype=np.float64
-)
+_HAIR_TONES = np.array([(24, 20, 20), (66, 44, 30), (120, 80, 48), (178, 134, 80), (216, 182, 120)], dtype=np.float64)
 _BROWN_EYES = np.array([74.0, 46.0, 30.0])
 _LIGHT_EYES = np.array([(88.0, 128.0, 160.0), (96.0, 124.0, 88.0), (122.0, 134.0, 140.0)])
 
@@ -93,7 +92,8 @@ def _tone(tones: np.ndarray[tuple[int, int], np.dtype[np.float64]], place: float
     """The colour at ``place`` (0 to 1) along a scale of colours."""
     at = min(max(place, 0.0), 1.0) * (len(tones) - 1)
     lower = min(int(at), len(tones) - 2)
-    return tones[lower] + (tones[lower + 1] - tones[lower]) * (at - lower)
+    color: Color = tones[lower] + (tones[lower + 1] - tones[lower]) * (at - lower)
+    return color
 
 
 def _share(value: float) -> float:

@@ -78,12 +78,6 @@ class RowsDigest:
         return self._hasher.hexdigest()
 
 
-def label_kind(table: pd.DataFrame) -> LabelKind:
-    """``range`` as soon as one age is known only as a range, else ``exact``."""
-    known = table[table["age"].notna()]
-    return "range" if bool((known["age_low"] != known["age_high"]).any()) else "exact"
-
-
 def age_ranges(table: pd.DataFrame) -> set[tuple[float, float]]:
     """The distinct (low, high) of the known ages, years, both ends included."""
     known = table.loc[table["age"].notna(), ["age_low", "age_high"]].drop_duplicates()

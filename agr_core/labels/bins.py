@@ -119,11 +119,12 @@ class Bins:
         cut: NDArray[np.bool_] = self.index(low) != self.index(high)
         return cut
 
-    def check_ranges(self, ranges: Collection[tuple[float, float]]) -> None:
+    def check_ranges(self, ranges: Collection[tuple[float, float]], *, setting: str = "age.bins") -> None:
         """Refuse bins that cut a label range: nobody knows on which side of an edge at 30 someone of 25-32 is.
 
         Args:
             ranges: Distinct (low, high) of the data set's labels, both ends included.
+            setting: The setting the bins come from, for the message.
 
         Raises:
             DataError: With the first range that is cut, the edge, and the schemes that cut none.
@@ -133,7 +134,7 @@ class Bins:
                 edge = self.edges[int(self.index(high))]
                 whole = ", ".join(schemes_for_ranges(ranges)) or "none"
                 raise DataError(
-                    f"age.bins: the edge at {edge} cuts the label range {low:g}-{high:g} of this data set, so its bin "
+                    f"{setting}: the edge at {edge} cuts the label range {low:g}-{high:g} of this data set, so its bin "
                     f"is not known. Schemes that cut no range here: {whole}; or list edges between the ranges."
                 )
 

@@ -17,7 +17,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from agr_core.errors import DataError
@@ -26,9 +26,6 @@ MAX_FILE_BYTES = 64 * 2**20
 """Largest file that is read; a face image is far smaller."""
 
 _CHUNK_BYTES = 2**20
-_TAR_SUFFIXES = (".tar",)
-_TGZ_SUFFIXES = (".tar.gz", ".tgz")
-_ZIP_SUFFIXES = (".zip",)
 _ZIP_ENCRYPTED = 0x1
 _REPEATED = "appears again later in the archive"
 
@@ -168,24 +165,27 @@ def open_files(source: Path) -> Iterator[Files]:
         raise DataError(f"{source} does not exist; give a folder, a .tar, .tar.gz, .tgz or .zip of images.")
     with ExitStack() as stack:
         try:
-            files: Files
-            if name.endswith(_ZIP_SUFFIXES):
-                files = ZipFiles(source, stack.enter_context(zipfile.ZipFile(source)))
-            elif name.endswith(_TAR_SUFFIXES + _TGZ_SUFFIXES):
-                plain = _gunzip(source, stack) if name.endswith(_TGZ_SUFFIXES) else stack.enter_context(source.open("rb"))
-                files = TarFiles(source, stack.enter_context(tarfile.open(fileobj=plain, mode="r:")))
-            else:
-                raise DataError(f"{source} is not a folder, .tar, .tar.gz, .tgz or .zip; pack one of these.")
+            files = _open_archive(source, name, stack)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise DataError(f"{source} cannot be read as an archive ({error}); fetch or pack it again.") from error
         yield files
 
 
-def _gunzip(source: Path, stack: ExitStack) -> IO[bytes]:
+def _open_archive(source: Path, name: str, stack: ExitStack) -> Files:
+    if name.endswith(".zip"):
+        return ZipFiles(source, stack.enter_context(zipfile.ZipFile(source)))
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        opened = source.open("rb") if name.endswith(".tar") else _unzipped(source)
+        plain = stack.enter_context(opened)
+        return TarFiles(source, stack.enter_context(tarfile.open(fileobj=plain, mode="r:")))
+    raise DataError(f"{source} is not a folder, .tar, .tar.gz, .tgz or .zip; pack one of these.")
+
+
+@contextmanager
+def _unzipped(source: Path) -> Iterator[IO[bytes]]:
     """The plain tar as one nameless temporary file: members are read by path, and gzip cannot jump."""
-    plain = stack.enter_context(tempfile.TemporaryFile())
     spare = shutil.disk_usage(tempfile.gettempdir()).free // 2
-    with gzip.open(source) as compressed:
+    with tempfile.TemporaryFile() as plain, gzip.open(source) as compressed:
         while chunk := compressed.read(_CHUNK_BYTES):
             plain.write(chunk)
             if plain.tell() > spare:
@@ -193,8 +193,8 @@ def _gunzip(source: Path, stack: ExitStack) -> IO[bytes]:
                     f"{source} unpacks to more than half of the free disk in {tempfile.gettempdir()}; "
                     "free some, or set TMPDIR to a larger disk."
                 )
-    plain.seek(0)
-    return plain
+        plain.seek(0)
+        yield plain
 
 
 def _unsafe(path: str) -> str | None:

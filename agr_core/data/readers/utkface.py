@@ -1,7 +1,7 @@
 """UTKFace (Zhang, Song and Qi 2017): one face a file, its labels in the file's name.
 
-``[age]_[gender]_[race]_[time].jpg``, often ``.jpg.chip.jpg``: age in years, gender 0 male 1 female, race 0 White 1 Black
-2 Asian 3 Indian 4 Others. The time is not used and is odd in a few names of the original, which are read all the same.
+``[age]_[gender]_[race]_[time].jpg``, often ``.jpg.chip.jpg``: age in years, gender 0 male 1 female, race 0 White
+1 Black 2 Asian 3 Indian 4 Others. The time is not used; a few names of the original have an odd one and are read.
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+"""Random changes of training images: albumentations pipelines on uint8.
+
+S: side of the image; C: 3 channels, or 1 of luminance.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from hashlib import blake2b
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agr_core.config import AgecnnAugment, AugmentConfig, LightAugment, NoAugment
+
+_REPORT_SIZE = 224
+"""Side in pixels at which report S4 states its blur."""
+
+_REPORT_BLUR_KERNEL = 7
+"""Largest blur kernel in S4: the default of the library version it used (albumentations 1.x, ``blur_limit=(3, 7)``)."""
+
+
+class Augment:
+    """One pipeline. Not safe to share between threads: it holds the random state of the image at hand."""
+
+    def __init__(self, transforms: list[Any]) -> None:
+        self._pipeline = _albumentations().Compose(transforms)
+
+    def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """The changed image (S, S, C); ``image`` and ``seed`` alone decide how, and ``image`` is left as it is."""
+        # Not Compose.set_random_seed: it gives every transform the same seed, so that transforms with the same
+        # probability would always be applied together. One pair of generators shared by all draws independently.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311 - no secret
+        changed: NDArray[np.uint8] = self._pipeline(image=image)["image"]
+        return changed
+
+
+def build_augment(config: AugmentConfig, *, size: int) -> Augment | None:
+    """The pipeline of a configuration for images of side ``size``, or None if it changes nothing.
+
+    ``agecnn`` leaves out S4's random crop: it takes a window of the image's size from an image whose smaller side has
+    that size, which on square images, as UTKFace's are and as the cache keeps them, is the image itself.
+    """
+    if isinstance(config, NoAugment):
+        return None
+    if isinstance(config, LightAugment):
+        flip = _albumentations().HorizontalFlip(p=config.flip)
+        return Augment([flip, _affine(config, config.affine_p), _light(config, config.light_p)])
+    return Augment([_affine(config, config.p), _blur(config, size), _light(config, config.p)])
+
+
+def sample_seed(seed: int, epoch: int, sample: int) -> int:
+    """Seed of the ``sample``-th image drawn in an epoch, 64 bits, from these three numbers alone."""
+    text = f"augment/{seed}/{epoch}/{sample}".encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+
+
+def to_grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luminance (B, S, S, 1) of RGB images (B, S, S, 3), by ITU-R BT.601 as in OpenCV."""
+    batch, size = images.shape[:2]
+    if not batch:
+        return images[..., :1]
+    # One tall image: one call converts the whole batch.
+    grey = cv2.cvtColor(images.reshape(batch * size, size, 3), cv2.COLOR_RGB2GRAY)
+    return np.asarray(grey, dtype=np.uint8).reshape(batch, size, size, 1)
+
+
+def _albumentations() -> Any:
+    """albumentations: imported at first use, which takes seconds, and kept from asking the network for updates."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
+
+
+def _affine(config: LightAugment | AgecnnAugment, p: float) -> Any:
+    shift = (-config.shift, config.shift)
+    return _albumentations().Affine(
+        scale=(1 - config.scale, 1 + config.scale),
+        translate_percent={"x": shift, "y": shift},
+        rotate=(-config.rotate, config.rotate),
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=p,
+    )
+
+
+def _light(config: LightAugment | AgecnnAugment, p: float) -> Any:
+    return _albumentations().RandomBrightnessContrast(
+        brightness_limit=config.brightness, contrast_limit=config.contrast, p=p
+    )
+
+
+def _blur(config: AgecnnAugment, size: int) -> Any:
+    share = size / _REPORT_SIZE
+    kernel = max(3, round(_REPORT_BLUR_KERNEL * share) // 2 * 2 + 1)  # odd
+    return _albumentations().GaussianBlur(
+        blur_limit=(3, kernel), sigma_limit=(0, config.blur_sigma * share), p=config.p
+    )

@@ -1,0 +1,125 @@
+"""Makes batches: gathers pixels and labels of rows, changes the training images, keeps the order.
+
+B: images in the batch; S: ``image.size``; C: 3 channels, or 1 of luminance.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agr_core.data.augment import Augment, sample_seed, to_grey
+from agr_core.data.batch import Batch, Labels
+from agr_core.data.cache import Pixels
+
+_BATCHES_AHEAD = 2
+"""Batches each worker may be ahead of the trainer; bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch to make: its rows (B,) and, if the images are to be changed, the seed of each (B,)."""
+
+    rows: NDArray[np.int64]
+    seeds: tuple[int, ...] | None = None
+
+
+class BatchMaker:
+    """Makes the batch of a job; may be called from several threads.
+
+    Args:
+        pixels: The images.
+        labels: Labels of every row of the sample table.
+        grey: Whether images become luminance, before they are changed.
+        augment: Builds a pipeline; called once a thread, since a pipeline is not to be shared.
+    """
+
+    def __init__(self, pixels: Pixels, labels: Labels, *, grey: bool, augment: Callable[[], Augment | None]) -> None:
+        self._pixels = pixels
+        self._labels = labels
+        self._grey = grey
+        self._build_augment = augment
+        self._of_thread = threading.local()
+
+    def make(self, job: Job) -> Batch:
+        """The batch of a job. Its images lie in memory as (B, S, S, C): torch's ``channels_last`` format."""
+        images = self._pixels.gather(job.rows)
+        if self._grey:
+            images = to_grey(images)
+        if job.seeds is not None and (augment := self._augment()) is not None:
+            for place, seed in enumerate(job.seeds):
+                images[place] = augment(images[place], seed)
+        rows = torch.from_numpy(job.rows)
+        return Batch(images=torch.from_numpy(images).permute(0, 3, 1, 2), labels=pick(self._labels, rows), rows=rows)
+
+    def _augment(self) -> Augment | None:
+        if not hasattr(self._of_thread, "augment"):
+            self._of_thread.augment = self._build_augment()
+        augment: Augment | None = self._of_thread.augment
+        return augment
+
+
+def pick(labels: Labels, rows: torch.Tensor) -> Labels:
+    """The labels of some rows, (B,) each."""
+    return Labels(
+        age=labels.age[rows],
+        age_low=labels.age_low[rows],
+        age_high=labels.age_high[rows],
+        gender=labels.gender[rows],
+        race=labels.race[rows],
+    )
+
+
+def training_jobs(
+    order: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int, augmented: bool
+) -> Iterator[Job]:
+    """The batches of a training epoch; ``order`` (n,) holds the rows as drawn.
+
+    The seed of an image follows from its place in the order, so that one drawn twice is changed in two ways.
+    """
+    for start, stop in batch_bounds(len(order), batch_size):
+        places = range(start, stop)
+        seeds = tuple(sample_seed(seed, epoch, place) for place in places) if augmented else None
+        yield Job(order[start:stop], seeds)
+
+
+def batch_bounds(n: int, batch_size: int) -> list[tuple[int, int]]:
+    """Start and stop of each training batch: ``batch_size`` images each, the last as many as are left.
+
+    A single image left over joins the batch before it, which then has one more: batch normalisation cannot train on one
+    image, and none is dropped.
+    """
+    bounds = [(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+    if batch_size > 1 and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
+        bounds[-2:] = [(bounds[-2][0], n)]
+    return bounds
+
+
+def in_order(make: Callable[[Job], Batch], jobs: Iterable[Job], workers: int) -> Iterator[Batch]:
+    """The batches of the jobs in their order, made here (``workers=0``) or ahead of time by that many threads.
+
+    The bits are the same either way, since a job alone decides its batch. Threads serve because the time goes into
+    OpenCV and NumPy, which release the interpreter's lock.
+    """
+    if workers == 0:
+        yield from map(make, jobs)
+        return
+    ahead: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
+        try:
+            for job in jobs:
+                ahead.append(pool.submit(make, job))
+                if len(ahead) > workers * _BATCHES_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # the trainer may stop in mid-epoch, or a batch may have failed
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,189 @@
+"""The data of one trial: what the trainer asks for labels and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from agr_core.config import TrialConfig, WeightedSampler
+from agr_core.data import sampling
+from agr_core.data.augment import build_augment
+from agr_core.data.batch import Batch, Labels
+from agr_core.data.cache import Pixels, open_pixels
+from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, pick, training_jobs
+from agr_core.data.pack import Packed
+from agr_core.data.splits import PARTS, Split, check_classes_trained, draw_share, read_split
+from agr_core.data.table import LabelKind, age_ranges
+from agr_core.errors import DataError
+from agr_core.labels.attributes import Vocabulary
+from agr_core.labels.bins import Bins, BinsSpec
+
+_DEFAULT_SAMPLER_BINS = "utk7"
+
+
+class TrialData:
+    """Labels and batches of one trial. Training batches are a function of (``config.seed``, epoch, sample) alone.
+
+    Attributes:
+        vocabulary: Gender and race classes of the data set.
+        label_kind: Whether ages are known exactly or as ranges.
+        num_train: Images trained on, after ``data.fraction``.
+        steps_per_epoch: Training batches an epoch.
+    """
+
+    def __init__(self, config: TrialConfig, packed: Packed, split: Split, pixels: Pixels, *, workers: int = 0) -> None:
+        _check_fits(packed, split)
+        self.vocabulary: Vocabulary = packed.vocabulary
+        self.label_kind: LabelKind = packed.label_kind
+        self._config = config
+        self._workers = workers
+        self._rows: dict[str, NDArray[np.int64]] = {part: split.rows(part) for part in PARTS}
+        self._rows["train"] = draw_share(
+            split.sample_ids, self._rows["train"], config.data.fraction, config.data.split.seed
+        )
+        _check_labels(config, packed, self._rows["train"])
+        self._labels = _labels(packed.table, packed.vocabulary)
+        self._classes = self._sampler_classes(packed.table)
+        self._maker = BatchMaker(
+            pixels,
+            self._labels,
+            grey=config.image.color == "grey",
+            augment=lambda: build_augment(config.augment, size=config.image.size),
+        )
+        self.num_train = len(self._rows["train"])
+        self.steps_per_epoch = len(batch_bounds(self.num_train, config.batch_size))
+
+    @classmethod
+    def open(cls, config: TrialConfig, *, packed: Path, split: Path, cache: Path, workers: int = 0) -> Self:
+        """The data of a trial.
+
+        Args:
+            config: The trial.
+            packed: Folder of the packed data set.
+            split: File of the split.
+            cache: Folder of the node's decoded images.
+            workers: Threads that make batches ahead; 0 makes each when it is asked for.
+
+        Raises:
+            DataError: If the files are not what they should be, do not belong together, lack the labels of a task or a
+                class in training, or have age ranges that the trial's bins cut.
+            IntegrityError: If a file is damaged.
+        """
+        # A trial has the cores it was given: OpenCV would otherwise start a thread for every core of the node.
+        cv2.setNumThreads(0)
+        data = Packed.open(packed)
+        image = config.image
+        pixels = open_pixels(data, size=image.size, mode=image.cache, folder=cache)
+        return cls(config, data, read_split(split), pixels, workers=workers)
+
+    def labels(self, part: str) -> Labels:
+        """Labels of every image of a part, in the order of ``batches``."""
+        return pick(self._labels, torch.from_numpy(self._rows[part]))
+
+    def train_labels(self) -> Labels:
+        """Labels of every image that is trained on (``num_train``,)."""
+        return self.labels("train")
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of a training epoch, counted from 0; they have ``batch_size`` images.
+
+        The last has those that are left, and a single image left over joins the batch before it.
+        """
+        config = self._config
+        if self._classes is None:
+            order = sampling.shuffled(self.num_train, seed=config.seed, epoch=epoch)
+        else:
+            order = sampling.weighted(self._classes, seed=config.seed, epoch=epoch)
+        jobs = training_jobs(
+            self._rows["train"][order],
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            augmented=config.augment.name != "none",
+        )
+        return in_order(self._maker.make, jobs, self._workers)
+
+    def batches(self, part: str) -> Iterator[Batch]:
+        """The images of a part in the order of the table, unchanged, ``batch_size`` at a time."""
+        rows, size = self._rows[part], self._config.batch_size
+        jobs = (Job(rows[start : start + size]) for start in range(0, len(rows), size))
+        return in_order(self._maker.make, jobs, self._workers)
+
+    def close(self) -> None:
+        """Let go of the images, so that a reused worker does not hold the map of its last trial."""
+        del self._maker
+
+    def _sampler_classes(self, table: pd.DataFrame) -> NDArray[np.int64] | None:
+        """The class of each training image (n,) by which the weighted sampler draws; None: it shuffles."""
+        sampler = self._config.sampler
+        if not isinstance(sampler, WeightedSampler):
+            return None
+        if sampler.by != "age":
+            classes: torch.Tensor = getattr(self._labels, sampler.by)
+            return np.asarray(classes.numpy()[self._rows["train"]], dtype=np.int64)
+        bins = Bins.from_spec(sampler.bins or _age_bins(self._config) or _DEFAULT_SAMPLER_BINS)
+        bins.check_ranges(sorted(age_ranges(table)), setting="sampler.bins")
+        ages = table["age"].to_numpy(dtype=np.float64)[self._rows["train"]]
+        known = np.isfinite(ages)
+        age_classes = np.full(len(ages), -1, dtype=np.int64)
+        age_classes[known] = bins.index(ages[known])
+        return age_classes
+
+
+def _labels(table: pd.DataFrame, vocabulary: Vocabulary) -> Labels:
+    """Labels of every row of the table."""
+
+    def years(column: str) -> torch.Tensor:
+        return torch.from_numpy(table[column].to_numpy(dtype=np.float32).copy())
+
+    return Labels(
+        age=years("age"),
+        age_low=years("age_low"),
+        age_high=years("age_high"),
+        gender=torch.from_numpy(vocabulary.index("gender", table["gender"])),
+        race=torch.from_numpy(vocabulary.index("race", table["race"])),
+    )
+
+
+def _age_bins(config: TrialConfig) -> BinsSpec | None:
+    """The bins of the trial's age encoding, if it has any."""
+    bins: BinsSpec | None = getattr(config.age, "bins", None)
+    return bins
+
+
+def _check_fits(packed: Packed, split: Split) -> None:
+    if not np.array_equal(split.sample_ids, packed.table["sample_id"].to_numpy(dtype=object)):
+        raise DataError(
+            f"the split names {len(split.sample_ids)} samples that are not the {len(packed)} of {packed.folder}, in "
+            "their order; make a split of this data set."
+        )
+
+
+def _check_labels(config: TrialConfig, packed: Packed, train_rows: NDArray[np.int64]) -> None:
+    """Refuse tasks and samplers without labels, classes left out of training, and bins that cut label ranges."""
+    table = packed.table
+    wanted = {task: f"tasks names {task}" for task in config.tasks}
+    if isinstance(config.sampler, WeightedSampler):
+        wanted.setdefault(config.sampler.by, f"sampler draws by {config.sampler.by}")
+    for label, setting in wanted.items():
+        if not table[label].iloc[train_rows].notna().any():
+            others = [name for name in ("age", "gender", "race") if table[name].notna().any()]
+            raise DataError(
+                f"{setting}, but none of the {len(train_rows)} training images has a {label} label. This data set has: "
+                f"{', '.join(others) or 'no labels'}. Use those, or another data set."
+            )
+    way_out = (
+        f"raise data.fraction (now {config.data.fraction:g}), name the label in data.split.by, try another "
+        "data.split.seed, or take the task out of tasks"
+    )
+    check_classes_trained(table, train_rows, labels=config.tasks, way_out=way_out)
+    bins = _age_bins(config)
+    if "age" in config.tasks and bins is not None:
+        Bins.from_spec(bins).check_ranges(sorted(age_ranges(table)))
