@@ -32,9 +32,10 @@ class Problem:
     message: str
 
     def render(self, file: str) -> str:
-        """``file:line:column: path: message``."""
+        """``file:line:column: path: message``; without line and column where the value stands in no file (line 0)."""
         where = f"{self.path}: " if self.path else ""
-        return f"{file}:{self.line}:{self.column}: {where}{self.message}"
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
+        return f"{place}: {where}{self.message}"
 
 
 class SpecError(InputError):

@@ -15,9 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from agr_core.config import TrialConfig
+from agr_core.registry import did_you_mean
 from orchestrator.spec.domains import Domain
 from orchestrator.spec.explain import Explained, explain
 from orchestrator.spec.merge import Node, origin_of
+from orchestrator.spec.metrics_checks import reported, watched
 from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import VARIANT, Fixed, Group, Proposal, Space, Tree, Varied
 
@@ -85,7 +87,19 @@ class _Checker:
                 self._note(explained, assembly.node)
             return False
         self.proposals.append(Proposal(config, assembly.params, assembly.variant))
-        return True
+        return self._check_metrics(config, assembly.node)
+
+    def _check_metrics(self, config: TrialConfig, node: Node) -> bool:
+        """The metrics that schedules and early stopping look at are reported."""
+        sound = True
+        for path, metric, _ in watched(config):
+            names = reported(config)
+            if metric not in names:
+                known = sorted(name for name in names if name.startswith("val/"))
+                message = f"{metric!r} is not what this trial reports.{did_you_mean(metric, known)} Known: "
+                self._source.add(origin_of(node, path), f"{message}{', '.join(known)}.")
+                sound = False
+        return sound
 
     def _note(self, explained: Explained, node: Node) -> None:
         origin = origin_of(node, explained.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -72,6 +73,17 @@ class Domain:
                 if math.isclose(nearest, chosen, rel_tol=1e-9, abs_tol=self.step * 1e-6):
                     return nearest
         raise ConfigError(f"{chosen!r} is no value of {self.describe()}.")
+
+    def draw(self, generator: random.Random) -> Any:
+        """A value at random: each equally likely, on the domain's own scale."""
+        if self.kind == "categorical":
+            return self.choices[generator.randrange(len(self.choices))]
+        if self.log:
+            drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+            return self.value(min(max(drawn if self.kind == "float" else round(drawn), self.low), self.high))
+        if self.size is not None:
+            return self._nth(generator.randrange(self.size))
+        return self.value(generator.uniform(self.low, self.high))
 
     def describe(self) -> str:
         """As a sweep file says it."""

@@ -14,6 +14,7 @@ from orchestrator.errors import SpecError
 from orchestrator.spec.check import check_configurations
 from orchestrator.spec.explain import explain, given
 from orchestrator.spec.merge import Node, merge, read
+from orchestrator.spec.metrics_checks import direction_warnings, refuse_unfit_objective
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.overrides import apply_overrides, refuse_ineffective
 from orchestrator.spec.parse import parse_space
@@ -28,12 +29,14 @@ from orchestrator.spec.variants import variant_bases
 class Sweep:
     """A checked sweep. ``document`` is the file after ``--set``, plain JSON, from which the same sweep comes again.
 
-    ``spec.search`` is always there and, but for the trials of a repeat, says how many configurations there will be.
+    ``spec.search`` is always there and says how many configurations there will be; ``max_epochs`` is the most that any
+    of them may train.
     """
 
     spec: SweepSpec
     document: dict[str, Any]
     space: Space
+    max_epochs: int
     warnings: tuple[str, ...]
 
 
@@ -71,24 +74,34 @@ def _check(source: Source) -> Sweep:
     refuse_ineffective(source, space)
     proposals = check_configurations(space, source)
     spec = complete_search(spec, space, source)
+    refuse_unfit_objective(spec, proposals, source)
     if source.problems:
         raise SpecError(source.file, source.problems)
-    return Sweep(spec, document, space, tuple(search_warnings(spec, space, proposals)))
+    max_epochs = max(proposal.config.schedule.epochs for proposal in proposals)
+    warnings = (*search_warnings(spec, space, max_epochs), *direction_warnings(spec, proposals))
+    return Sweep(spec, document, space, max_epochs, warnings)
+
+
+_STAND_INS = {"name": "unnamed", "objective": {"metric": "val/loss", "direction": "minimize"}}
+"""For required fields that are broken, so that the rest can be checked."""
 
 
 def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
-    """The spec of ``document``; without its broken parts, which are noted, so that the rest can still be checked."""
+    """The spec of ``document`` without its broken fields, which are noted and of which no more is said."""
     try:
         return SweepSpec.model_validate_json(json.dumps(document))
     except ValidationError as error:
         explained = explain(error, SweepSpec)
+    sound = dict(document)
     for each in explained:
-        path = next((path for path in each.about if path[0] in document), each.path)
+        path = each.about[0] if each.about and each.about[0][0] in document else each.path
         source.add(path, each.message, key=each.at_key)
-    broken = {(each.about[0] if each.about else each.path)[0] for each in explained}
-    sound = {key: value for key, value in document.items() if key not in broken}
-    stand_ins = {"name": "unnamed", "objective": {"metric": "val/loss", "direction": "minimize"}}
-    return SweepSpec.model_validate_json(json.dumps(stand_ins | sound))
+        if path[0] == "variants" and len(path) > 1:  # one broken variant hides no other
+            sound["variants"] = {key: value for key, value in sound["variants"].items() if key != path[1]}
+        else:
+            source.settle(path[:1])
+            sound.pop(str(path[0]), None)
+    return _spec(_STAND_INS | sound, source)
 
 
 def _space(spec: SweepSpec, source: Source) -> Space:

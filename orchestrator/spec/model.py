@@ -12,7 +12,6 @@ from agr_core.config import StrictModel
 from agr_core.objective import Objective
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -110,7 +109,7 @@ def seconds(value: Any) -> Any:
 class BudgetSpec(StrictModel):
     """When the sweep ends although trials are left."""
 
-    wall: Annotated[float, Field(gt=0), BeforeValidator(seconds)] | None = Field(
+    wall: Annotated[float, Field(gt=0), BeforeValidator(seconds, json_schema_input_type=float | str)] | None = Field(
         default=None, description="Wall-clock time of the sweep: 90s, 20m, 1h30m, or seconds."
     )
 
@@ -150,17 +149,6 @@ class SweepSpec(StrictModel):
                 f"{value!r} cannot name a sweep; use 1 to 60 of letters, digits, - _ . and begin with a letter or "
                 "digit."
             )
-        return value
-
-    @field_validator("variants")
-    @classmethod
-    def _usable_labels(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for label in value:
-            if not _LABEL.fullmatch(label):
-                raise ValueError(
-                    f"{label!r} cannot label a variant; use 1 to 60 of letters, digits, - _ + and begin with a letter "
-                    "or digit."
-                )
         return value
 
     @model_validator(mode="after")

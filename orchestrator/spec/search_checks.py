@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from orchestrator.spec.model import AshaSpec, SearchSpec, SweepSpec
 from orchestrator.spec.source import Source
-from orchestrator.spec.space import Proposal, Space
+from orchestrator.spec.space import Space
 
 _MOST_POINTS = 1_000_000
 
@@ -56,7 +54,7 @@ def _refuse_continuous(search: SearchSpec | None, space: Space, source: Source) 
             )
 
 
-def search_warnings(spec: SweepSpec, space: Space, proposals: Sequence[Proposal]) -> list[str]:
+def search_warnings(spec: SweepSpec, space: Space, max_epochs: int) -> list[str]:
     """What is allowed and probably not meant."""
     warnings = []
     size = space.size()
@@ -65,10 +63,9 @@ def search_warnings(spec: SweepSpec, space: Space, proposals: Sequence[Proposal]
             f"search.trials is {spec.search.trials}, but the space has {size} points: some will be trained again; "
             "search.algorithm: grid tries each once."
         )
-    longest = max(proposal.config.schedule.epochs for proposal in proposals)
-    if isinstance(spec.scheduler, AshaSpec) and spec.scheduler.grace_epochs >= longest:
+    if isinstance(spec.scheduler, AshaSpec) and spec.scheduler.grace_epochs >= max_epochs:
         warnings.append(
-            f"scheduler.grace_epochs is {spec.scheduler.grace_epochs}, but no trial trains more than {longest} epochs: "
-            "nothing will be stopped early; lower it, or write scheduler: none."
+            f"scheduler.grace_epochs is {spec.scheduler.grace_epochs}, but no trial trains more than {max_epochs} "
+            "epochs: nothing will be stopped early; lower it, or write scheduler: none."
         )
     return warnings

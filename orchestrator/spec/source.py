@@ -115,7 +115,12 @@ class Source:
         return True
 
     def _override_of(self, path: DocPath) -> str | None:
-        return next((text for known, text in self._overridden.items() if path[: len(known)] == known), None)
+        """Name of the ``--set`` that put the value at ``path``, or made the mapping there."""
+        for known, name in self._overridden.items():
+            made = path not in self._keys and known[: len(path)] == path != ()
+            if made or path[: len(known)] == known:
+                return name
+        return None
 
 
 def render_path(path: Sequence[str | int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from orchestrator.spec.source import Source
 
 FROM = "from"
 
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
+
 
 def variant_bases(variants: Mapping[str, Any], trial: Node, source: Source) -> dict[str | None, Node]:
     """The configuration below the space for each variant; ``{None: trial}`` where there are none.
@@ -20,6 +23,10 @@ def variant_bases(variants: Mapping[str, Any], trial: Node, source: Source) -> d
     """
     if not variants:
         return {None: trial}
+    for label in variants:
+        if not _LABEL.fullmatch(label):
+            message = f"{label!r} cannot label a variant; use 1 to 60 of letters, digits, - _ + and begin with one of "
+            source.add(("variants", label), f"{message}the first two.", key=True)
     return {label: _base(label, variants, trial, source) for label in variants}
 
 

@@ -1,0 +1,141 @@
+"""``agr validate`` and ``agr schema``: sweep files, before anything is rented."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.common import EXIT_INPUT, JsonOption, errors_in_one_line, print_json, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.spec.load import Sweep
+
+_SAMPLES = 3
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change the file first: path from its root, value as YAML; may be repeated. "
+        "Example: --set trial.data.source=faces.tar",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(validate)
+    app.command()(schema)
+
+
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file.")],
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a sweep file; print the size of its space, its rungs and three of its trials.
+
+    Every problem is printed as FILE:LINE:COLUMN: PATH: what was given, the rule, the way out; the exit code is then 2.
+
+    Example: agr validate sweeps/quickstart.yaml
+    """
+    from orchestrator.errors import SpecError
+    from orchestrator.spec.load import load_sweep
+
+    with errors_in_one_line():
+        try:
+            sweep = load_sweep(file, overrides=overrides or ())
+        except SpecError as error:
+            if as_json:
+                print_json({"problems": [vars(problem) for problem in error.problems]})
+            say(str(error))
+            raise typer.Exit(EXIT_INPUT) from error
+        found = _summary(sweep)
+        if as_json:
+            print_json(found)
+        else:
+            _print(found)
+
+
+def schema(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("sweeps/schema.json"),
+) -> None:
+    """Write the JSON Schema of sweep files, by which editors complete and check them."""
+    from agr_core.errors import InputError
+    from orchestrator.spec.schema import sweep_schema
+
+    with errors_in_one_line():
+        try:
+            output.write_text(json.dumps(sweep_schema(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {output}: {error.strerror}. Give another file with --output.") from error
+        say(f"wrote {output}")
+
+
+def _summary(sweep: Sweep) -> dict[str, Any]:
+    """What the command says, as JSON."""
+    from orchestrator.spec.preview import rung_table, sample
+
+    search = sweep.spec.search
+    assert search is not None  # load_sweep fills it in
+    return {
+        "name": sweep.spec.name,
+        "size": sweep.space.size(),
+        "search": {"algorithm": search.algorithm, "trials": search.trials, "seed": search.seed},
+        "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
+        "objective": {"metric": sweep.spec.objective.metric, "direction": sweep.spec.objective.direction},
+        "rungs": [vars(rung) for rung in rung_table(sweep)],
+        "samples": [{"variant": drawn.variant, "params": drawn.params} for drawn in sample(sweep, _SAMPLES)],
+        "warnings": list(sweep.warnings),
+        "problems": [],
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True, highlight=False)
+    size, search, objective = found["size"], found["search"], found["objective"]
+    space = "has continuous ranges" if size is None else f"{size:,} configuration{'s' if size > 1 else ''}"
+    seeds = f" with {found['repeat']} seeds each" if found["repeat"] > 1 else ""
+    console.print(f"{found['name']}: the sweep file is right")
+    console.print(f"space      {space}")
+    console.print(f"search     {search['algorithm']}, {search['trials']} configurations{seeds}, seed {search['seed']}")
+    console.print(f"objective  {objective['direction']} {objective['metric']}")
+    rungs = Table(title="Trials that reach an epoch", title_justify="left")
+    rungs.add_column("epoch", justify="right")
+    rungs.add_column("trials", justify="right")
+    for rung in found["rungs"]:
+        rungs.add_row(str(rung["epochs"]), str(rung["trials"]))
+    console.print(rungs)
+    console.print(_samples_table(found["samples"]))
+    for warning in found["warnings"]:
+        say(f"warning: {warning}")
+
+
+def _samples_table(samples: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Trials drawn at random", title_justify="left")
+    table.add_column("what varies")
+    columns = [
+        ({} if drawn["variant"] is None else {"variant": drawn["variant"]}) | drawn["params"] for drawn in samples
+    ]
+    for number in range(1, len(columns) + 1):
+        table.add_column(f"trial {number}")
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(_cell(column[name]) if name in column else "" for column in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

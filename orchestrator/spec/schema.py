@@ -1,0 +1,152 @@
+"""The JSON Schema of a sweep file, for editors: completion, descriptions, marked mistakes while typing.
+
+It is made from SweepSpec and TrialConfig, and looser than ``agr validate`` where a schema cannot follow: it does not
+know what ``space`` merges into, nor rules between fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from agr_core.config import OWN_MODELS, TrialConfig
+from orchestrator.spec.model import SweepSpec
+
+Schema = dict[str, Any]
+
+_REF = "#/$defs/"
+_SPACE = "Space"
+
+_NUMBERS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_WHOLE: Schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+_ABOVE_ZERO: Schema = {"exclusiveMinimum": 0}
+
+
+def sweep_schema() -> Schema:
+    """The JSON Schema (draft 2020-12) of a sweep file."""
+    sweep = _loosened(SweepSpec, "", required=True)
+    trial = _loosened(TrialConfig, "")
+    space = _loosened(TrialConfig, _SPACE)
+    variant = _copied_with_from(trial["TrialConfig"])
+    root = sweep.pop("SweepSpec")
+    for name, definition in (("trial", "TrialConfig"), ("space", f"{_SPACE}TrialConfig")):
+        root["properties"][name] |= {"$ref": _REF + definition}
+    root["properties"]["variants"]["additionalProperties"] = {"$ref": _REF + "Variant"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A sweep file of agr",
+        **root,
+        "$defs": dict(sorted({**sweep, **trial, **space, "Variant": variant, "Domain": _domain()}.items())),
+    }
+
+
+def _domain() -> Schema:
+    def one(name: str, value: Schema, description: str, step: Schema | None = None) -> Schema:
+        properties = {name: {**value, "description": description}}
+        if step is not None:
+            properties["step"] = {**step, "description": "Distance of neighbouring values; it leads from end to end."}
+        return {"type": "object", "properties": properties, "required": [name], "additionalProperties": False}
+
+    log_numbers = {**_NUMBERS, "items": {"type": "number", **_ABOVE_ZERO}}
+    log_whole = {**_WHOLE, "items": {"type": "integer", **_ABOVE_ZERO}}
+    return {
+        "description": "The values a field may take; both ends of a range are among them.",
+        "oneOf": [
+            one("choice", {"type": "array", "minItems": 1}, "One of these."),
+            one("uniform", _NUMBERS, "[lowest, highest].", {"type": "number", **_ABOVE_ZERO}),
+            one("loguniform", log_numbers, "[lowest, highest], on a logarithmic scale."),
+            one("randint", _WHOLE, "[lowest, highest], whole numbers.", {"type": "integer", **_ABOVE_ZERO}),
+            one("lograndint", log_whole, "[lowest, highest], whole numbers on a logarithmic scale."),
+        ],
+    }
+
+
+def _loosened(model: type[BaseModel], prefix: str, *, required: bool = False) -> dict[str, Schema]:
+    """Definitions of ``model`` and its parts, by ``prefix`` and name.
+
+    Bare words stand for components, nothing but what ``required`` says is required (a partial configuration is merged
+    over another), and with a prefix every field takes a domain.
+    """
+    document = model.model_json_schema()
+    definitions: dict[str, Schema] = document.pop("$defs", {})
+    definitions[model.__name__] = document
+    return {
+        prefix + name: _loosened_object(definition, definitions, prefix, required=required)
+        for name, definition in definitions.items()
+    }
+
+
+def _loosened_object(definition: Schema, definitions: dict[str, Schema], prefix: str, *, required: bool) -> Schema:
+    loose = {key: value for key, value in definition.items() if required or key != "required"}
+    loose["properties"] = {
+        name: _loosened_property(value, definitions, prefix) for name, value in definition["properties"].items()
+    }
+    return loose
+
+
+def _loosened_property(schema: Schema, definitions: dict[str, Schema], prefix: str) -> Schema:
+    about = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    value = _renamed({key: item for key, item in schema.items() if key not in about}, prefix)
+    bare = _bare_words(schema, definitions)
+    if bare is not None:
+        value = {"anyOf": [bare, *_members(value)]}
+    if prefix:
+        # A choice of names (or encodings) goes beyond the alternative that this field's own value stands for.
+        item = {"type": "string"} if "const" in value else {"anyOf": [value, {"$ref": _REF + "Domain"}]}
+        choice = {"type": "array", "items": item, "minItems": 1}
+        value = {"anyOf": [value, {"$ref": _REF + "Domain"}, choice]}
+    return {**about, **value}
+
+
+def _members(schema: Schema) -> list[Schema]:
+    return list(schema.get("anyOf", [schema]))
+
+
+def _renamed(value: Any, prefix: str) -> Any:
+    """``value`` with references to the prefixed definitions, and alternatives that may fit together.
+
+    A part without its name fits several alternatives, so ``oneOf`` would refuse it.
+    """
+    if isinstance(value, list):
+        return [_renamed(item, prefix) for item in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {}
+    for key, item in value.items():
+        if key == "$ref":
+            renamed[key] = _REF + prefix + item.removeprefix(_REF)
+        elif key == "oneOf":
+            renamed["anyOf"] = _renamed(item, prefix)
+        elif key != "discriminator":
+            renamed[key] = _renamed(item, prefix)
+    return renamed
+
+
+def _bare_words(schema: Schema, definitions: dict[str, Schema]) -> Schema | None:
+    """The words that stand for the component ``schema``; None where it is none."""
+    names = [definitions[reference]["properties"].get("name") for reference in _references(schema)]
+    if not names or None in names:
+        return None
+    words = [word for name in names if name for word in ([name["const"]] if "const" in name else name.get("enum", []))]
+    if all(name and ("const" in name or "enum" in name) for name in names):
+        return {"enum": words}
+    return {"type": "string", "examples": [*OWN_MODELS, "resnet18", "efficientnetv2_s"]}
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"].removeprefix(_REF)
+        for key, item in value.items():
+            if key != "discriminator":
+                yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+
+
+def _copied_with_from(trial: Schema) -> Schema:
+    base = {"type": "string", "description": "Label of the variant this one builds on; default: the trial."}
+    return {**trial, "title": "Variant", "properties": {"from": base, **trial["properties"]}}
