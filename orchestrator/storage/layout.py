@@ -44,9 +44,14 @@ def control(sweep_id: str) -> str:
     return f"{sweep(sweep_id)}/control"
 
 
+def trials(sweep_id: str) -> str:
+    """Folder of a sweep's trials."""
+    return f"{sweep(sweep_id)}/trials"
+
+
 def trial(sweep_id: str, trial_id: str) -> str:
     """Folder of a trial."""
-    return f"{sweep(sweep_id)}/trials/{trial_id}"
+    return f"{trials(sweep_id)}/{trial_id}"
 
 
 def attempt(sweep_id: str, trial_id: str, number: int) -> str:

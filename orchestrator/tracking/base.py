@@ -131,7 +131,7 @@ class Tracker(Protocol):
         ...
 
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Store a file under the run."""
+        """Store a file, or all that is in a folder, under the run."""
         ...
 
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:

@@ -121,8 +121,14 @@ class MemoryTracker:
         run.tags.update(tags or {})
 
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Store a file under the run."""
-        self._run(run_id).artifacts[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
+        """Store a file, or all that is in a folder, under the run."""
+        paths = (
+            {path.name: path}
+            if path.is_file()
+            else {str(p.relative_to(path)): p for p in path.rglob("*") if p.is_file()}
+        )
+        for name, file in paths.items():
+            self._run(run_id).artifacts[f"{folder}/{name}" if folder else name] = file.read_bytes()
 
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
         """Close a run."""

@@ -200,10 +200,11 @@ class MlflowTracker:
                 self._client.log_batch(run_id, **batch)
 
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Store a file under the run."""
+        """Store a file, or all that is in a folder, under the run."""
         # An artifact store is a plug-in of MLflow (S3, Azure, ...) and raises what it likes.
         with self._errors(f"store artifact {path.name} in", Exception):
-            self._client.log_artifact(run_id, str(path), folder or None)
+            store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            store(run_id, str(path), folder or None)
 
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
         """Close a run."""

@@ -1,0 +1,240 @@
+"""The leaderboard: trials of one or several sweeps, ranked by the objective or another reported metric.
+
+Rows are a pure function of the sweeps' states. Under ``repeat`` it is configurations that are ranked, by the mean over
+their seeds; each seed is a row of its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agr_core.errors import InputError
+from agr_core.objective import Direction, Objective
+from agr_core.registry import did_you_mean
+from orchestrator.outcome import OUTCOMES, Outcome
+from orchestrator.records import TrialReported
+from orchestrator.state import SweepState, TrialState
+
+_Trial = tuple[str, str]  # sweep_id, trial_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One trial. ``outcome`` is None while it runs; ``rank`` is None unless it, and all seeds of it, completed.
+
+    ``value`` is what is ranked by; ``metrics`` holds ``best/...`` of the best epoch and ``test/...`` where it was read;
+    ``mean`` and ``std`` (sample deviation, None for one seed) are over the ``seeds`` of the configuration.
+    """
+
+    rank: int | None
+    sweep_id: str
+    trial_id: str
+    run_id: str | None
+    number: int
+    configuration: int
+    variant: str | None
+    outcome: Outcome | None
+    value: float | None
+    epochs: int
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    mean: float | None = None
+    std: float | None = None
+    seeds: int = 1
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain JSON object."""
+        document = {
+            "rank": self.rank,
+            "trial_id": self.trial_id,
+            "run_id": self.run_id,
+            "outcome": self.outcome,
+            "value": self.value,
+            "epochs": self.epochs,
+            "params": dict(self.params),
+            "metrics": dict(self.metrics),
+            "sweep_id": self.sweep_id,
+            "number": self.number,
+            "variant": self.variant,
+            "configuration": self.configuration,
+        }
+        if self.seeds > 1:
+            document |= {"mean": self.mean, "std": self.std, "seeds": self.seeds, "note": self.note}
+        return document
+
+
+@dataclass
+class _Group:
+    """The trials of one configuration."""
+
+    seeds: int
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.rows) == self.seeds and all(
+            row.outcome == "completed" and row.value is not None for row in self.rows
+        )
+
+    @property
+    def values(self) -> list[float]:
+        return [row.value for row in self.rows if row.outcome == "completed" and row.value is not None]
+
+    def ranked(self, rank: int | None) -> list[Row]:
+        """The rows with what is known of the whole configuration."""
+        if self.seeds == 1:
+            return [replace(row, rank=rank) for row in self.rows]
+        values = self.values
+        note = None if self.complete else f"{len(values)} of {self.seeds} seeds completed"
+        mean = statistics.fmean(values) if values else None
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return [replace(row, rank=rank, mean=mean, std=std, seeds=self.seeds, note=note) for row in self.rows]
+
+
+def rows(
+    states: Sequence[SweepState],
+    *,
+    metric: str | None = None,
+    top: int | None = None,
+    run_ids: Mapping[_Trial, str] | None = None,
+) -> list[Row]:
+    """All trials: ranked ones first, then the others by outcome.
+
+    Args:
+        states: The sweeps; several must have one objective and one split.
+        metric: Rank by this metric instead of the objective: ``age_cs5`` (of the best epoch) or ``test/age_mae``.
+        top: Only so many ranks, and nothing unranked.
+        run_ids: MLflow's run of (sweep_id, trial_id), as far as known.
+
+    Raises:
+        InputError: If the sweeps cannot be compared, or nobody reported the metric.
+    """
+    check_comparable(states)
+    found = [_row(state, trial, run_ids or {}) for state in states for trial in state.trials.values()]
+    direction = states[0].started.objective.direction
+    if metric is not None:
+        metric = resolve_metric(metric, found)
+        direction = metric_direction(metric, states[0].started.objective)
+        found = [replace(row, value=row.metrics.get(metric)) for row in found]
+
+    seeds = {state.started.sweep_id: seeds_of(state) for state in states}
+    groups: dict[tuple[str, int], _Group] = {}
+    for row in found:
+        groups.setdefault((row.sweep_id, row.configuration), _Group(seeds[row.sweep_id])).rows.append(row)
+    sign = 1 if direction == "minimize" else -1
+    complete = [group for group in groups.values() if group.complete]
+    complete.sort(key=lambda group: sign * statistics.fmean(group.values))  # stable: ties go to the earlier one
+    ranked = [row for rank, group in enumerate(complete[:top], start=1) for row in group.ranked(rank)]
+    if top is not None:
+        return ranked
+    rest = [row for group in groups.values() if not group.complete for row in group.ranked(None)]
+    order = {outcome: position for position, outcome in enumerate((*OUTCOMES, None))}
+    rest.sort(key=lambda row: (order[row.outcome], row.value is None, sign * (row.value or 0.0)))
+    return ranked + rest
+
+
+def check_comparable(states: Sequence[SweepState]) -> None:
+    """Refuse to rank what was not measured alike.
+
+    Raises:
+        InputError: If several sweeps differ in objective or in the split their trials were validated on.
+    """
+    if len(states) < 2:
+        return
+    objectives = {
+        state.started.sweep_id: f"{state.started.objective.direction} {state.started.objective.metric}"
+        for state in states
+    }
+    if len(set(objectives.values())) > 1:
+        raise InputError(
+            "these sweeps have different objectives and share no leaderboard: "
+            + ", ".join(f"{sweep} ({objective})" for sweep, objective in objectives.items())
+            + ". Show them one by one."
+        )
+    used: dict[str, list[str]] = defaultdict(list)
+    for state in states:
+        for split in splits(state):
+            used[split].append(state.started.sweep_id)
+    if len(used) > 1:
+        raise InputError(
+            "these sweeps were validated on different splits and share no leaderboard: "
+            + ", ".join(f"{split[:8]} ({', '.join(sweeps)})" for split, sweeps in used.items())
+            + ". Show them one by one."
+        )
+
+
+def splits(state: SweepState) -> tuple[str, ...]:
+    """Digests of the splits that the sweep's trials were validated on, in order of first use."""
+    return tuple(dict.fromkeys(trial.created.split_digest for trial in state.trials.values()))
+
+
+def seeds_of(state: SweepState) -> int:
+    """How many seeds each configuration of the sweep is trained with."""
+    repeat = state.started.document.get("repeat") or {}
+    return int(repeat.get("seeds", 1))
+
+
+def best_report(trial: TrialState, objective: Objective) -> TrialReported | None:
+    """The report of the best epoch, of a running trial the best so far; None without a report."""
+    if trial.ended is not None:
+        return trial.best_report
+    best: TrialReported | None = None
+    for report in trial.reports:
+        if objective.better(report.value, None if best is None else best.value):
+            best = report
+    return best
+
+
+def trial_metrics(trial: TrialState, objective: Objective) -> dict[str, float]:
+    """``best/...``: the validation metrics of the best epoch; ``test/...`` where the test part was read."""
+    report = best_report(trial, objective)
+    reported = {} if report is None else report.metrics
+    best = {f"best/{name.removeprefix('val/')}": value for name, value in reported.items() if name.startswith("val/")}
+    return {**best, **trial.test}
+
+
+def resolve_metric(metric: str, found: Iterable[Row]) -> str:
+    """The full name, ``best/...`` or ``test/...``, of a metric somebody typed.
+
+    Raises:
+        InputError: If no trial reported it.
+    """
+    reported = sorted({name for row in found for name in row.metrics})
+    for name in (metric, f"best/{metric}", f"best/{metric.removeprefix('val/')}"):
+        if name in reported:
+            return name
+    hint = did_you_mean(metric, [*reported, *(name.removeprefix("best/") for name in reported)])
+    raise InputError(f"no trial reported {metric!r}.{hint} Reported: {', '.join(reported) or 'nothing yet'}.")
+
+
+def metric_direction(metric: str, objective: Objective) -> Direction:
+    """Losses, errors in years and seconds are better small; everything else we report is better large."""
+    name = metric.rsplit("/", 1)[-1]
+    if name == objective.metric.rsplit("/", 1)[-1]:
+        return objective.direction
+    return "minimize" if name.endswith(("loss", "_mae", "_s")) else "maximize"
+
+
+def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) -> Row:
+    created, ended, objective = trial.created, trial.ended, state.started.objective
+    report = best_report(trial, objective)
+    last_epoch = trial.reports[-1].epoch if trial.reports else 0
+    return Row(
+        rank=None,
+        sweep_id=state.started.sweep_id,
+        trial_id=trial.trial_id,
+        run_id=run_ids.get((state.started.sweep_id, trial.trial_id)),
+        number=created.number,
+        configuration=created.configuration,
+        variant=created.variant,
+        outcome=trial.outcome,
+        value=ended.value if ended is not None else (None if report is None else report.value),
+        epochs=ended.epochs if ended is not None else last_epoch,
+        params=created.params,
+        metrics=trial_metrics(trial, objective),
+    )

@@ -1,0 +1,114 @@
+"""From what people type to IDs: unique prefixes of sweeps and trials, MLflow run IDs; and the summaries of sweeps."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from agr_core.errors import IntegrityError
+from orchestrator.errors import AmbiguousIdError, NotFoundError
+from orchestrator.ids import match_prefix
+from orchestrator.journal import read_state
+from orchestrator.settings import Settings
+from orchestrator.storage import layout
+from orchestrator.storage.base import Storage
+from orchestrator.tracking import open_tracker
+from orchestrator.tracking.describe import SWEEP_ID, TRIAL_ID
+
+LOST_AFTER_S = 30.0
+"""A running sweep whose driver has not been heard of for so long (seconds) is lost."""
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def find_sweep(storage: Storage, text: str) -> str:
+    """The one sweep whose ID starts with ``text``.
+
+    Raises:
+        NotFoundError: If there is none.
+        AmbiguousIdError: If there are several; the text lists them.
+    """
+    return match_prefix(text, storage.folders(layout.SWEEPS), kind="sweep", where=storage.uri)
+
+
+def find_trial(storage: Storage, text: str) -> tuple[str, str]:
+    """Sweep and trial, of a trial ID's unique beginning, ``SWEEP/TRIAL`` (both may be cut short) or an MLflow run ID.
+
+    Raises:
+        NotFoundError: If there is no such trial.
+        AmbiguousIdError: If there are several; the text lists them.
+    """
+    if _RUN_ID.fullmatch(text):
+        return _trial_of_run(storage, text)
+    sweep, slash, prefix = text.rpartition("/")
+    sweeps = (find_sweep(storage, sweep),) if slash else storage.folders(layout.SWEEPS)
+    # Folders are cheap to list. A trial that never wrote anything has none and is only in its sweep's journal.
+    found = _match(prefix, {sweep_id: storage.folders(layout.trials(sweep_id)) for sweep_id in sweeps})
+    found = found or _match(prefix, {sweep_id: _journalled_trials(storage, sweep_id) for sweep_id in sweeps})
+    if found is None:
+        raise NotFoundError(
+            f"no trial starts with {text!r} in {storage.uri}. `agr leaderboard SWEEP` shows a sweep's trials."
+        )
+    return found
+
+
+def _match(prefix: str, trials: dict[str, tuple[str, ...]]) -> tuple[str, str] | None:
+    found = [(sweep, trial) for sweep, ids in trials.items() for trial in ids if trial.startswith(prefix)]
+    found = [(sweep, trial) for sweep, trial in found if trial == prefix] or found
+    if len(found) > 1:
+        shown = ", ".join(f"{sweep}/{trial}" for sweep, trial in found[:10]) + (", ..." if len(found) > 10 else "")
+        raise AmbiguousIdError(f"trial {prefix!r} is ambiguous: {shown}. Type more of it.")
+    return found[0] if found else None
+
+
+def _journalled_trials(storage: Storage, sweep_id: str) -> tuple[str, ...]:
+    try:
+        return tuple(read_state(storage, sweep_id).trials)
+    except NotFoundError:  # its driver has only just begun
+        return ()
+
+
+def _trial_of_run(storage: Storage, run_id: str) -> tuple[str, str]:
+    settings = Settings.from_environment()
+    tracker = open_tracker(settings.tracking_uri, settings.mlflow_artifacts)
+    run = tracker.get_run(run_id)
+    if run is None or TRIAL_ID not in run.tags:
+        raise NotFoundError(
+            f"MLflow at {tracker.uri} has no trial's run {run_id}. `agr leaderboard --json` shows run IDs."
+        )
+    sweep_id = run.tags[SWEEP_ID]
+    if sweep_id not in storage.folders(layout.SWEEPS):
+        raise NotFoundError(f"run {run_id} is of sweep {sweep_id}, which is not in {storage.uri}; give its --storage.")
+    return sweep_id, run.tags[TRIAL_ID]
+
+
+def read_summary(storage: Storage, sweep_id: str, *, now: float) -> dict[str, Any]:
+    """The sweep's summary, with status ``lost`` where its driver has fallen silent.
+
+    Raises:
+        NotFoundError: If its driver has written none yet.
+        IntegrityError: If it is not the JSON a driver writes.
+    """
+    key = layout.summary(sweep_id)
+    text = storage.read(key)
+    try:
+        summary: dict[str, Any] = json.loads(text)
+        silent_s = now - float(summary["heartbeat"])
+        if summary["status"] == "running" and silent_s > LOST_AFTER_S:
+            summary["status"] = "lost"
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{storage.uri}/{key} is not a sweep's summary: {error}") from error
+    return summary
+
+
+def summaries(storage: Storage, *, now: float) -> Iterator[dict[str, Any]]:
+    """The summaries of all sweeps, newest first. A sweep whose driver has only just begun has none."""
+    found = []
+    for sweep_id in storage.folders(layout.SWEEPS):
+        try:
+            found.append(read_summary(storage, sweep_id, now=now))
+        except NotFoundError:
+            continue
+    yield from sorted(found, key=lambda summary: (-summary["started"], summary["sweep_id"]))

@@ -1,0 +1,119 @@
+"""The files a run shows: a trial's record, its learning curves and confusion matrices, the weights of the best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agr_core.errors import IntegrityError
+from agr_core.reporting import EpochReport
+from orchestrator.errors import NotFoundError
+from orchestrator.records import SweepStarted
+from orchestrator.state import TrialState
+from orchestrator.storage import layout
+from orchestrator.storage.base import Storage
+
+_COPIED = ("trial.json", "metrics.jsonl", "log.txt")
+
+
+def write_sweep_files(folder: Path, sweep: SweepStarted) -> None:
+    """Write ``sweep.yaml`` (the document after profiles and ``--set``) and ``provenance.json``."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    with (folder / "sweep.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(sweep.document, file)
+    _write_json(folder / "provenance.json", sweep.provenance)
+
+
+def write_trial_files(folder: Path, storage: Storage, sweep: SweepStarted, trial: TrialState, *, title: str) -> None:
+    """Write what is shown of a trial that ended, as far as there is such a thing.
+
+    ``trial.json``, ``metrics.jsonl`` and ``log.txt`` of its attempt, ``errors.txt`` of the attempts that failed,
+    ``plots/curves.png``, and ``plots/<table>.png`` for each confusion matrix of the best epoch.
+
+    Raises:
+        IntegrityError: If ``metrics.jsonl`` is not what a trial writes.
+    """
+    source = attempt_folder(sweep.sweep_id, trial)
+    stored = {name: _read(storage, f"{source}/{name}") for name in _COPIED} if source is not None else {}
+    for name, data in stored.items():
+        if data is not None:
+            (folder / name).write_bytes(data)
+    if stored.get("trial.json") is None:  # it failed before it could write one
+        _write_json(folder / "trial.json", {"config": trial.created.config, "provenance": sweep.provenance})
+    if trial.failures:
+        errors = [f"attempt {failed.attempt}: {failed.error}\n{failed.details}\n" for failed in trial.failures]
+        (folder / "errors.txt").write_text("\n".join(errors), encoding="utf-8")
+    metrics = stored.get("metrics.jsonl")
+    if metrics:
+        reports = _reports(metrics, f"{storage.uri}/{source}/metrics.jsonl")
+        _plot(folder / "plots", reports, sweep, trial, title)
+
+
+def write_test_tables(folder: Path, trial: TrialState, *, title: str) -> None:
+    """Write ``plots/<table>.png`` for each confusion matrix of the test part."""
+    _plot_tables(folder / "plots", trial.test_tables, title)
+
+
+def write_weights(folder: Path, storage: Storage, sweep_id: str, trial: TrialState) -> bool:
+    """Write ``weights/best.safetensors`` and the configuration they belong to; False if the storage has no weights."""
+    source = attempt_folder(sweep_id, trial)
+    if source is None or trial.ended is None or trial.ended.best_epoch is None:
+        return False
+    key = layout.best_weights(source, trial.ended.best_epoch)
+    if not storage.exists(key):
+        return False
+    target = folder / "weights"
+    target.mkdir()
+    storage.download(key, target / "best.safetensors")
+    _write_json(target / "config.json", trial.created.config)
+    return True
+
+
+def attempt_folder(sweep_id: str, trial: TrialState) -> str | None:
+    """Folder, in the storage, of the attempt whose files are the trial's; None if it never started."""
+    attempt = trial.attempts - 1
+    if trial.ended is not None and trial.ended.attempt is not None:
+        attempt = trial.ended.attempt
+    return layout.attempt(sweep_id, trial.trial_id, attempt) if attempt >= 0 else None
+
+
+def _plot(folder: Path, reports: list[EpochReport], sweep: SweepStarted, trial: TrialState, title: str) -> None:
+    from agr_core.evaluation.plots import curves_png
+
+    folder.mkdir(exist_ok=True)
+    (folder / "curves.png").write_bytes(curves_png(reports, sweep.objective, title))
+    best = next((report for report in reports if report.epoch == getattr(trial.ended, "best_epoch", None)), None)
+    if best is not None:
+        _plot_tables(folder, best.tables, f"{title}, epoch {best.epoch}")
+
+
+def _plot_tables(folder: Path, tables: Mapping[str, Any], title: str) -> None:
+    from agr_core.evaluation.plots import confusion_png
+
+    folder.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        part, _, table_name = name.rpartition("/")
+        words = f"{title}\n{table_name.replace('_', ' ')}, {part}"
+        (folder / f"{part.replace('/', '_')}_{table_name}.png").write_bytes(confusion_png(table, words))
+
+
+def _reports(lines: bytes, source: str) -> list[EpochReport]:
+    try:
+        return [EpochReport.from_json(json.loads(line)) for line in lines.splitlines()]
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"{source} is not what a trial writes: {error}") from error
+
+
+def _read(storage: Storage, key: str) -> bytes | None:
+    try:
+        return storage.read(key)
+    except NotFoundError:
+        return None
+
+
+def _write_json(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
