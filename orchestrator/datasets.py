@@ -92,21 +92,27 @@ def stage(ref: DataRef, *, storage: Storage, cache: Path) -> StagedData:
     return StagedData(packed, split)
 
 
-def pack_to(source: str, output: str, *, synthetic: SyntheticConfig | None = None, reader: str | None = None) -> str:
-    """Pack a raw data set into a folder or into ``s3://bucket/prefix``, and return its data digest.
+@contextmanager
+def packed_to(
+    source: str, output: str, *, synthetic: SyntheticConfig | None = None, reader: str | None = None
+) -> Iterator[Packed]:
+    """Pack a raw data set into a folder or into ``s3://bucket/prefix``, to look at for the length of the block.
 
     Raises:
         DataError: If the source cannot be read or holds no usable image, or ``output`` holds something else.
         StorageError: If the store refuses or does not answer; asked before anything is packed.
     """
-    if not is_remote(output):
-        return pack(source, Path(output).expanduser(), synthetic=synthetic, reader=reader).digest
     target = open_storage(output)
+    if not is_remote(output):
+        pack(source, Path(target.uri), synthetic=synthetic, reader=reader)
+        yield Packed.open(Path(target.uri))
+        return
     target.exists(MANIFEST)
     with tempfile.TemporaryDirectory(prefix="agr-pack-") as folder:
-        report = pack(source, Path(folder, "packed"), synthetic=synthetic, reader=reader)
-        publish(Path(folder, "packed"), target)
-    return report.digest
+        packed = Path(folder, "packed")
+        pack(source, packed, synthetic=synthetic, reader=reader)
+        publish(packed, target)
+        yield Packed.open(packed)
 
 
 def push(folder: Path, uri: str) -> dict[str, Any]:
@@ -117,8 +123,9 @@ def push(folder: Path, uri: str) -> dict[str, Any]:
         IntegrityError: If it is damaged.
         StorageError: If the store refuses or does not answer.
     """
+    target = open_storage(uri)
     verify(folder)
-    publish(folder, open_storage(uri))
+    publish(folder, target)
     return read_manifest(folder)
 
 

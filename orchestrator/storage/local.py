@@ -86,14 +86,14 @@ class LocalStorage:
         """Store a file (``Storage.upload``)."""
         if not path.is_file():
             raise NotFoundError(f"there is no file {path} to upload to {key!r} in {self.uri}.")
-        self._put("uploading to", key, lambda file: shutil.copyfile(path, file), os.replace)
+        self._put("writing", key, lambda file: shutil.copyfile(path, file), os.replace)
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object into a file (``Storage.download``)."""
         source = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _hidden(path)
-        with self._errors("downloading", key):
+        with self._errors("reading", key):
             try:
                 shutil.copyfile(source, temporary)
                 temporary.replace(path)

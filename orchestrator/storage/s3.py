@@ -27,6 +27,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError
 from orchestrator.storage.base import ObjectInfo
@@ -48,6 +49,7 @@ _TRANSFER = TransferConfig(max_concurrency=_CONNECTIONS)
 _CREATOR = "agr-creator"
 _REFUSED = {401, 403}
 _CONFLICTS = 5
+_SILENCE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ConnectionError, TimeoutError)
 _PROBE = ".agr-probe"
 
 
@@ -150,14 +152,14 @@ class S3Storage:
         place = self._place(key)
         if not path.is_file():
             raise NotFoundError(f"there is no file {path} to upload to {key!r} in {self.uri}.")
-        with self._errors("uploading to", key), path.open("rb") as file:
+        with self._errors("writing", key), path.open("rb") as file:
             self._client.upload_fileobj(file, **place, Config=_TRANSFER)
 
     def download(self, key: str, path: Path) -> None:
         """Fetch an object into a file, large ones by parallel ranges (``Storage.download``)."""
         place = self._place(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors("downloading", key):
+        with self._errors("reading", key):
             # boto3 writes beside the file, under a name of its own, and renames at the end.
             self._client.download_file(**place, Filename=str(path), Config=_TRANSFER)
 
@@ -206,7 +208,7 @@ class S3Storage:
                 f"{what}there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
                 '(for the local stack: eval "$(agr stack env)"), or use the AWS files.'
             )
-        if isinstance(error, HTTPClientError | IncompleteReadError | ConnectionError | TimeoutError):
+        if isinstance(error, _SILENCE):
             return StorageError(
                 f"{what}{self._endpoint} does not answer ({type(error).__name__}). Check AWS_ENDPOINT_URL and that "
                 "the store runs (`agr stack status`)."
@@ -237,9 +239,7 @@ class S3Storage:
         return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
 
 
-def prepare_buckets(
-    buckets: Sequence[str], endpoint: str, access_key: str, secret_key: str, *, region: str
-) -> None:
+def prepare_buckets(buckets: Sequence[str], endpoint: str, access_key: str, secret_key: str, *, region: str) -> None:
     """List the buckets of a store whose address is not (yet) in the environment; make ``buckets`` and write to each.
 
     Nothing is retried: who waits for a store that is starting asks again.

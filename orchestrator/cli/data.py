@@ -1,0 +1,196 @@
+"""``agr data``: make, copy and look at data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.common import JsonOption, errors_in_one_line, print_json, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from agr_core.data.pack import Packed
+
+BinsOption = Annotated[str, typer.Option("--bins", metavar="SCHEME", help="Age groups that are counted.")]
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="Folder to make, or s3://bucket/prefix.")]
+
+_BAR_WIDTH = 40
+
+commands = typer.Typer(name="data", help="Make, copy and look at data sets.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(commands)
+
+
+@commands.command()
+def synth(
+    output: OutputOption,
+    images: Annotated[int, typer.Option(min=10, help="Number of faces.")] = 4000,
+    size: Annotated[int, typer.Option(min=16, max=512, help="Height and width of each face, pixels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="It fixes every pixel.")] = 0,
+    bins: BinsOption = "utk7",
+    as_json: JsonOption = False,
+) -> None:
+    """Draw faces with a known age, gender and race into a packed data set.
+
+    Example: agr data synth -o faces --images 2000 --size 64
+    """
+    with errors_in_one_line():
+        from agr_core.config import SyntheticConfig
+        from agr_core.data.pack import SYNTHETIC
+        from agr_core.labels.bins import check_bins
+        from orchestrator.datasets import packed_to
+
+        check_bins(bins)
+        say(f"drawing {images:,} faces of {size} x {size} pixels into {output} ...")
+        with packed_to(SYNTHETIC, output, synthetic=SyntheticConfig(images=images, size=size, seed=seed)) as packed:
+            _show(packed, output, bins, as_json)
+
+
+@commands.command()
+def pack(
+    source: Annotated[str, typer.Argument(help="Folder, .tar, .tar.gz or .zip of images.")],
+    output: OutputOption,
+    reader: Annotated[
+        str | None, typer.Option(help="How file names and labels are read; default: recognised from the files.")
+    ] = None,
+    bins: BinsOption = "utk7",
+    as_json: JsonOption = False,
+) -> None:
+    """Pack a raw data set once, labels beside images; files that cannot be used are listed with the reason.
+
+    Example: agr data pack UTKFace.tar -o s3://agr/utkface
+    """
+    with errors_in_one_line():
+        from agr_core.labels.bins import check_bins
+        from orchestrator.datasets import packed_to
+
+        check_bins(bins)
+        say(f"packing {source} into {output} ...")
+        with packed_to(source, output, reader=reader) as packed:
+            _show(packed, output, bins, as_json)
+
+
+@commands.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Packed folder.")],
+    uri: Annotated[str, typer.Argument(metavar="S3_URI", help="s3://bucket/prefix to copy it to.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a packed data set into S3; it can be used once its last file, the manifest, is there.
+
+    Example: agr data push faces s3://agr/faces
+    """
+    with errors_in_one_line():
+        from orchestrator import datasets
+
+        _check_address(uri, s3=True)
+        _show_copy(datasets.push(folder, uri), str(folder), uri, as_json)
+
+
+@commands.command()
+def pull(
+    uri: Annotated[str, typer.Argument(metavar="S3_URI", help="s3://bucket/prefix of a packed data set.")],
+    folder: Annotated[str, typer.Argument(help="Folder to make.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a packed data set out of S3, verified; an interrupted copy goes on where it was.
+
+    Example: agr data pull s3://agr/faces faces
+    """
+    with errors_in_one_line():
+        from orchestrator import datasets
+
+        _check_address(uri, s3=True)
+        _check_address(folder, s3=False)
+        _show_copy(datasets.pull(uri, Path(folder).expanduser()), uri, folder, as_json)
+
+
+@commands.command()
+def stats(
+    source: Annotated[str, typer.Argument(help="Packed folder, s3://bucket/prefix, or a raw folder or archive.")],
+    bins: BinsOption = "utk7",
+    as_json: JsonOption = False,
+) -> None:
+    """Count images, ages, genders and races, and list what could not be read.
+
+    Example: agr data stats s3://agr/utkface --bins utk4
+    """
+    with errors_in_one_line():
+        from agr_core.labels.bins import check_bins
+        from orchestrator.datasets import opened
+        from orchestrator.settings import Settings
+
+        check_bins(bins)
+        with opened(source, cache=Settings.from_environment().cache) as packed:
+            _show(packed, source, bins, as_json)
+
+
+def _check_address(text: str, *, s3: bool) -> None:
+    from agr_core.errors import InputError
+    from orchestrator.storage import is_remote, open_storage
+
+    if is_remote(open_storage(text).uri) != s3:
+        wanted = "s3://bucket/prefix" if s3 else "a folder of this machine"
+        raise InputError(f"{text!r} must be {wanted}: agr data push FOLDER S3_URI, agr data pull S3_URI FOLDER.")
+
+
+def _show_copy(manifest: dict[str, Any], source: str, target: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"images": manifest["rows"], "digest": manifest["digest"], "source": source, "target": target})
+        return
+    size = sum(shard["bytes"] for shard in manifest["shards"])
+    typer.echo(f"{target}: {manifest['rows']:,} images, {size / 1e6:,.1f} MB, digest {manifest['digest'][:12]}")
+
+
+def _show(packed: Packed, place: str, bins: str, as_json: bool) -> None:
+    from agr_core.data.stats import describe
+
+    description = describe(packed, bins)
+    if as_json:
+        print_json(description)
+    else:
+        _print_tables(description, place, bins)
+
+
+def _print_tables(description: dict[str, Any], place: str, bins: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    headline = f"{escape(place)}: {description['images']:,} images, digest {description['digest'][:12]}"
+    console.print(headline, soft_wrap=True)
+    if age := description["age"]:
+        console.print(f"ages {age['min']:g} to {age['max']:g} years, mean {age['mean']:.1f}")
+    for title, counts in (
+        (f"age ({bins})", description["bins"]),
+        ("gender", description["gender"]),
+        ("race", description["race"]),
+    ):
+        console.print(_counts_table(title, counts))
+    skipped = description["skipped"]
+    console.print(f"{len(skipped)} files skipped{':' if skipped else ''}")
+    for entry in skipped:
+        console.print(f"  {escape(entry['file'])}: {escape(entry['reason'])}", soft_wrap=True)
+
+
+def _counts_table(title: str, counts: dict[str, int]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, min_width=14)
+    table.add_column("images", justify="right", min_width=8)
+    table.add_column("share", justify="right", min_width=7)
+    table.add_column("")
+    total = sum(counts.values())
+    most = max(counts.values(), default=0)
+    for name, count in counts.items():
+        share = f"{count / total:.1%}" if total else ""
+        table.add_row(escape(name), f"{count:,}", share, "█" * round(_BAR_WIDTH * count / most) if most else "")
+    return table
