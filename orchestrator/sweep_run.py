@@ -418,10 +418,7 @@ class SweepRun:
             case AttemptFailed():
                 trial = self.live[event.trial_id]
                 trial.charged += event.charged
-                if not self.reported_any:
-                    self._alike[event.error] += 1
-                    if self._alike[event.error] >= ALIKE_FAILURES:
-                        self._stop_all(Stop("failed", f"the first trials failed alike: {event.error}"))
+                self._count_alike(event.error)
             case TrialEnded():
                 self._apply_end(self.live.pop(event.trial_id), event)
             case ControlReceived():
@@ -440,8 +437,17 @@ class SweepRun:
         if trial.created.repeat == 0:
             self.search.report(trial.created.configuration, event.epoch, event.value)
 
+    def _count_alike(self, error: str) -> None:
+        if self.reported_any:
+            return
+        self._alike[error] += 1
+        if self._alike[error] >= ALIKE_FAILURES and self.stop is None:
+            self._stop_all(Stop("failed", f"the first trials failed alike: {error}"))
+
     def _apply_end(self, trial: LiveTrial, event: TrialEnded) -> None:
         self.counts[event.outcome] += 1
+        if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
+            self._count_alike(event.error or "")
         if trial.created.repeat == 0:
             self.search.finish(trial.created.configuration, event.outcome, event.value)
         if event.outcome != "completed" or event.value is None:

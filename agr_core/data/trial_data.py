@@ -34,6 +34,9 @@ class TrialData:
     Attributes:
         vocabulary: Gender and race classes of the data set.
         label_kind: Whether ages are known exactly or as ranges.
+        age_ranges: Distinct (low, high) of the age labels that are ranges, years.
+        data_digest: Digest of the data set's content.
+        split_digest: Digest of the split's content.
         num_train: Images trained on, after ``data.fraction``.
         steps_per_epoch: Training batches an epoch.
     """
@@ -42,6 +45,9 @@ class TrialData:
         _check_fits(packed, split)
         self.vocabulary: Vocabulary = packed.vocabulary
         self.label_kind: LabelKind = packed.label_kind
+        self.age_ranges: set[tuple[float, float]] = age_ranges(packed.table)
+        self.data_digest: str = packed.digest
+        self.split_digest: str = split.digest
         self._config = config
         self._workers = workers
         self._rows: dict[str, NDArray[np.int64]] = {part: split.rows(part) for part in PARTS}
@@ -82,6 +88,10 @@ class TrialData:
         image = config.image
         pixels = open_pixels(data, size=image.size, mode=image.cache, folder=cache)
         return cls(config, data, read_split(split), pixels, workers=workers)
+
+    def num_rows(self, part: str) -> int:
+        """Number of images of a part."""
+        return len(self._rows[part])
 
     def labels(self, part: str) -> Labels:
         """Labels of every image of a part, in the order of ``batches``."""

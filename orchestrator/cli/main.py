@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import stack
+from orchestrator.cli import data, run, stack, sync, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -28,7 +28,12 @@ def _root(
     set_debug(debug)
 
 
+data.register(app)
 stack.register(app)
+
+run.register(app)
+sync.register(app)
+validate.register(app)
 
 
 def main() -> None:

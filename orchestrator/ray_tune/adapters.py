@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Experiment, Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
@@ -258,7 +260,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """An attempt failed; Tune has queued the trial again, and we say with which job, or end it."""
         self._running.discard(trial.trial_id)
-        error = trial.get_pickled_error() or trial.get_error()
+        error = _error_of(trial)
         live = self.run.live[trial.trial_id]
         verdict = self.run.attempt_failed(
             trial.trial_id, error=_one_line(error), details=str(error), charged=not _node_lost(live)
@@ -270,9 +272,34 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune gave the trial up by itself."""
         self._running.discard(trial.trial_id)
-        error = trial.get_pickled_error() or trial.get_error()
+        error = _error_of(trial)
         self.run.live[trial.trial_id].ending = ("failed", _one_line(error))
         self.run.trial_over(trial.trial_id)
+
+
+class Silence(TrialProgressCallback):  # type: ignore[misc]
+    """Stands where Tune would put a callback of its own that prints every end of a trial."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Print nothing."""
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Print nothing."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Print nothing."""
+
+
+def _error_of(trial: Trial) -> BaseException | None:
+    """The exception Tune has just written into the trial's local folder (Tune itself looks in its storage)."""
+    path = trial.pickled_error_file
+    if path is None:
+        return None
+    with open(path, "rb") as file:  # noqa: PTH123 - Tune gives a string
+        error: BaseException = cloudpickle.load(file)  # this process wrote it a moment ago
+    return error
 
 
 def _one_line(error: BaseException | None) -> str:

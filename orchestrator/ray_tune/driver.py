@@ -42,7 +42,7 @@ _TUNE_ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # SweepSearch decides how many trials are pending
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be replaced by a silent one
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -72,6 +72,8 @@ class Engine:
     settings: Settings
     storage: Storage
     listener: Callable[[Event], None] = lambda _: None
+    prepare: Callable[[DataConfig], DataRef] | None = None
+    """Replaces the look-up of a trial's data; a re-run takes what its original was trained on."""
     trainable: type | None = None
     """Replaces the training by something else; for benchmarks."""
 
@@ -116,6 +118,8 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
     known: dict[str, DataRef] = {}
 
     def prepare(data: DataConfig) -> DataRef:
+        if engine.prepare is not None:
+            return engine.prepare(data)
         key = data.model_dump_json()
         if key not in known:
             known[key] = prepare_data(data, storage=engine.storage, cache=engine.settings.cache)
@@ -198,7 +202,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
     from ray.tune import CheckpointConfig, PlacementGroupFactory
     from ray.tune.execution import class_cache
 
-    from orchestrator.ray_tune.adapters import Slots, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.adapters import Silence, Slots, SweepCallback, SweepSearch
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
@@ -231,7 +235,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
                 storage_path=folder,
                 search_alg=search,
                 scheduler=scheduler,
-                callbacks=[SweepCallback(run, search, job)],
+                callbacks=[SweepCallback(run, search, job), Silence()],
                 resources_per_trial=PlacementGroupFactory([bundle(cpus, gpus)]),
                 reuse_actors=True,
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),

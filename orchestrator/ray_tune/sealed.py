@@ -86,10 +86,9 @@ def _weights(sweep_id: str, trial: TrialState) -> str:
 
 def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any] | None, dict[str, float]]:
     """Test figures of stored weights (None where the split has no test part) and the baseline. Runs in a worker."""
+    from agr_core.config import TrialConfig
     from agr_core.data.trial_data import TrialData
     from agr_core.trainer.loop import evaluate_part, majority_baseline
-
-    from agr_core.config import TrialConfig
     from orchestrator.datasets import DataRef, stage
 
     job = Job.from_json(job_json)

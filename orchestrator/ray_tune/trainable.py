@@ -100,18 +100,20 @@ class Job:
         return cls(**json.loads(text))
 
 
-class TrialTrainable(tune.Trainable):
+class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """One trial; ``reset_config`` turns the warm worker to the next one."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take a job; nothing slow happens here."""
         self._job = Job.from_json(config[JOB])
         self._epochs: EpochSource | None = None
+        self._previous: EpochSource | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Turn to the next trial."""
-        self._close()
+        """Turn to the next trial. Nothing that can fail: Tune gives a trial up whose reset fails."""
+        previous = self._epochs
         self.setup(new_config)
+        self._previous = previous
         return True
 
     def step(self) -> dict[str, Any]:
@@ -121,6 +123,9 @@ class TrialTrainable(tune.Trainable):
         exception is Tune's, which starts another attempt.
         """
         try:
+            if self._previous is not None:
+                self._previous.close()
+                self._previous = None
             if self._epochs is None:
                 self._epochs = self.epochs(self._job)
             report, value = self._epochs.next_epoch()
@@ -150,12 +155,9 @@ class TrialTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         """Let go of the trial."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._epochs is not None:
-            self._epochs.close()
-            self._epochs = None
+        for source in (self._previous, self._epochs):
+            if source is not None:
+                source.close()
 
 
 def _for_journal(report: EpochReport) -> dict[str, Any]:
@@ -173,20 +175,24 @@ class EpochSource:
         self._job = job
         self._objective = Objective.model_validate(job.objective)
         self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
-        self._attempt = Attempt(open_storage(job.storage), job.sweep_id, job.trial_id, job.attempt, self._scratch)
+        storage = open_storage(job.storage)
+        self._attempt = Attempt(
+            storage, job.sweep_id, job.trial_id, job.attempt, objective=self._objective, scratch=self._scratch
+        )
         self._reported = job.last_journalled_epoch
         try:
             config = TrialConfig.from_document(job.config)
             self._attempt.describe(config, provenance=collect())
             ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
-            staged = stage(ref, storage=open_storage(job.storage), cache=settings.cache)
-            self._data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
-            self._training: Training = Training(config, self._data, self._objective)
+            staged = stage(ref, storage=storage, cache=settings.cache)
+            data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
+            self._training: Training = Training(config, data, self._objective)
             if job.resume and self._attempt.fetch_newest_checkpoint():
                 self._training.restore(self._attempt.folder)
                 self._attempt.save(self._training)
         except BaseException:
             self._fail()
+            self._let_go()
             raise
 
     def next_epoch(self) -> tuple[EpochReport, float]:
@@ -225,9 +231,11 @@ class EpochSource:
     def close(self) -> None:
         """Free memory and scratch space; what is stored stays."""
         self._training.close()
-        self._data.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._attempt.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self._scratch)
 
 
 logging.getLogger("agr_core").setLevel(logging.INFO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,13 +53,15 @@ def load_sweep(path: Path, *, overrides: Sequence[str] = ()) -> Sweep:
     return _check(source)
 
 
-def sweep_from_document(document: Mapping[str, Any]) -> Sweep:
-    """The sweep of ``Sweep.document``, on resume.
+def sweep_from_document(document: Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of ``Sweep.document``, on resume and re-run, after ``overrides`` as in ``load_sweep``.
 
     Raises:
         SpecError: With every problem found.
     """
-    return _check(from_document(dict(document), file="the sweep's document"))
+    source = from_document(copy.deepcopy(dict(document)), file="the sweep's document")
+    apply_overrides(source, overrides)
+    return _check(source)
 
 
 def _check(source: Source) -> Sweep:
@@ -92,10 +95,11 @@ def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
         return SweepSpec.model_validate_json(json.dumps(document))
     except ValidationError as error:
         explained = explain(error, SweepSpec)
-    sound = dict(document)
-    for each in explained:
-        path = each.about[0] if each.about and each.about[0][0] in document else each.path
+    paths = [each.about[0] if each.about and each.about[0][0] in document else each.path for each in explained]
+    for path, each in zip(paths, explained, strict=True):
         source.add(path, each.message, key=each.at_key)
+    sound = dict(document)
+    for path in paths:
         if path[0] == "variants" and len(path) > 1:  # one broken variant hides no other
             sound["variants"] = {key: value for key, value in sound["variants"].items() if key != path[1]}
         else:

@@ -1,0 +1,162 @@
+"""What a running sweep shows: a table that updates in place, or one line per finished trial where there is no terminal.
+
+Only events that are stored in the journal arrive here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agr_core.objective import Objective
+from orchestrator.records import (
+    AttemptFailed,
+    AttemptStarted,
+    ControlReceived,
+    Event,
+    SweepEnded,
+    TestRead,
+    TrialCreated,
+    TrialEnded,
+    TrialReported,
+)
+
+_OUTCOME_STYLE = {
+    "completed": "green",
+    "pruned": "yellow",
+    "diverged": "red",
+    "failed": "red",
+    "interrupted": "magenta",
+}
+_SHOWN_RUNNING = 16
+_SHOWN_BEST = 5
+
+
+@dataclass
+class _Row:
+    created: TrialCreated
+    epochs: int
+    epoch: int = 0
+    value: float | None = None
+    best: float | None = None
+    outcome: str | None = None
+    started: bool = False
+
+
+@dataclass
+class Progress:
+    """Listens to a sweep's events. Use as a context manager around the run."""
+
+    objective: Objective
+    planned: int | None
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def __post_init__(self) -> None:
+        self._rows: dict[str, _Row] = {}
+        self._began = time.monotonic()
+        self._ended = 0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take one stored event."""
+        match event:
+            case TrialCreated():
+                self._rows[event.trial_id] = _Row(event, epochs=int(event.config["schedule"]["epochs"]))
+            case AttemptStarted():
+                self._rows[event.trial_id].started = True
+            case TrialReported():
+                self._report(self._rows[event.trial_id], event)
+            case AttemptFailed():
+                self._say(f"{self._name(event.trial_id)}  attempt {event.attempt} failed: {event.error}")
+            case TrialEnded():
+                self._end(self._rows[event.trial_id], event)
+            case ControlReceived():
+                self._say(f"received: {event.command} {event.arguments or ''}".rstrip())
+            case TestRead():
+                self._say(f"{self._name(event.trial_id)}  test part read")
+            case SweepEnded() if event.reason:
+                self._say(f"{event.status}: {event.reason}")
+
+    def _report(self, row: _Row, event: TrialReported) -> None:
+        row.epoch, row.value = event.epoch, event.value
+        if self.objective.better(event.value, row.best):
+            row.best = event.value
+
+    def _end(self, row: _Row, event: TrialEnded) -> None:
+        row.outcome = event.outcome
+        self._ended += 1
+        if self._live is None or event.error is not None:
+            value = "-" if event.value is None else f"{event.value:.4g}"
+            error = f"  {event.error}" if event.error else ""
+            epochs = f"{event.epochs} epoch" + ("" if event.epochs == 1 else "s")
+            self._say(
+                f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {self.objective.metric} {value:<8} "
+                f"{epochs:<10} {describe(row.created)}{error}"
+            )
+
+    def _say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+    def _name(self, trial_id: str) -> str:
+        return f"{trial_id} {describe(self._rows[trial_id].created)}" if trial_id in self._rows else trial_id
+
+    def _count(self) -> str:
+        return f"{self._ended}/{self.planned}" if self.planned is not None else str(self._ended)
+
+    def _table(self) -> Table:
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        rows = list(self._rows.values())
+        counts = {name: sum(row.outcome == name for row in rows) for name in _OUTCOME_STYLE}
+        shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        table = Table(
+            title=f"{self._count()} trials ended{f' ({shown})' if shown else ''}, {minutes}:{seconds:02d}",
+            title_justify="left",
+            expand=False,
+            pad_edge=False,
+            box=None,
+        )
+        for column in ("trial", "outcome", "epoch", self.objective.metric, "what varies"):
+            table.add_column(column, no_wrap=column != "what varies", overflow="ellipsis", max_width=60)
+        completed = [row for row in rows if row.outcome == "completed" and row.best is not None]
+        sign = 1 if self.objective.direction == "minimize" else -1
+        best = sorted(completed, key=lambda row: sign * (row.best or 0.0))[:_SHOWN_BEST]
+        running = [row for row in rows if row.outcome is None][:_SHOWN_RUNNING]
+        for row in (*best, *running):
+            outcome = row.outcome or ("running" if row.started else "starting")
+            value = row.best if row.outcome else row.value
+            table.add_row(
+                row.created.trial_id,
+                Text(outcome, style=_OUTCOME_STYLE.get(outcome, "cyan")),
+                f"{row.epoch}/{row.epochs}",
+                "" if value is None else f"{value:.4g}",
+                describe(row.created),
+            )
+        return table
+
+
+def describe(created: TrialCreated) -> str:
+    """What varies in a trial, in a few words: ``model.name=resnet10t optimizer.lr=0.0021``."""
+    parts = [f"variant={created.variant}"] if created.variant is not None else []
+    parts += [f"{name}={_short(value)}" for name, value in created.params.items()]
+    if created.repeat:
+        parts.append(f"seed {created.config['seed']}")
+    return " ".join(parts)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

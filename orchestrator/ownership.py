@@ -1,0 +1,54 @@
+"""Whether a sweep still has a driver, before another takes it over.
+
+The journal is the guard that cannot be passed: two drivers cannot both write it. This check spares the user from
+finding out that way.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import psutil
+
+from orchestrator.errors import SweepOwnedError
+from orchestrator.records import DriverStarted
+from orchestrator.state import SweepState
+from orchestrator.storage import layout
+from orchestrator.storage.base import Storage
+
+SILENT_S = 15.0
+"""A driver on another machine counts as alive until it has been silent for so long (seconds); it beats every 5 s."""
+
+
+def refuse_if_driven(storage: Storage, state: SweepState) -> None:
+    """Raise ``SweepOwnedError`` if the sweep's last driver seems to be alive.
+
+    A driver of this machine is alive if its process is; one of another machine if it was heard of lately.
+    """
+    if state.ended is not None or not state.drivers:
+        return
+    sweep_id, driver = state.started.sweep_id, state.drivers[-1]
+    if driver.host == socket.gethostname():
+        if _process_lives(driver):
+            raise SweepOwnedError(
+                f"sweep {sweep_id} is being run by process {driver.pid} of this machine. "
+                f"`agr status {sweep_id}` shows it; `agr stop {sweep_id}` ends it."
+            )
+        return
+    silent = time.time() - float(json.loads(storage.read(layout.summary(sweep_id)))["heartbeat"])
+    if silent < SILENT_S:
+        raise SweepOwnedError(
+            f"sweep {sweep_id} is being run on {driver.host}, heard of {silent:.0f} s ago. Stop it with `agr stop "
+            f"{sweep_id}`; if it was killed, try again when it has been silent for {SILENT_S:.0f} s."
+        )
+
+
+def _process_lives(driver: DriverStarted) -> bool:
+    try:
+        process = psutil.Process(driver.pid)
+        # A process that began after the driver said so only has its number.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= driver.time
+    except psutil.NoSuchProcess:
+        return False

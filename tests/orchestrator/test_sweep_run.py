@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sweeps import Clock, Deaf, local, make_run, report, small_sweep
+
+from agr_core.errors import ConfigError
+from agr_core.reporting import EpochReport
+from orchestrator import control
+from orchestrator.errors import SweepOwnedError
+from orchestrator.journal import read_events, read_state
+from orchestrator.records import Event, TrialReported
+from orchestrator.storage import layout
+
+SWEEP = "small-20260101-000000-abcd"
+
+
+def test_a_trial_runs_from_proposal_to_completed(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    run.attempt_started(created.trial_id, "10.0.0.1")
+    run.epoch_reported(created.trial_id, report(1, 9.0))
+    run.epoch_reported(created.trial_id, report(2, 7.0))
+    run.epoch_reported(created.trial_id, report(3, 8.0, finished=True))
+    run.trial_over(created.trial_id)
+    run.end("completed")
+
+    state = read_state(local(tmp_path), SWEEP)
+    trial = state.trials[created.trial_id]
+    assert trial.ended is not None
+    assert (trial.outcome, trial.ended.value, trial.ended.best_epoch, trial.ended.epochs) == ("completed", 7.0, 2, 3)
+    assert state.status == "completed"
+    assert run.best == (created.trial_id, 7.0)
+
+
+def test_a_trial_that_did_not_finish_was_pruned_by_the_scheduler(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    run.epoch_reported(created.trial_id, report(1, 9.0))
+    run.trial_over(created.trial_id)
+    assert run.counts == {"pruned": 1}
+    assert run.best is None
+
+
+def test_no_more_trials_live_than_there_is_room_for(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    assert run.next_trial(2) is not None
+    assert run.next_trial(2) is not None
+    assert run.next_trial(2) is None
+
+
+def test_concurrency_bounds_the_living_trials(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(), concurrency=1)
+    run.begin()
+    assert run.next_trial(8) is not None
+    assert run.next_trial(8) is None
+
+
+def test_the_sweep_is_over_after_the_trials_asked_for(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(search={"algorithm": "random", "trials": 2, "seed": 1}))
+    run.begin()
+    for _ in range(2):
+        created = run.next_trial(1)
+        assert created is not None
+        run.trial_over(created.trial_id)
+    assert run.proposals_over
+    assert run.next_trial(1) is None
+
+
+def test_repeated_configurations_differ_in_their_seed_only(tmp_path: Path) -> None:
+    sweep = small_sweep(search={"algorithm": "random", "trials": 2, "seed": 1}, scheduler="none", repeat={"seeds": 3})
+    run = make_run(local(tmp_path), sweep, seeds=3)
+    run.begin()
+    trials = [run.next_trial(100) for _ in range(7)]
+    assert trials.pop() is None
+    configs = [trial.config for trial in trials if trial is not None]
+    assert [config["seed"] for config in configs] == [42, 43, 44, 42, 43, 44]
+    without_seed = [json.dumps({**config, "seed": 0}, sort_keys=True) for config in configs]
+    assert len(set(without_seed[:3])) == len(set(without_seed[3:])) == 1
+    assert without_seed[0] != without_seed[3]
+    assert [trial.configuration for trial in trials if trial is not None] == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_epoch_that_is_journalled_is_not_journalled_again(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    for epoch in (1, 2, 1, 2, 3):
+        run.epoch_reported(created.trial_id, report(epoch, 5.0))
+    run.flush()
+    events, _ = read_events(local(tmp_path), SWEEP)
+    assert [event.epoch for event in events if isinstance(event, TrialReported)] == [1, 2, 3]
+
+
+def test_nobody_hears_of_an_event_before_it_is_stored(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    run = make_run(local(tmp_path), small_sweep(), heard=heard)
+    run.begin()
+    stored = len(heard)
+    run.next_trial(1)
+    assert len(heard) == stored
+    run.flush()
+    assert len(heard) == stored + 1
+    assert len(read_events(local(tmp_path), SWEEP)[0]) == len(heard)
+
+
+def test_a_second_driver_is_told_that_the_sweep_is_owned(tmp_path: Path) -> None:
+    first = make_run(local(tmp_path), small_sweep())
+    first.begin()
+    events, last = read_events(local(tmp_path), SWEEP)
+    second = make_run(local(tmp_path), small_sweep(), next_segment=last + 1)
+    second.replay(events, Deaf())
+    first.next_trial(1)
+    with pytest.raises(SweepOwnedError, match=SWEEP):
+        first.flush()
+
+
+def test_failures_up_to_the_retries_are_retried_and_a_lost_node_is_not_charged(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(), retries=1)
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    trial = created.trial_id
+    run.epoch_reported(trial, report(1, 5.0))
+    assert run.attempt_failed(trial, error="node lost", details="", charged=False) == "retry"
+    assert run.attempt_failed(trial, error="boom", details="", charged=True) == "retry"
+    assert run.attempt_failed(trial, error="boom", details="", charged=True) == "give up"
+    assert run.poll() == [trial]
+    run.trial_over(trial)
+    ended = read_state(local(tmp_path), SWEEP).trials[trial].ended
+    assert ended is not None
+    assert (ended.outcome, ended.error) == ("failed", "boom")
+
+
+def test_first_trials_that_fail_alike_stop_the_sweep_with_the_error(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(), retries=5)
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    for _ in range(3):
+        run.attempt_failed(created.trial_id, error="ValueError: no such layer", details="", charged=True)
+    assert run.stop is not None
+    assert run.stop.status == "failed"
+    assert "no such layer" in run.stop.reason
+    assert run.next_trial(1) is None
+
+
+def test_trials_that_say_they_failed_alike_stop_the_sweep_too(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    for _ in range(3):
+        created = run.next_trial(1)
+        assert created is not None
+        run.live[created.trial_id].ending = ("failed", "DataError: no images")
+        run.trial_over(created.trial_id)
+    assert run.stop is not None
+    assert "no images" in run.stop.reason
+
+
+def test_a_used_up_wall_budget_interrupts_what_runs_and_the_sweep_is_completed(tmp_path: Path) -> None:
+    clock = Clock()
+    run = make_run(local(tmp_path), small_sweep(), clock=clock, wall_s=60.0)
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    clock.now += 59
+    assert run.poll() == []
+    clock.now += 2
+    assert run.poll() == [created.trial_id]
+    assert run.stop is not None
+    assert run.stop.status == "completed"
+    run.trial_over(created.trial_id)
+    assert run.counts == {"interrupted": 1}
+
+
+def test_the_wall_budget_counts_earlier_drivers(tmp_path: Path) -> None:
+    clock = Clock()
+    first = make_run(local(tmp_path), small_sweep(), clock=clock, wall_s=60.0)
+    first.begin()
+    first.next_trial(1)
+    clock.now += 40
+    first.flush()
+    clock.now += 10_000  # nobody drives
+    events, last = read_events(local(tmp_path), SWEEP)
+    second = make_run(local(tmp_path), small_sweep(), clock=clock, wall_s=60.0, next_segment=last + 1)
+    second.replay(events, Deaf())
+    first_poll = second.poll()
+    clock.now += 61
+    assert first_poll == []
+    assert len(second.poll()) == 1
+
+
+def test_stop_and_kill_are_obeyed_once(tmp_path: Path) -> None:
+    clock = Clock()
+    storage = local(tmp_path)
+    run = make_run(storage, small_sweep(), clock=clock)
+    run.begin()
+    first, second = run.next_trial(2), run.next_trial(2)
+    assert first is not None
+    assert second is not None
+    control.send(storage, SWEEP, "kill", {"trial_id": first.trial_id})
+    clock.now += 3
+    assert run.poll() == [first.trial_id]
+    run.trial_over(first.trial_id)
+    control.send(storage, SWEEP, "stop")
+    clock.now += 3
+    assert run.poll() == [second.trial_id]
+    run.trial_over(second.trial_id)
+    run.end("stopped", "agr stop")
+    commands = [e for e in read_events(storage, SWEEP)[0] if e.kind == "control_received"]
+    assert len(commands) == 2
+
+
+def test_an_objective_no_epoch_reports_is_named_with_the_nearest(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    with pytest.raises(ConfigError, match=r"val/age_mae.*Did you mean 'val/age_mse'"):
+        run.epoch_reported(created.trial_id, EpochReport(epoch=1, metrics={"val/age_mse": 1.0}))
+
+
+def test_a_replayed_run_stands_where_the_first_one_stood(tmp_path: Path) -> None:
+    storage = local(tmp_path)
+    first = make_run(storage, small_sweep())
+    first.begin()
+    done, half = first.next_trial(2), first.next_trial(2)
+    assert done is not None
+    assert half is not None
+    first.epoch_reported(done.trial_id, report(1, 4.0, finished=True))
+    first.trial_over(done.trial_id)
+    first.epoch_reported(half.trial_id, report(1, 6.0))
+    first.flush()
+
+    events, last = read_events(storage, SWEEP)
+    second = make_run(storage, small_sweep(), next_segment=last + 1)
+    second.replay(events, Deaf())
+    assert second.counts == first.counts
+    assert second.best == first.best
+    assert list(second.live) == [half.trial_id]
+    assert second.live[half.trial_id].epoch == 1
+    assert second.live[half.trial_id].attempt > 0
+    expected, proposed = first.next_trial(2), second.next_trial(2)
+    assert expected is not None
+    assert proposed is not None
+    assert proposed.config == expected.config
+    assert proposed.trial_id == expected.trial_id
+
+
+def test_a_trial_whose_last_epoch_is_journalled_without_its_end_is_ended_on_resume(tmp_path: Path) -> None:
+    storage = local(tmp_path)
+    first = make_run(storage, small_sweep())
+    first.begin()
+    created = first.next_trial(1)
+    assert created is not None
+    first.epoch_reported(created.trial_id, report(1, 4.0, finished=True))
+    first.flush()
+    events, last = read_events(storage, SWEEP)
+    second = make_run(storage, small_sweep(), next_segment=last + 1)
+    second.replay(events, Deaf())
+    assert read_state(storage, SWEEP).trials[created.trial_id].outcome == "completed"
+    assert not second.live
+
+
+def test_the_summary_has_what_list_and_status_show(tmp_path: Path) -> None:
+    storage = local(tmp_path)
+    run = make_run(storage, small_sweep())
+    run.begin()
+    run.next_trial(1)
+    run.flush()
+    summary = json.loads(storage.read(layout.summary(SWEEP)))
+    assert summary["status"] == "running"
+    assert summary["trials"]["running"] == 1
+    assert summary["planned"] == 30
+    assert summary["best"] is None
