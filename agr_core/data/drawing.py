@@ -29,9 +29,10 @@ _LIP_RED = np.array([186.0, 60.0, 70.0])
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a face looks like; shares lie in 0 to 1 unless said.
+    """What a face looks like; most are shares, 0 to 1.
 
-    ``child`` is 1 for a newborn and 0 for an adult; ``aging`` is 0 for smooth skin and about 1 at ninety.
+    ``child`` is 1 for a newborn and 0 for an adult; ``aging`` is 0 for smooth skin and about 1 at ninety; ``parting``
+    is -1 to 1, how the hair falls to one side; ``eye_slant`` is around 0, upwards and outwards if positive.
     """
 
     skin: Color
@@ -43,6 +44,7 @@ class Traits:
     aging: float
     grey: float
     receding: float
+    parting: float
     hair_length: float
     hair_volume: float
     sparse_hair: bool
@@ -165,8 +167,9 @@ class _Face:
         self.eye_wide = 0.060 * (1 + 0.30 * traits.child)
         self.nose_y = self.eye_y + self.high * (0.40 - 0.14 * traits.child + 0.05 * traits.aging)
         self.mouth_y = self.y + self.high * (0.56 + 0.04 * traits.child)
-        self.hair = _mix(traits.hair, _GREY, traits.grey)
-        self.crease = _mix(traits.skin * 0.80, traits.skin * 0.42, min(1.0, traits.aging))
+        hair = _mix(traits.hair, _GREY, traits.grey)
+        self.hair = _mix(hair, traits.skin, 0.62) if traits.sparse_hair else hair
+        self.crease = _mix(traits.skin * 0.82, traits.skin * 0.52, min(1.0, traits.aging))
         self.shade = traits.skin * 0.82
 
     def draw(self) -> None:
@@ -312,7 +315,7 @@ class _Face:
             return
         strength = min(1.0, 0.25 + aging)
         crease = _mix(self.traits.skin, self.crease, strength)
-        width = 0.006 + 0.006 * aging
+        width = 0.006 + 0.003 * aging
         for line in range(round(4.2 * aging)):
             y = self.eye_y - self.high * (0.40 + 0.105 * line)
             half = self.wide * (0.58 - 0.05 * line)
@@ -325,8 +328,8 @@ class _Face:
             bag = self.eye_y + self.eye_wide * (0.72 + 0.18 * aging)
             half = self.eye_wide * 0.9
             self.canvas.stroke([(x - half, bag - 0.012), (x, bag + 0.006), (x + half, bag - 0.012)], crease, width)
-            fold = [(0.055, self.nose_y), (0.098, self.nose_y + 0.06), (0.108, self.mouth_y + 0.10 * aging)]
-            self.canvas.stroke([(self.x + side * dx, y) for dx, y in fold], crease, width * 1.2)
+            fold = [(0.066, self.nose_y - 0.005), (0.108, self.nose_y + 0.045), (0.122, self.mouth_y + 0.012)]
+            self.canvas.stroke([(self.x + side * dx, y) for dx, y in fold], crease, width)
             for foot in range(round(3.4 * aging)):
                 start = (x + side * self.eye_wide * 1.15, self.eye_y + 0.012 * (foot - 1))
                 self.canvas.stroke([start, (start[0] + side * 0.045, start[1] + 0.024 * (foot - 1))], crease, width)
@@ -345,24 +348,23 @@ class _Face:
         )
         across = np.linspace(1.0, -1.0, 13)
         temples = np.abs(across) ** (4.0 - 2.0 * traits.receding)
-        inner_y = line + temples * (self.y - 0.02 - line)
+        inner_y = line + 0.045 * traits.parting * across + temples * (self.y - 0.02 - line)
         inner_y -= 0.09 * traits.receding * np.exp(-(((np.abs(across) - 0.55) / 0.2) ** 2))
         inner_y = np.maximum(inner_y, self.y - self.high * 1.02)
         inner = np.stack([self.x + self.wide * 0.98 * across, inner_y], axis=1)
-        color = _mix(self.hair, traits.skin, 0.62) if traits.sparse_hair else self.hair
         if traits.receding < 0.92:
-            self.canvas.polygon(np.concatenate([outer, inner]), color)
-            self._strands(color, swell, line)
+            self.canvas.polygon(np.concatenate([outer, inner]), self.hair)
+            self._strands(self.hair, swell, line)
         else:
             for side in (-1, 1):
-                self.canvas.ellipse((self.x + side * self.wide * 0.99, self.eye_y - 0.03), (0.035, 0.10), color)
+                self.canvas.ellipse((self.x + side * self.wide * 0.99, self.eye_y - 0.03), (0.035, 0.10), self.hair)
         if traits.hair_length > 0.25:
             for side in (-1, 1):
                 drop = self.y + self.high * (0.1 + 0.9 * traits.hair_length)
                 edge = self.x + side * self.wide * (1.0 + 0.16 * traits.hair_volume)
                 side_x = self.x + side * self.wide * 0.86
                 lock = [(side_x, line + 0.05), (edge, self.y - 0.10), (edge, drop), (side_x + side * 0.03, drop)]
-                self.canvas.polygon(np.array(lock), color * 0.88)
+                self.canvas.polygon(np.array(lock), self.hair * 0.88)
 
     def _strands(self, color: Color, swell: float, line: float) -> None:
         traits = self.traits

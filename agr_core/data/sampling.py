@@ -24,7 +24,8 @@ def weighted(classes: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np
     _, members, counts = np.unique(classes, return_inverse=True, return_counts=True)
     cumulated = np.cumsum(1.0 / counts[members])
     drawn = np.searchsorted(cumulated, _generator(seed, epoch).random(len(classes)) * cumulated[-1], side="right")
-    return np.minimum(drawn, len(classes) - 1).astype(np.int64)  # the product may round up to the last sum itself
+    # The product may round up to the last sum itself.
+    return np.asarray(np.minimum(drawn, len(classes) - 1), dtype=np.int64)
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

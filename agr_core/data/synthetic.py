@@ -120,11 +120,12 @@ def _draw_traits(age: int, male: bool, race: int, rng: np.random.Generator) -> T
         hair=_tone(_HAIR_TONES, rng.normal(*_HAIR_TONE[race])) + rng.normal(0, 5, size=3),
         iris=_LIGHT_EYES[rng.integers(len(_LIGHT_EYES))] if light_eyes else _BROWN_EYES * rng.uniform(0.7, 1.3),
         clothes=rng.uniform(20, 235, size=3),
-        backdrop=(rng.uniform(30, 230, size=3), rng.uniform(30, 230, size=3)),
+        backdrop=(_dull_color(rng), _dull_color(rng)),
         child=child,
         aging=min(1.2, max(0.0, (looks - 24) / 62 + rng.normal(0, 0.04))),
         grey=0.95 / (1 + float(np.exp(-(looks - 52 + rng.normal(0, 7)) / 5))),
         receding=receding,
+        parting=float(rng.uniform(-1, 1)),
         hair_length=gendered(0.38, -0.40, 0.16) * _share(0.2 + looks / 5),
         hair_volume=_share(rng.normal(0.45, 0.2)) * _share(0.3 + looks / 6),
         sparse_hair=bool(looks < 2.2),
@@ -137,17 +138,21 @@ def _draw_traits(age: int, male: bool, race: int, rng: np.random.Generator) -> T
         eye_opening=_share(_EYE_OPENING[race] + rng.normal(0, 0.12)),
         eye_slant=_EYE_SLANT[race] + rng.normal(0, 0.15),
         nose_width=_share(_NOSE_WIDTH[race] + 0.05 * manly + rng.normal(0, 0.13)),
-        glasses=bool(rng.random() < 0.04 + 0.22 * _share((looks - 6) / 60)),
+        glasses=bool(rng.random() < 0.01 + 0.25 * _share((looks - 4) / 60)),
     )
+
+
+def _dull_color(rng: np.random.Generator) -> Color:
+    return float(rng.uniform(40, 215)) + rng.uniform(-45, 45, size=3)
 
 
 def _draw_shot(rng: np.random.Generator) -> Shot:
     return Shot(
         turn=float(rng.normal(0, 5)),
-        zoom=float(rng.uniform(0.93, 1.10)),
+        zoom=float(rng.uniform(0.98, 1.18)),
         shift=(float(rng.normal(0, 0.02)), float(rng.normal(0, 0.02))),
         light=rng.normal(1.0, 0.10) * rng.normal(1.0, 0.03, size=3),
         slope=(float(rng.normal(0, 0.12)), float(rng.normal(0, 0.08))),
-        blur=float(rng.uniform(0.4, 0.9)) if rng.random() < 0.25 else 0.0,
+        blur=float(rng.uniform(0.3, 0.7)) if rng.random() < 0.25 else 0.0,
         noise=float(rng.uniform(2.0, 9.0)),
     )
