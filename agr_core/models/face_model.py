@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from agr_core.config import HeadConfig, Task, TimmConfig, TrialConfig
 from agr_core.errors import ConfigError
-from agr_core.models import timm_backbones
 from agr_core.models.basic_cnn import BasicCnn
 from agr_core.models.heads import build_head
 from agr_core.registry import Registry
@@ -71,6 +70,8 @@ def input_channels(config: TrialConfig) -> int:
 def _build_backbone(config: TrialConfig) -> nn.Module:
     sizes = {"in_channels": input_channels(config), "image_size": config.image.size}
     if isinstance(config.model, TimmConfig):
+        from agr_core.models import timm_backbones  # seconds of import that our own models can do without
+
         return timm_backbones.build(config.model, **sizes)
     return OWN_BACKBONES.get(config.model.name)(config.model, **sizes)
 

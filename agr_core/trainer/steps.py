@@ -68,7 +68,7 @@ def train_one_epoch(
         is_finite = _finite_later(total)
         torch.autograd.backward(scaler.scale(total))
         if not is_finite():
-            raise DivergedError(f"step {step + 1}: the loss is {float(total):g}; the update was not made.")
+            raise DivergedError(f"step {step + 1}: the loss is {total.item():g}; the update was not made.")
         scaler.step(optimizer)
         scaler.update()
         metrics.update(logits, labels, losses, total)

@@ -24,7 +24,7 @@ class MemoryData:
     counts: dict[str, int] = field(default_factory=lambda: {"train": 50, "val": 20, "test": 10})
     batch_size: int = 16
     seed: int = 42
-    vocabulary: Vocabulary = Vocabulary(genders=("male", "female"), races=("White", "Black", "Asian"))
+    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(("male", "female"), ("White", "Black", "Asian")))
     label_kind: str = "exact"
     age_ranges: frozenset[tuple[float, float]] = frozenset()
     data_digest: str = "d" * 64

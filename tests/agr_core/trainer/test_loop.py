@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import gc
+import math
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from agr_core.config import TrialConfig
+from agr_core.data.batch import Batch
+from agr_core.errors import ConfigError, DivergedError
+from agr_core.evaluation.names import metric_names
+from agr_core.objective import Objective
+from agr_core.reporting import EpochReport
+from agr_core.trainer.loop import Training, train
+
+MakeConfig = Callable[..., TrialConfig]
+
+
+def _weights(training: Training) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in training._predictor.model.state_dict().items()}
+
+
+def _parameters(training: Training) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in training._predictor.model.named_parameters()}
+
+
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _timeless(reports: list[EpochReport]) -> list[dict[str, Any]]:
+    documents = [report.to_json() for report in reports]
+    for document in documents:
+        document["metrics"] = {
+            name: value for name, value in document["metrics"].items() if not name.startswith("time/")
+        }
+    return documents
+
+
+def test_training_learns_what_the_images_tell(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    training = Training(
+        make_config(schedule={"name": "constant", "epochs": 15}, optimizer={"name": "adam", "lr": 0.01}),
+        data,
+        objective,
+    )
+    reports: list[EpochReport] = []
+    train(training, reports.append)
+    last = reports[-1].metrics
+    assert last["val/loss"] < 0.7 * reports[0].metrics["val/loss"]
+    assert last["val/gender_acc"] >= 0.9
+    assert reports == training.reports
+
+
+def test_every_metric_announced_is_reported_and_none_else(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    config = make_config()
+    report = Training(config, data, objective).run_epoch()
+    assert set(report.metrics) == metric_names(config, "exact")
+    assert set(report.tables) == {"val/age_confusion", "val/gender_confusion", "val/race_confusion"}
+    assert sum(map(sum, report.tables["val/gender_confusion"]["counts"])) == data.counts["val"]
+
+
+def test_training_ends_after_the_last_epoch(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    training = Training(make_config(schedule={"name": "constant", "epochs": 3}), data, objective)
+    reports: list[EpochReport] = []
+    train(training, reports.append)
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    assert [report.finished for report in reports] == [False, False, True]
+    assert not any(report.stopped_early for report in reports)
+    with pytest.raises(AssertionError, match="finished after 3 epochs"):
+        training.run_epoch()
+
+
+def test_early_stopping_ends_the_training_and_says_so(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    config = make_config(
+        schedule={"name": "constant", "epochs": 9},
+        early_stopping={"metric": "val/age_mae", "patience": 2, "min_delta": 1000.0},
+    )
+    training = Training(config, data, objective)
+    reports: list[EpochReport] = []
+    train(training, reports.append)
+    assert training.epochs_done == 3
+    assert (reports[-1].finished, reports[-1].stopped_early) == (True, True)
+
+
+def test_a_reporter_that_raises_ends_the_training(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    def stop(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    training = Training(make_config(), data, objective)
+    with pytest.raises(KeyboardInterrupt):
+        train(training, stop)
+    assert training.epochs_done == 2
+
+
+def test_the_same_configuration_gives_the_same_bits_whatever_ran_before(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    config = make_config(model={"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "dropout": 0.5})
+    first = Training(config, data, objective)
+    train(first, lambda report: None)
+
+    other = Training(make_config(model={"name": "resnet10t"}, image={"size": 32}), type(data)(size=32), objective)
+    torch.manual_seed(0)
+    other.run_epoch()
+    second = Training(config, data, objective)
+    other.run_epoch()
+    train(second, lambda report: None)
+
+    assert _same(_weights(first), _weights(second))
+    assert _timeless(first.reports) == _timeless(second.reports)
+
+
+def test_other_seeds_train_other_weights(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    trained = [Training(make_config(seed=seed), data, objective) for seed in (1, 2)]
+    assert not _same(_weights(trained[0]), _weights(trained[1]))
+
+
+class Poisoned:
+    """A data set with a batch of absurd ages, wrapped around a good one; calls ``before`` ahead of that batch."""
+
+    def __init__(self, data: Any, *, epoch: int, step: int) -> None:
+        self._data, self._place = data, (epoch, step)
+        self.before: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        for step, batch in enumerate(self._data.train_batches(epoch)):
+            if (epoch, step) == self._place:
+                self.before()
+                ages = batch.labels.age * 1e39
+                yield replace(batch, labels=replace(batch.labels, age=ages, age_low=ages, age_high=ages))
+            else:
+                yield batch
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_before_its_update(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    poisoned = Poisoned(data, epoch=1, step=2)
+    training = Training(make_config(age={"encoding": "regression"}), poisoned, objective)
+    before: dict[str, torch.Tensor] = {}
+    poisoned.before = lambda: before.update(_parameters(training))
+    training.run_epoch()
+    with pytest.raises(DivergedError, match=r"epoch 2, step 3: the loss is inf; the update was not made"):
+        training.run_epoch()
+    assert _same(before, _parameters(training))
+    with pytest.raises(AssertionError, match="broken off"):
+        training.run_epoch()
+
+
+def test_weights_that_diverge_in_the_last_update_are_found_in_evaluation(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    config = make_config(optimizer={"name": "sgd", "lr": 1e30}, model={"name": "resnet10t"}, image={"size": 32})
+    training = Training(config, type(data)(size=32, batch_size=50), objective)
+    with pytest.raises(DivergedError, match="epoch 1, "):
+        training.run_epoch()
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "near"),
+    [
+        ({"early_stopping": {"metric": "val/age_ma"}}, "early_stopping.metric", "val/age_mae"),
+        ({"schedule": {"name": "plateau", "metric": "val/los"}}, "schedule.metric", "val/loss"),
+        ({"schedule": {"name": "plateau", "metric": "time/epoch_s"}}, "schedule.metric", None),
+    ],
+)
+def test_watching_a_metric_that_is_not_reported_is_refused_before_training(
+    make_config: MakeConfig, data: Any, objective: Objective, parts: dict[str, Any], field: str, near: str | None
+) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is .*does not report") as caught:
+        Training(make_config(**parts), data, objective)
+    if near is not None:
+        assert f"Did you mean '{near}'?" in str(caught.value)
+
+
+def test_an_objective_that_no_epoch_reports_is_refused_before_training(make_config: MakeConfig, data: Any) -> None:
+    with pytest.raises(ConfigError, match=r"objective\.metric is 'val/iq'"):
+        Training(make_config(), data, Objective(metric="val/iq", direction="maximize"))
+
+
+def test_best_epoch_follows_the_objective(make_config: MakeConfig, data: Any) -> None:
+    objective = Objective(metric="val/gender_acc", direction="maximize")
+    training = Training(make_config(schedule={"name": "constant", "epochs": 6}), data, objective)
+    assert training.best_epoch is None
+    train(training, lambda report: None)
+    values = [report.metrics["val/gender_acc"] for report in training.reports]
+    assert training.best_epoch == 1 + values.index(max(values))
+
+
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_mixed_precision_trains_float32_weights(
+    make_config: MakeConfig, data: Any, objective: Objective, amp: str
+) -> None:
+    training = Training(make_config(compute={"amp": amp}), data, objective)
+    report = training.run_epoch()
+    assert math.isfinite(report.metrics["train/loss"])
+    assert {tensor.dtype for tensor in _weights(training).values()} == {torch.float32, torch.int64}
+
+
+def test_time_metrics_measure_the_epoch(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    training = Training(make_config(), data, objective)
+    started = time.perf_counter()
+    metrics = training.run_epoch().metrics
+    elapsed = time.perf_counter() - started
+    assert 0 < metrics["time/epoch_s"] <= elapsed
+    assert metrics["time/images_per_s"] >= data.num_train / elapsed
+
+
+def test_a_closed_training_leaves_nothing_behind(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    gc.disable()  # what only the collector of cycles frees would still be there when the next trial starts
+    try:
+        training = Training(
+            make_config(model={"name": "resnet10t"}, image={"size": 32}), type(data)(size=32), objective
+        )
+        training.run_epoch()
+        left = [weakref.ref(parameter) for parameter in training._predictor.model.parameters()]
+        left += [weakref.ref(training._parts.optimizer), weakref.ref(training._predictor.model)]
+        source = training._data
+        training.close()
+        training.close()
+        assert source.closed
+        assert [reference() for reference in left] == [None] * len(left)
+        assert training.epochs_done == 1
+    finally:
+        gc.enable()

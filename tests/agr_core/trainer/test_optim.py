@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from agr_core.config import OptimizerConfig
+from agr_core.trainer.optim import OPTIMIZERS, build_optimizer, set_lr
+
+CASES: dict[str, tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": ({"name": "sgd", "lr": 0.1}, torch.optim.SGD, {"lr": 0.1}),
+    "sgd with momentum": (
+        {"name": "sgd", "lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.01},
+        torch.optim.SGD,
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.01},
+    ),
+    "nesterov": (
+        {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+        torch.optim.SGD,
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+    ),
+    "rmsprop": (
+        {"name": "rmsprop", "lr": 0.01, "alpha": 0.9, "eps": 1e-6, "momentum": 0.5, "centered": True},
+        torch.optim.RMSprop,
+        {"lr": 0.01, "alpha": 0.9, "eps": 1e-6, "momentum": 0.5, "centered": True},
+    ),
+    "adam": (
+        {"name": "adam", "betas": (0.8, 0.99), "eps": 1e-7, "amsgrad": True, "weight_decay": 0.1},
+        torch.optim.Adam,
+        {"lr": 1e-3, "betas": (0.8, 0.99), "eps": 1e-7, "amsgrad": True, "weight_decay": 0.1},
+    ),
+    "adamw": ({"name": "adamw"}, torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.01}),
+    "nadam": (
+        {"name": "nadam", "weight_decay": 0.1, "momentum_decay": 0.01},
+        torch.optim.NAdam,
+        {"lr": 1e-3, "weight_decay": 0.1, "momentum_decay": 0.01},
+    ),
+    "adamax": ({"name": "adamax", "weight_decay": 0.1}, torch.optim.Adamax, {"lr": 2e-3, "weight_decay": 0.1}),
+    "adadelta": ({"name": "adadelta", "rho": 0.8}, torch.optim.Adadelta, {"lr": 1.0, "rho": 0.8, "eps": 1e-6}),
+}
+
+
+def _trained(make: Any) -> list[Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    optimizer = make(model.parameters())
+    inputs = torch.randn(8, 5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        model(inputs).square().sum().backward()
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_optimizer_moves_weights_as_torchs_class_with_the_same_arguments(case: str) -> None:
+    fields, torch_class, arguments = CASES[case]
+    config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(fields)
+    ours = _trained(lambda parameters: build_optimizer(config, parameters))
+    expected = _trained(lambda parameters: torch_class(parameters, **arguments))
+    assert all(torch.equal(one, other) for one, other in zip(ours, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_every_setting_of_an_optimizer_is_passed_on(name: str) -> None:
+    config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(name)
+    optimizer = build_optimizer(config, [nn.Parameter(torch.zeros(1))])
+    settings = config.model_dump(exclude={"name"})
+    assert {key: optimizer.defaults[key] for key in settings} == settings
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_defaults_are_torchs_where_the_configuration_says_nothing_else(name: str) -> None:
+    config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(name)
+    torchs = OPTIMIZERS.get(name)([nn.Parameter(torch.zeros(1))], lr=config.lr).defaults
+    assert {key: torchs[key] for key in config.model_dump(exclude={"name"})} == config.model_dump(exclude={"name"})
+
+
+def test_the_learning_rate_set_is_the_one_used() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python({"name": "sgd", "lr": 1.0})
+    optimizer = build_optimizer(config, [parameter])
+    parameter.grad = torch.ones(1)
+    set_lr(optimizer, 0.25)
+    optimizer.step()
+    assert parameter.item() == -0.25
