@@ -15,11 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from agr_core.config import TrialConfig
-from agr_core.registry import did_you_mean
 from orchestrator.spec.domains import Domain
 from orchestrator.spec.explain import Explained, explain
 from orchestrator.spec.merge import Node, origin_of
-from orchestrator.spec.metrics_checks import reported, watched
+from orchestrator.spec.metrics_checks import reported, unknown_metric, watched
 from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import VARIANT, Fixed, Group, Proposal, Space, Tree, Varied
 
@@ -36,10 +35,12 @@ Wish = Mapping[str, Any]
 """Values that a configuration shall have, by domain name; every other domain gives its first."""
 
 
-def check_configurations(space: Space, source: Source) -> list[Proposal]:
+def check_configurations(trial: Node, space: Space, source: Source) -> list[Proposal]:
     """Note every value that no TrialConfig takes; returns the configurations that were put together and are right."""
     checker = _Checker(space, source)
-    for variant in space.bases:
+    checker.check_fixed(trial)
+    for variant, base in space.bases.items():
+        checker.check_fixed(base)
         checker.check_each_value({} if variant is None else {VARIANT: variant})
     if not source.problems:  # the rules between fields are judged where the fields are right
         checker.check_together()
@@ -65,41 +66,40 @@ class _Checker:
     def check_each_value(self, context: Wish) -> None:
         """Every value of every domain with the first values of all others; of long ranges the ends and some between."""
         self._check(context)
-        broken: set[str] = set()
-        for pick in _picks(self._space.tree, context, ends=True):
-            if not self._check(pick.wish):
-                broken.add(pick.varied.name)
-        for pick in _picks(self._space.tree, context, ends=False):
-            if pick.varied.name not in broken and not self._check(pick.wish):
-                broken.add(pick.varied.name)
+        for ends in (True, False):
+            for pick in _picks(self._space.tree, context, ends=ends):
+                if ends or not self._is_broken(pick.varied):
+                    self._check(pick.wish)
 
     def check_together(self) -> None:
         """Every point of a small space; of a larger one every pair of values, or a fixed sample of the pairs."""
         for wish in _wishes(self._space):
             self._check(wish)
 
-    def _check(self, wish: Wish) -> bool:
+    def check_fixed(self, base: Node) -> None:
+        """What stands below the space, even where the space always replaces it."""
+        try:
+            TrialConfig.from_document(base.plain())
+        except ValidationError as error:
+            for explained in explain(error, TrialConfig):
+                if not explained.open:
+                    self._note(explained, base)
+
+    def _is_broken(self, varied: Varied) -> bool:
+        return any(origin[: len(varied.origin)] == varied.origin for origin in self._noted)
+
+    def _check(self, wish: Wish) -> None:
         assembly = self._space.assemble(lambda name, domain: wish.get(name, _first(domain)))
         try:
             config = TrialConfig.from_document(assembly.node.plain())
         except ValidationError as error:
             for explained in explain(error, TrialConfig):
                 self._note(explained, assembly.node)
-            return False
+            return
         self.proposals.append(Proposal(config, assembly.params, assembly.variant))
-        return self._check_metrics(config, assembly.node)
-
-    def _check_metrics(self, config: TrialConfig, node: Node) -> bool:
-        """The metrics that schedules and early stopping look at are reported."""
-        sound = True
         for path, metric, _ in watched(config):
-            names = reported(config)
-            if metric not in names:
-                known = sorted(name for name in names if name.startswith("val/"))
-                message = f"{metric!r} is not what this trial reports.{did_you_mean(metric, known)} Known: "
-                self._source.add(origin_of(node, path), f"{message}{', '.join(known)}.")
-                sound = False
-        return sound
+            if metric not in reported(config):
+                self._note(Explained(path, unknown_metric(metric, reported(config))), assembly.node)
 
     def _note(self, explained: Explained, node: Node) -> None:
         origin = origin_of(node, explained.path)

@@ -42,13 +42,14 @@ _ASSIGNMENT = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
 class Explained:
     """One error of a document.
 
-    ``path`` is where it is, ``at_key`` says that the key itself is wrong, ``about`` has the paths of the fields a rule
-    between several fields speaks of.
+    ``path`` is where it is; ``at_key``: the key itself is wrong; ``open``: it may be mended by what is merged over the
+    document; ``about``: paths of the fields that a rule between several fields speaks of.
     """
 
     path: tuple[str | int, ...]
     message: str
     at_key: bool = False
+    open: bool = False
     about: tuple[ConfigPath, ...] = ()
 
 
@@ -102,23 +103,25 @@ def _explain_all(path: tuple[str | int, ...], several: list[Mapping[str, Any]], 
         case "extra_forbidden":
             return Explained(path, _unknown_field(details, root), at_key=True)
         case "missing":
-            return Explained(path, _missing(details, root))
+            return Explained(path, _missing(details, root), open=True)
         case "union_tag_invalid":
             return Explained(path, _unknown_word(details["ctx"]["tag"], _words(details["ctx"]["expected_tags"])))
         case "union_tag_not_found":
             key = path[-1]
             models = shape_at(tuple(str(part) for part in path[:-1]), root).models
             known = ", ".join(tag for model in models for tag in tags_of(model))
-            return Explained(path, f"missing; `{key}` says which one it is. Known: {known}.")
+            return Explained(path, f"missing; `{key}` says which one it is. Known: {known}.", open=True)
         case "literal_error":
             return Explained(path, _unknown_word(details["input"], _words(details["ctx"]["expected"])))
         case "too_short" | "too_long":
             return Explained(path, _wrong_length(details))
         case "value_error":
             message = str(details["ctx"]["error"])
+            if not isinstance(details["input"], Mapping):
+                return Explained(path, message)
             names = tuple(str(part) for part in path)
             about = tuple((*names, *match.split(".")) for match in _ASSIGNMENT.findall(message))
-            return Explained(path, message, about=about)
+            return Explained(path, message, open=True, about=about)
         case limit if limit in _LIMITS:
             key, words = _LIMITS[limit]
             return Explained(path, f"{given(details['input'])} given; it must be {words} {details['ctx'][key]:g}.")
@@ -130,6 +133,8 @@ def _type_hint(details: Mapping[str, Any]) -> str:
     value, kind = details["input"], details["type"]
     if isinstance(value, Mapping) and any(name in value for name in DOMAIN_NAMES):
         return " What varies stands under `space`."
+    if isinstance(value, list | tuple) and kind in ("int_type", "float_type", "bool_type", "string_type"):
+        return " A list is a choice only under `space`."
     if isinstance(value, str) and kind in ("int_type", "float_type") and re.fullmatch(r"[-+.\deE_]+", value):
         return " Write it without quotes."
     if isinstance(value, float) and kind == "int_type":
@@ -162,7 +167,7 @@ def _missing(details: Mapping[str, Any], root: type[BaseModel]) -> str:
         return f"{given(details['input'])} given; the list is too short, it needs an item {key + 1}."
     _, models = locate(loc, root)
     about = next((model.model_fields[key].description for model in models if key in model.model_fields), None)
-    return f"missing; give it. {about or ''}".rstrip()
+    return f"missing; this field must be given. {about or ''}".rstrip()
 
 
 def _wrong_length(details: Mapping[str, Any]) -> str:

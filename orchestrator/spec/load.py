@@ -73,9 +73,10 @@ def _check(source: Source) -> Sweep:
     refuse_secrets(source)
     refuse_unbuilt(source)
     spec = _spec(document, source)
-    space = _space(spec, source)
+    trial = _trial(spec)
+    space = Space(variant_bases(spec.variants, trial, source), parse_space(spec.space, ("space",), source))
     refuse_ineffective(source, space)
-    proposals = check_configurations(space, source)
+    proposals = check_configurations(trial, space, source)
     spec = complete_search(spec, space, source)
     refuse_unfit_objective(spec, proposals, source)
     if source.problems:
@@ -108,7 +109,7 @@ def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
     return _spec(_STAND_INS | sound, source)
 
 
-def _space(spec: SweepSpec, source: Source) -> Space:
+def _trial(spec: SweepSpec) -> Node:
+    """The fixed part, over what the sweep's resources imply."""
     threads = Node({"threads": Node(spec.resources.threads, ("resources", "cpus"))}, ("trial", "compute"))
-    trial = merge(Node({"compute": threads}, ("trial",)), read(spec.trial, ("trial",)))
-    return Space(variant_bases(spec.variants, trial, source), parse_space(spec.space, ("space",), source))
+    return merge(Node({"compute": threads}, ("trial",)), read(spec.trial, ("trial",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from agr_core.config import EarlyStoppingConfig, PlateauSchedule, TrialConfig
@@ -33,30 +34,29 @@ def watched(config: TrialConfig) -> Iterator[tuple[tuple[str, ...], str, Directi
 def refuse_unfit_objective(spec: SweepSpec, proposals: Sequence[Proposal], source: Source) -> None:
     """Note an objective that trials do not report, or that does not compare them."""
     metric, path = spec.objective.metric, ("objective", "metric")
-    configs = [proposal.config for proposal in proposals]
+    # Without one right configuration a metric can still be unknown to every trial there could be.
+    configs = [proposal.config for proposal in proposals] or [TrialConfig()]
     names = [reported(config) for config in configs]
-    if not names:
-        return
-    known = sorted(name for name in frozenset.union(*names) if name.startswith("val/"))
     without = [config for config, reports in zip(configs, names, strict=True) if metric not in reports]
     if metric in own_bin_metrics() and _varies_age(configs):
         fair = ", ".join(fair_metrics(_label_kind(configs[0])))
-        source.add(
-            path,
+        message = (
             f"{metric} depends on each trial's own age bins and encoding, which this sweep varies, so it compares "
-            f"nothing. Fair ones: {fair}.",
         )
-    elif metric not in known:
-        source.add(
-            path, f"{metric!r} is not what a trial reports.{did_you_mean(metric, known)} Known: {', '.join(known)}."
-        )
+        source.add(path, f"{message}nothing. Fair ones: {fair}.")
+    elif not metric.startswith("val/") or len(without) == len(configs):
+        source.add(path, unknown_metric(metric, frozenset.union(*names)))
     elif without:
-        source.add(
-            path,
-            f"{metric} is not reported by some trials, such as one with age.encoding={without[0].age.encoding}, "
-            f"tasks={list(without[0].tasks)}. Reported by all: "
-            f"{', '.join(name for name in known if all(name in reports for reports in names))}.",
-        )
+        example = f"age.encoding={without[0].age.encoding}, tasks={list(without[0].tasks)}"
+        common = sorted(name for name in frozenset.intersection(*names) if name.startswith("val/"))
+        message = f"{metric} is not reported by some trials, such as one with {example}."
+        source.add(path, f"{message} Reported by all: {_listed(common)}.")
+
+
+def unknown_metric(metric: str, reports: Iterable[str]) -> str:
+    """That ``metric`` is not among the validation figures of ``reports``."""
+    known = sorted(name for name in reports if name.startswith("val/"))
+    return f"{metric!r} is no validation figure of a trial.{did_you_mean(metric, known)} Known: {_listed(known)}."
 
 
 def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
@@ -73,6 +73,11 @@ def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[s
                 f"write direction: {better}, unless you mean it."
             )
     return warnings
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The names, those of the reporting schemes as one."""
+    return ", ".join(dict.fromkeys(re.sub(r"\..*", ".<scheme>", name) for name in names))
 
 
 def _label_kind(config: TrialConfig) -> LabelKind | None:

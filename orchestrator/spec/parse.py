@@ -84,7 +84,7 @@ class _Parser:
             if earlier is not None:
                 self._source.add(
                     here,
-                    f"{given(item)} stands twice in this choice (items {earlier + 1} and {index + 1}); "
+                    f"{_shown(item)} stands twice in this choice (items {earlier + 1} and {index + 1}); "
                     "give each value once.",
                 )
             options.append(self._option(item, path, here, f"{name}[{labels[index]}]"))
@@ -135,7 +135,7 @@ class _Parser:
         elif not _is_number(step, whole=whole) or step <= 0:
             message = f"{given(step)} given; step must be a {'whole ' if whole else ''}number above 0."
         elif (Decimal(repr(high)) - Decimal(repr(low))) % Decimal(repr(step)) != 0:
-            message = f"step {step} does not lead from {low} to {high}; choose one that divides {high} - {low}."
+            message = f"step {step} does not lead from {low} to {high}; choose one that divides the range."
         else:
             return True
         self._source.add(origin, message)
@@ -171,6 +171,10 @@ def _labels(items: Sequence[Any]) -> tuple[Label, ...]:
         )
         labels.append(f"{label}#{number}" if label in labels or label == "" else label)
     return tuple(labels)
+
+
+def _shown(item: Any) -> str:
+    return (isinstance(item, Mapping) and _mapping_label(item)) or given(item)
 
 
 def _mapping_label(item: Mapping[str, Any]) -> str:

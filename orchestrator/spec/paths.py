@@ -45,9 +45,10 @@ class Shape:
     def list_is_value(self, items: Sequence[Any]) -> bool:
         """Whether the list ``items`` is meant as the field's value and not as a choice of values.
 
-        Where the field takes lists and other things too (``bins``), a list of such other things is a choice.
+        Where the field takes lists and other things too (``bins``), a list of values of the field is a choice.
         """
-        return self.takes_list and not any(_fits(kind, item) for item in items for kind in self.plain)
+        only_lists = all(get_origin(kind) is tuple for kind in self.plain)
+        return self.takes_list and (only_lists or not any(_fits(kind, item) for item in items for kind in self.plain))
 
 
 @lru_cache(maxsize=1024)
@@ -55,13 +56,14 @@ def shape_at(path: ConfigPath, root: type[BaseModel] = TrialConfig) -> Shape:
     """The shape of the field at ``path``; one that takes nothing where there is no such field."""
     shape = Shape((root,), ())
     for part in path:
-        annotations = [model.model_fields[part].annotation for model in shape.models if part in model.model_fields]
-        kinds = [kind for annotation in annotations for kind in _alternatives(annotation)]
-        shape = Shape(
-            tuple(dict.fromkeys(kind for kind in kinds if _is_model(kind))),
-            tuple(dict.fromkeys(kind for kind in kinds if not _is_model(kind))),
-        )
+        shape = _below(part, shape.models)
     return shape
+
+
+def _below(part: str, models: tuple[type[BaseModel], ...]) -> Shape:
+    annotations = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+    kinds = dict.fromkeys(kind for annotation in annotations for kind in _alternatives(annotation))
+    return Shape(tuple(kind for kind in kinds if _is_model(kind)), tuple(kind for kind in kinds if not _is_model(kind)))
 
 
 def locate(
@@ -73,16 +75,18 @@ def locate(
     A last part that is no field (an unknown key) is left out.
     """
     path: list[str | int] = []
-    models: tuple[type[BaseModel], ...] = (root,)
+    shape = Shape((root,), ())
     for part in loc:
         if isinstance(part, int):
             path.append(part)
-        elif any(part in model.model_fields for model in models):
+        elif any(part in model.model_fields for model in shape.models):
             path.append(part)
-            models = tuple(dict.fromkeys(below for model in models for below in shape_at((part,), model).models))
+            shape = _below(part, shape.models)
+        elif any(get_origin(kind) is dict for kind in shape.plain):
+            path.append(part)
         else:
-            models = _tagged(part, models) or models
-    return tuple(path), models
+            shape = Shape(_tagged(part, shape.models) or shape.models, ())
+    return tuple(path), shape.models
 
 
 def _tagged(tag: str, models: tuple[type[BaseModel], ...]) -> tuple[type[BaseModel], ...]:

@@ -69,7 +69,7 @@ def refuse_unbuilt(source: Source) -> None:
         _refuse(source, ("scheduler", "name"), "scheduler hyperband", "use asha or none", key=False)
         source.settle(("scheduler",))
     if isinstance(objective, list):
-        _refuse(source, ("objective",), "several objectives", "give one, {metric: ..., direction: ...}")
+        _refuse(source, ("objective",), "a list of objectives", "give one, {metric: ..., direction: ...}")
     elif isinstance(objective, dict) and isinstance(objective.get("metric"), dict):
         _refuse(source, ("objective", "metric"), "a weighted objective", "name one metric (val/loss is a sum)")
     _refuse_in_configurations(document, source)

@@ -161,6 +161,7 @@ def read_text(text: str, *, file: str) -> Source:
         SpecError: If the text is not YAML, is empty or describes too many values.
     """
     source = Source(file=file, document=None)
+    source._values[()] = Mark(1, 1)
     root = _compose(text, source)
     if root is not None:
         source.document = _Builder(source).build(root, ())
@@ -222,7 +223,8 @@ class _Builder:
             )
         if any(node is outer for outer in self._open):
             return self._refuse(node, path, "this alias stands inside its own anchor; write the value out.")
-        self._source._values.setdefault(path, _start(node))
+        if node.value != "":  # a value left out has the mark of whatever comes next
+            self._source._values[path] = _start(node)
         self._open.append(node)
         try:
             match node:

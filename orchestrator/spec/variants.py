@@ -43,15 +43,19 @@ def _ancestry(label: str, variants: Mapping[str, Any], source: Source) -> list[s
     chain = [label]
     while FROM in variants[chain[-1]]:
         parent = variants[chain[-1]][FROM]
-        origin = ("variants", chain[-1], FROM)
         if not isinstance(parent, str) or parent not in variants:
             known = [other for other in variants if other != chain[-1]]
             hint = did_you_mean(parent, known) if isinstance(parent, str) else ""
-            source.add(origin, f"there is no variant {given(parent)}.{hint} Others: {', '.join(known) or 'none'}.")
+            source.add(
+                ("variants", chain[-1], FROM),
+                f"there is no variant {given(parent)}.{hint} Others: {', '.join(known) or 'none'}.",
+            )
             break
         if parent in chain:
-            circle = " -> ".join([*chain[chain.index(parent) :], parent])
-            source.add(origin, f"the variant builds on itself: {circle}. Let one of them build on the trial.")
+            circle = chain[chain.index(parent) :]
+            if label == min(circle, key=list(variants).index):  # noted once, where it is first met
+                shown = " -> ".join([*circle, parent])
+                source.add(("variants", label, FROM), f"the variant builds on itself: {shown}; drop one `from`.")
             break
         chain.append(parent)
     return chain
