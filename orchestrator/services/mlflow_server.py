@@ -50,7 +50,9 @@ class MlflowServer:
         arguments = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self._ports["mlflow"])]
         arguments += ["--backend-store-uri", self._postgres.address, "--artifacts-destination", "s3://mlflow"]
         # --workers, because MLflow appends a worker count of its own to these options.
-        arguments += ["--workers", "2", "--gunicorn-opts", "--threads 4 --preload --no-control-socket"]
+        # --graceful-timeout, because clients that keep their connections open would hold up the end for 30 s.
+        options = "--threads 4 --preload --no-control-socket --graceful-timeout 2"
+        arguments += ["--workers", "2", "--gunicorn-opts", options]
         return Command(
             tuple(arguments),
             environment={

@@ -64,10 +64,12 @@ def start(command: Command, *, folder: Path, log: Path) -> ProcessRecord:
             who = f" as user {command.user}" if command.user else ""
             raise ServiceError(f"{command.arguments[0]} cannot be run{who}: {error.strerror}.") from error
     try:
-        created = psutil.Process(process.pid).create_time()
+        started = psutil.Process(process.pid)
+        while not (command_line := started.cmdline()) and _runs(started):
+            time.sleep(0.001)  # for a moment after the start it has none
+        return ProcessRecord(pid=process.pid, created=started.create_time(), command=tuple(command_line))
     except psutil.NoSuchProcess as error:
         raise ServiceError(f"{command.arguments[0]} ended at once; see {log}.") from error
-    return ProcessRecord(pid=process.pid, created=created, command=command.arguments)
 
 
 def find(record: ProcessRecord) -> psutil.Process | None:

@@ -50,7 +50,7 @@ class SeaweedFS:
     stop_signal = signal.SIGTERM
     # On SIGTERM its filer first waits 15 s for its own endless subscription. Nothing is lost by not waiting: volumes
     # and the filer's index are written through to files before a request is answered.
-    grace_s = 1.0
+    grace_s = 0.5
     timeout_s = 60.0
 
     def __init__(self, folder: StackFolder, ports: Mapping[str, int]) -> None:

@@ -1,0 +1,74 @@
+# Two commands do everything on a machine with Python 3.11, make and git: `make quickstart` and `make test`.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+
+FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
+
+# Stamps: what was installed, so that a second run installs nothing.
+RUNS   := $(VENV)/.installed
+TESTS  := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help venv quickstart test check fmt stack clean chromium
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+venv: $(RUNS)  ## create .venv with all that running needs, the local stack included
+
+quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
+	$(BIN)/agr submit sweeps/quickstart.yaml
+	@sweep=$$($(BIN)/agr list --json | $(FIRST) sweep_id) && \
+	best=$$($(BIN)/agr leaderboard $$sweep --json | $(FIRST) trial_id) && \
+	echo && $(BIN)/agr leaderboard $$sweep && \
+	printf '\nNext, try:\n' && \
+	printf '  $(BIN)/agr %s\n' "show $$best    # configuration, metrics, provenance of the best trial" \
+		"rerun $$best   # train it again and compare, to the last bit" "ui               # browse all of it in MLflow"
+
+test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(TESTS)  ## lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(TESTS)  ## format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stack: $(RUNS)  ## start PostgreSQL, S3 and MLflow on this machine
+	$(BIN)/agr stack up
+
+clean:  ## remove caches and build products; .venv stays
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.11 with venv, or name yours: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNS): $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): several minutes the first time"
+	$(PIP) -e '.[services]'
+	@touch $@
+
+$(TESTS): $(RUNS)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+# The browser test drives a real Chromium.
+chromium:
+	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing chromium"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -qq update && apt-get -qq install --no-install-recommends chromium >/dev/null; \
+	else \
+		echo "The browser test needs Chromium. Install it (Debian: apt-get install chromium) and run make test again." >&2; \
+		exit 1; \
+	fi
