@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,26 +20,13 @@ from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
 from agr_core.evaluation.names import ERROR_METRIC, REPORTING_SCHEMES, TABLE_SCHEME, LabelKind
 from agr_core.evaluation.scores import IntArray, accuracy, confusion_counts, macro_scores, range_distance
+from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import Bins, nearest_year
 from agr_core.labels.encodings import AgeEncoding
 
 _Columns = Mapping[str, NDArray[Any]]
 Table = dict[str, Any]
 """A confusion matrix: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows."""
-
-
-class Vocabulary(Protocol):
-    """Names of the classes; a label is an index into them."""
-
-    @property
-    def genders(self) -> Sequence[str]:
-        """Names of the genders."""
-        ...
-
-    @property
-    def races(self) -> Sequence[str]:
-        """Names of the races."""
-        ...
 
 
 class PartMetrics:
@@ -68,7 +55,7 @@ class PartMetrics:
             raise ValueError(f"tasks {list(tasks)} without an age encoding: age metrics need one to decode years.")
         self._encoding = encoding if "age" in tasks else None
         self._tasks = tuple(tasks)
-        self._classes = {"gender": tuple(vocabulary.genders), "race": tuple(vocabulary.races)}
+        self._classes = {"gender": vocabulary.genders, "race": vocabulary.races}
         self._label_kind = label_kind
         self._schemes = tuple(schemes)
         self._brief = brief
@@ -175,8 +162,7 @@ def _mean_loss(name: str, columns: _Columns) -> dict[str, float]:
     weights = columns[f"{name}_weight"].astype(np.float64)
     if weights.sum() == 0:
         return {}
-    known = weights > 0
-    mean = float(np.average(columns[name][known].astype(np.float64), weights=weights[known]))
+    mean = float(np.average(columns[name].astype(np.float64), weights=weights))
     if not np.isfinite(mean):
         raise DivergedError(f"{name} is {mean:g}: the model has diverged.")
     return {name: mean}

@@ -156,7 +156,7 @@ class LabelDistribution(_Softmax):
         bounds = self._bounds.to(labels.age.device)
         mean = _known_age(labels).clamp(max=float(MAX_AGE))
         below: Tensor = torch.special.ndtr((bounds - mean.unsqueeze(1)) / self._sigma)  # (B, K + 1)
-        mass = below.diff(dim=1).clamp(min=0.0)  # rounding may leave -1e-8, whose logarithm KL divergence would take
+        mass = below.diff(dim=1).clamp(min=0.0)  # no device promises that ndtr never falls by a last digit
         return mass / mass.sum(dim=1, keepdim=True)
 
     def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import REPORTING_SCHEMES, TIME_METRICS, allowed_schemes, metric_names
+from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
 from agr_core.labels.bins import SCHEMES
 from agr_core.labels.encodings import build_encoding
 
@@ -30,10 +30,7 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Names:
-    genders: tuple[str, ...] = ("male", "female")
-    races: tuple[str, ...] = ("White", "Black", "Asian", "Indian", "Others")
+VOCABULARY = Vocabulary(genders=GENDERS, races=UTKFACE_RACES)
 
 
 def config_of(encoding: str = "onehot", tasks: tuple[str, ...] = ("age", "gender", "race")) -> TrialConfig:
@@ -67,7 +64,7 @@ def part_of(
     config: TrialConfig, labels: Labels, logits: dict[Any, Tensor], *, kind: Any, batch_size: int = 50, **options: Any
 ) -> tuple[dict[str, float], dict[str, Any]]:
     encoding = build_encoding(config.age)
-    part = PartMetrics(encoding, config.tasks, Names(), kind, **options)
+    part = PartMetrics(encoding, config.tasks, VOCABULARY, kind, **options)
     for start in range(0, len(labels.age), batch_size):
         rows = slice(start, start + batch_size)
         batch = Labels(*(getattr(labels, name)[rows] for name in ("age", "age_low", "age_high", "gender", "race")))
@@ -120,7 +117,7 @@ def test_figures_on_exact_ages_equal_scikit_learns(encoding: str) -> None:
             assert tables["age_confusion"]["counts"] == confusion.tolist()
             assert tables["age_confusion"]["labels"][0] == "0-2"
 
-    for task, classes in (("gender", Names().genders), ("race", Names().races)):
+    for task, classes in (("gender", GENDERS), ("race", UTKFACE_RACES)):
         true, predicted = getattr(labels, task).numpy(), logits[task].argmax(dim=1).numpy()
         scores = reference.precision_recall_fscore_support(true, predicted, average="macro", zero_division=0)
         for name, value in zip(("precision", "recall", "f1"), scores, strict=False):
@@ -191,7 +188,7 @@ def test_figures_without_a_known_label_are_absent() -> None:
 
 
 def test_a_part_without_batches_has_no_figures() -> None:
-    assert PartMetrics(None, ("gender",), Names(), "exact").compute() == ({}, {})
+    assert PartMetrics(None, ("gender",), VOCABULARY, "exact").compute() == ({}, {})
 
 
 def test_batches_of_any_size_give_the_same_figures() -> None:
@@ -208,7 +205,7 @@ def test_batches_of_any_size_give_the_same_figures() -> None:
 
 
 def test_the_total_loss_weighs_batches_by_their_images() -> None:
-    part = PartMetrics(None, ("gender",), Names(), "exact")
+    part = PartMetrics(None, ("gender",), VOCABULARY, "exact")
     for images, loss in ((3, 1.0), (1, 5.0)):
         labels = labels_of(images, kind="exact")
         part.update({"gender": torch.zeros(images, 2)}, labels, {"gender": torch.tensor(loss)}, torch.tensor(2 * loss))
@@ -236,4 +233,4 @@ def test_outputs_that_are_not_finite_end_the_part(bad: float) -> None:
 
 def test_age_without_an_encoding_is_refused() -> None:
     with pytest.raises(ValueError, match="age metrics need one to decode years"):
-        PartMetrics(None, ("age", "gender"), Names(), "exact")
+        PartMetrics(None, ("age", "gender"), VOCABULARY, "exact")
