@@ -146,9 +146,8 @@ class Training:
         self._between_epochs = True
 
     def close(self) -> None:
-        """Free the memory and the data's workers; of this object only ``reports`` is of use afterwards."""
-        self._data.close()
-        for attribute in ("_predictor", "_parts", "_best"):
+        """Free the memory; only ``reports`` is of use afterwards. The data is its opener's to close."""
+        for attribute in ("_predictor", "_parts", "_best", "_data"):
             vars(self).pop(attribute, None)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

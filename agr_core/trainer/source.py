@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from agr_core.data.batch import Batch, Labels
-from agr_core.evaluation.metrics import Vocabulary
 from agr_core.evaluation.names import LabelKind
+from agr_core.labels.attributes import Vocabulary
 
 
 class TrainingData(Protocol):
@@ -26,7 +26,7 @@ class TrainingData(Protocol):
 
     @property
     def age_ranges(self) -> Collection[tuple[float, float]]:
-        """Distinct (low, high) of the age labels that are ranges."""
+        """Distinct (low, high) of the known age labels, years, both ends included."""
 
     @property
     def data_digest(self) -> str:
@@ -52,6 +52,3 @@ class TrainingData(Protocol):
 
     def batches(self, part: str) -> Iterator[Batch]:
         """A part's images in order, not augmented."""
-
-    def close(self) -> None:
-        """Let go of workers and memory."""

@@ -29,7 +29,6 @@ class MemoryData:
     age_ranges: frozenset[tuple[float, float]] = frozenset()
     data_digest: str = "d" * 64
     split_digest: str = "5" * 64
-    closed: bool = False
 
     @property
     def num_train(self) -> int:
@@ -49,9 +48,6 @@ class MemoryData:
 
     def batches(self, part: str) -> Iterator[Batch]:
         return self._cut(self._part(part), torch.arange(self.counts[part]))
-
-    def close(self) -> None:
-        self.closed = True
 
     def _cut(self, whole: Batch, order: torch.Tensor) -> Iterator[Batch]:
         for rows in order.split(self.batch_size):
