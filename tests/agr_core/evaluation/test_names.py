@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from agr_core.evaluation.names import (
     metric_names,
     own_bin_metrics,
 )
+from agr_core.labels.bins import SCHEMES
 
 ADIENCE_RANGES = [(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100)]
 ENCODINGS = ["regression", "onehot", "ordinal", "label_distribution"]
@@ -79,3 +82,10 @@ def test_an_objective_among_the_headlines_is_not_named_twice() -> None:
     headlines = headline_metrics(config_of(), "val/age_mae")
     assert headlines.count("val/age_mae") == 1
     assert headlines[0] == "val/age_mae"
+
+
+def test_the_documentation_explains_every_scheme_encoding_and_metric() -> None:
+    words = (Path(__file__).parents[3] / "docs" / "labels.md").read_text(encoding="utf-8")
+    metrics = {name.split("/")[1] for name in metric_names(config_of(), None) if not name.startswith("time/")}
+    general = {re.sub(r"\.\w+$", ".<scheme>", re.sub(r"^(gender|race)_", "<task>_", name)) for name in metrics}
+    assert [name for name in sorted({*general, *SCHEMES, *ENCODINGS}) if f"`{name}`" not in words] == []
