@@ -6,7 +6,6 @@ sample table (``agr_core.data.table``) and one more column, ``image``, the file'
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import threading
@@ -25,24 +24,14 @@ from numpy.typing import NDArray
 from agr_core.config import SyntheticConfig
 from agr_core.data.readers import RawImage, Skipped, find_reader
 from agr_core.data.readers.files import open_files
+from agr_core.data.shards import MANIFEST, SCHEMA_VERSION, SHARD_BYTES, ShardWriter, data_digest
 from agr_core.data.synthetic import VOCABULARY, draw_faces
-from agr_core.data.table import COLUMNS, LabelKind, RowsDigest, SampleIds
+from agr_core.data.table import COLUMNS, LabelKind, RowsDigest
 from agr_core.errors import DataError, IntegrityError
-from agr_core.identity import digest, file_digest
+from agr_core.identity import file_digest
 from agr_core.labels.attributes import Vocabulary
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-SHARD_BYTES = 64 * 2**20
 SYNTHETIC = "synthetic"
-
-# Few rows a group, because a group is the least that can be read when images are wanted one by one.
-_GROUP_ROWS = 32
-_TEXT = ("sample_id", "path", "gender", "race", "subject", "source", "sha256")
-_SCHEMA = pa.schema(
-    [pa.field(name, pa.string() if name in _TEXT else pa.float64()) for name in COLUMNS]
-    + [pa.field("image", pa.binary())]
-)
 
 
 @dataclass(frozen=True)
@@ -78,16 +67,41 @@ def pack(
     Raises:
         DataError: If the source cannot be read or holds no usable image, or ``output`` exists and is something else.
     """
+    with _open_source(source, synthetic, reader) as (kind, vocabulary, images):
+        return pack_images(images, output, source=source, kind=kind, vocabulary=vocabulary, shard_bytes=shard_bytes)
+
+
+def pack_images(
+    images: Iterable[RawImage | Skipped],
+    output: Path,
+    *,
+    source: str,
+    kind: str,
+    vocabulary: Vocabulary,
+    shard_bytes: int = SHARD_BYTES,
+) -> PackReport:
+    """Pack images that are read already, in their order; as ``pack`` else.
+
+    Args:
+        images: The images, and the files left out.
+        output: Folder to make.
+        source: Where they come from, for messages.
+        kind: The ``source`` of their rows, the reader's name.
+        vocabulary: Their gender and race classes.
+        shard_bytes: Image bytes after which a new shard begins.
+
+    Raises:
+        DataError: If there is no image, or ``output`` exists and is something else.
+    """
     _check_output(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Built beside the output, so that the rename stays on one disk and is atomic.
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as workshop:
         built = Path(workshop) / "packed"
         built.mkdir()
-        with _images(source, synthetic, reader) as (kind, vocabulary, images):
-            writer = _Writer(built, kind, shard_bytes)
-            for image in images:
-                writer.add(image)
+        writer = ShardWriter(built, kind, shard_bytes)
+        for image in images:
+            writer.add(image)
         manifest = writer.finish(source, vocabulary)
         if is_packed(output):
             _check_same(output, manifest["digest"])
@@ -209,24 +223,13 @@ def verify(folder: Path) -> None:
     rows = RowsDigest()
     for row in packed.table.to_dict("records"):
         rows.add({str(column): value for column, value in row.items()})
-    found = _data_digest(packed.vocabulary, len(packed), rows)
+    found = data_digest(packed.vocabulary, len(packed), rows)
     if found != packed.digest:
         raise IntegrityError(f"the rows of {folder} have data digest {found}; its manifest says {packed.digest}.")
 
 
-def _data_digest(vocabulary: Vocabulary, count: int, rows: RowsDigest) -> str:
-    return digest(
-        {
-            "genders": list(vocabulary.genders),
-            "races": list(vocabulary.races),
-            "rows": count,
-            "rows_digest": rows.hexdigest(),
-        }
-    )
-
-
 @contextmanager
-def _images(
+def _open_source(
     source: str, synthetic: SyntheticConfig | None, reader: str | None
 ) -> Iterator[tuple[str, Vocabulary, Iterable[RawImage | Skipped]]]:
     """The kind of the source, its vocabulary and its images."""
@@ -256,110 +259,3 @@ def _check_same(output: Path, data_digest: str) -> None:
             f"{output} holds another data set (digest {present[:12]}, not {data_digest[:12]}); "
             "choose another output or remove it yourself."
         )
-
-
-class _Writer:
-    """Writes rows into shards, one row group at a time, and adds up what the manifest says."""
-
-    def __init__(self, folder: Path, kind: str, shard_bytes: int) -> None:
-        self._folder = folder
-        self._kind = kind
-        self._shard_bytes = shard_bytes
-        self._ids = SampleIds()
-        self._digest = RowsDigest()
-        self._ranged = False
-        self._skipped: list[Skipped] = []
-        self._group: list[dict[str, Any]] = []
-        self._shard: pq.ParquetWriter | None = None
-        self._filled = 0
-        self._shard_rows: list[int] = []
-
-    def add(self, item: RawImage | Skipped) -> None:
-        """Take up the next image, or a file that is none."""
-        if isinstance(item, Skipped):
-            self._skipped.append(item)
-            return
-        sha256 = hashlib.sha256(item.data).hexdigest()
-        row: dict[str, Any] = {
-            "sample_id": self._ids.next(sha256),
-            "path": item.path,
-            "age": item.age,
-            "age_low": item.age_low,
-            "age_high": item.age_high,
-            "gender": item.gender,
-            "race": item.race,
-            "subject": item.subject,
-            "source": self._kind,
-            "sha256": sha256,
-        }
-        self._digest.add(row)
-        self._ranged |= item.age_low != item.age_high
-        self._group.append(row | {"image": item.data})
-        self._filled += len(item.data)
-        if len(self._group) == _GROUP_ROWS:
-            self._flush()
-        if self._filled >= self._shard_bytes:
-            self._close_shard()
-
-    def finish(self, source: str, vocabulary: Vocabulary) -> dict[str, Any]:
-        """Write what is left and the manifest, which is returned."""
-        self._close_shard()
-        skipped = sorted(self._skipped, key=lambda entry: (entry.file, entry.reason))
-        rows = sum(self._shard_rows)
-        if rows == 0:
-            first = f"; the first is {skipped[0].file!r}: {skipped[0].reason}" if skipped else ""
-            raise DataError(
-                f"{source} holds no image that can be used ({len(skipped)} files skipped{first}). "
-                "A data set needs at least one."
-            )
-        shards = [self._shard_name(number) for number in range(len(self._shard_rows))]
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": self._kind,
-            "digest": _data_digest(vocabulary, rows, self._digest),
-            "rows": rows,
-            "label_kind": "range" if self._ranged else "exact",
-            "genders": list(vocabulary.genders),
-            "races": list(vocabulary.races),
-            "shards": [
-                {
-                    "file": name,
-                    "rows": count,
-                    "bytes": (self._folder / name).stat().st_size,
-                    "sha256": file_digest(self._folder / name),
-                }
-                for name, count in zip(shards, self._shard_rows, strict=True)
-            ],
-            "skipped": [{"file": entry.file, "reason": entry.reason} for entry in skipped],
-        }
-        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
-        (self._folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        return manifest
-
-    @staticmethod
-    def _shard_name(number: int) -> str:
-        return f"shard-{number:05d}.parquet"
-
-    def _flush(self) -> None:
-        if not self._group:
-            return
-        if self._shard is None:
-            self._shard_rows.append(0)
-            self._shard = pq.ParquetWriter(
-                self._folder / self._shard_name(len(self._shard_rows) - 1),
-                _SCHEMA,
-                # JPEG does not shrink further, and uncompressed bytes are read without a copy through zstd.
-                compression={name: "none" if name == "image" else "zstd" for name in _SCHEMA.names},
-                use_dictionary=["gender", "race", "source"],
-                write_statistics=False,
-            )
-        self._shard.write_table(pa.Table.from_pylist(self._group, schema=_SCHEMA))
-        self._shard_rows[-1] += len(self._group)
-        self._group = []
-
-    def _close_shard(self) -> None:
-        self._flush()
-        if self._shard is not None:
-            self._shard.close()
-        self._shard = None
-        self._filled = 0

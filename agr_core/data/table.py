@@ -45,7 +45,8 @@ LabelKind = Literal["exact", "range"]
 
 _ID_DIGITS = 16
 # What a trial can depend on; the path and the reader's name are not among it.
-_DIGESTED = ("sample_id", "age", "age_low", "age_high", "gender", "race", "subject", "sha256")
+_DIGESTED_YEARS = ("age", "age_low", "age_high")
+_DIGESTED_TEXT = ("sample_id", "gender", "race", "subject", "sha256")
 
 
 class SampleIds:
@@ -70,8 +71,9 @@ class RowsDigest:
 
     def add(self, row: dict[str, Any]) -> None:
         """Take up a row; a missing value may be None or NaN."""
-        values = [None if pd.isna(row[column]) else row[column] for column in _DIGESTED]
-        self._hasher.update(canonical_json(values).encode("utf-8") + b"\n")
+        years = [None if pd.isna(row[column]) else float(row[column]) for column in _DIGESTED_YEARS]
+        words = [None if pd.isna(row[column]) else str(row[column]) for column in _DIGESTED_TEXT]
+        self._hasher.update(canonical_json([*years, *words]).encode("utf-8") + b"\n")
 
     def hexdigest(self) -> str:
         """64 lower-case hex digits."""

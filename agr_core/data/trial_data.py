@@ -34,6 +34,9 @@ class TrialData:
     Attributes:
         vocabulary: Gender and race classes of the data set.
         label_kind: Whether ages are known exactly or as ranges.
+        age_ranges: Distinct (low, high) of the known ages, years, both ends included, ascending.
+        data_digest: Digest of the data set.
+        split_digest: Digest of the split.
         age_ranges: Distinct (low, high) of the age labels that are ranges, years.
         data_digest: Digest of the data set's content.
         split_digest: Digest of the split's content.
@@ -45,6 +48,9 @@ class TrialData:
         _check_fits(packed, split)
         self.vocabulary: Vocabulary = packed.vocabulary
         self.label_kind: LabelKind = packed.label_kind
+        self.age_ranges = sorted(age_ranges(packed.table))
+        self.data_digest = packed.digest
+        self.split_digest = split.digest
         self.age_ranges: set[tuple[float, float]] = age_ranges(packed.table)
         self.data_digest: str = packed.digest
         self.split_digest: str = split.digest
@@ -139,7 +145,7 @@ class TrialData:
             classes: torch.Tensor = getattr(self._labels, sampler.by)
             return np.asarray(classes.numpy()[self._rows["train"]], dtype=np.int64)
         bins = Bins.from_spec(sampler.bins or _age_bins(self._config) or _DEFAULT_SAMPLER_BINS)
-        bins.check_ranges(sorted(age_ranges(table)), setting="sampler.bins")
+        bins.check_ranges(self.age_ranges, setting="sampler.bins")
         ages = table["age"].to_numpy(dtype=np.float64)[self._rows["train"]]
         known = np.isfinite(ages)
         age_classes = np.full(len(ages), -1, dtype=np.int64)
