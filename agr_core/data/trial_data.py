@@ -37,9 +37,6 @@ class TrialData:
         age_ranges: Distinct (low, high) of the known ages, years, both ends included, ascending.
         data_digest: Digest of the data set.
         split_digest: Digest of the split.
-        age_ranges: Distinct (low, high) of the age labels that are ranges, years.
-        data_digest: Digest of the data set's content.
-        split_digest: Digest of the split's content.
         num_train: Images trained on, after ``data.fraction``.
         steps_per_epoch: Training batches an epoch.
     """
@@ -48,10 +45,7 @@ class TrialData:
         _check_fits(packed, split)
         self.vocabulary: Vocabulary = packed.vocabulary
         self.label_kind: LabelKind = packed.label_kind
-        self.age_ranges = sorted(age_ranges(packed.table))
-        self.data_digest = packed.digest
-        self.split_digest = split.digest
-        self.age_ranges: set[tuple[float, float]] = age_ranges(packed.table)
+        self.age_ranges: list[tuple[float, float]] = sorted(age_ranges(packed.table))
         self.data_digest: str = packed.digest
         self.split_digest: str = split.digest
         self._config = config
