@@ -1,4 +1,4 @@
-"""What tests of all parts share: a clean environment, a private AGR_HOME, real S3 and MLflow servers."""
+"""What tests of all parts share: a clean environment, real S3 and MLflow servers, recorded sweeps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import pytest
@@ -168,6 +171,258 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     server.start()
     yield server
     server.stop()
+
+
+class RecordedSweep:
+    """Writes the journal, and the files of the trials, of a sweep that never ran."""
+
+    def __init__(self, storage: Any, sweep_id: str = "faces-20260102-030405-abcd", **more: Any) -> None:
+        from agr_core.objective import Objective
+        from orchestrator.journal import JournalWriter
+        from orchestrator.records import DriverStarted, SweepStarted
+
+        self.storage = storage
+        self.sweep_id = sweep_id
+        self.now = 1_767_323_045.0
+        self.writer = JournalWriter(storage, sweep_id)
+        started: dict[str, Any] = {
+            "name": "faces",
+            "experiment": "faces",
+            "description": "Which small model reads faces best?",
+            "tags": ("cpu", "example"),
+            "objective": Objective(metric="val/age_mae", direction="minimize"),
+            "document": {"name": "faces", "search": {"algorithm": "tpe", "trials": 4, "seed": 7}, "scheduler": "none"},
+            "provenance": {"python": "3.11", "packages": {"torch": "2"}},
+        }
+        self.started = SweepStarted(time=self.tick(), sweep_id=sweep_id, **{**started, **more})
+        self.record(self.started)
+        self.record(DriverStarted(time=self.tick(), driver_id="0", host="here", pid=1, resumed=False))
+
+    def tick(self, seconds: float = 1.0) -> float:
+        """Let time pass; returns the time it is."""
+        self.now += seconds
+        return self.now
+
+    def record(self, *events: Any) -> None:
+        """Store events as the next segment."""
+        for event in events:
+            self.writer.append(event)
+        self.writer.flush()
+
+    def create(self, number: int, params: dict[str, Any] | None = None, **more: Any) -> str:
+        """A trial is proposed; ``params`` are dotted paths, laid over the default configuration."""
+        from agr_core.config import TrialConfig
+        from orchestrator.ids import trial_id
+        from orchestrator.records import TrialCreated
+
+        document: dict[str, Any] = {"model": {"name": "basic_cnn"}, "schedule": {"name": "constant", "epochs": 6}}
+        for path, value in (params or {}).items():
+            *folders, name = path.split(".")
+            inner = document
+            for folder in folders:
+                inner = inner.setdefault(folder, {})
+            inner[name] = value
+        config = TrialConfig.from_document(document)
+        created: dict[str, Any] = {"configuration": number, "data_digest": "d" * 64, "split_digest": "5" * 64}
+        created |= {
+            "config": config.to_document(),
+            "params": params or {},
+            "data_uri": f"{self.storage.uri}/datasets/d",
+        }
+        event = TrialCreated(
+            time=self.tick(),
+            trial_id=trial_id(self.sweep_id, number),
+            number=number,
+            proposal={},
+            config_digest=f"{number:064x}",
+            **{**created, **more},
+        )
+        self.record(event)
+        return event.trial_id
+
+    def start(self, trial: str, attempt: int = 0) -> None:
+        """An attempt begins."""
+        from orchestrator.records import AttemptStarted
+
+        self.record(AttemptStarted(time=self.tick(), trial_id=trial, attempt=attempt, node="node-1"))
+
+    def report(self, trial: str, epoch: int, value: float, attempt: int = 0, **more: float) -> None:
+        """An epoch is over; ``value`` is its age error."""
+        from orchestrator.records import TrialReported
+
+        metrics = {"train/loss": value / 10, "val/loss": value / 9, "val/age_mae": value, "val/age_cs5": 1 / value}
+        metrics |= {"val/gender_acc": 1 - value / 40, "val/race_acc": 1 - value / 30, "time/epoch_s": 1.0, **more}
+        objective = metrics[self.started.objective.metric]
+        event = TrialReported(
+            time=self.tick(), trial_id=trial, attempt=attempt, epoch=epoch, value=objective, metrics=metrics
+        )
+        self.record(event)
+
+    def end_trial(self, trial: str, outcome: Any, values: list[float], **more: Any) -> None:
+        """A trial is over; ``values`` are those it reported."""
+        from orchestrator.records import TrialEnded
+
+        best = None
+        if values:
+            best = (min if self.started.objective.direction == "minimize" else max)(values)
+        ended: dict[str, Any] = {"epochs": len(values), "value": best, "attempt": 0 if values else None}
+        ended["best_epoch"] = None if best is None else values.index(best) + 1
+        self.record(TrialEnded(time=self.tick(), trial_id=trial, outcome=outcome, **{**ended, **more}))
+
+    def trial(
+        self, number: int, values: list[float], outcome: Any = "completed", params: Any = None, **more: Any
+    ) -> str:
+        """A whole trial, from proposal to end, with its files."""
+        trial = self.create(number, params, **more)
+        self.start(trial)
+        for epoch, value in enumerate(values, start=1):
+            self.report(trial, epoch, value)
+        self.write_files(trial, values)
+        self.end_trial(trial, outcome, values)
+        return trial
+
+    def write_files(self, trial: str, values: list[float], attempt: int = 0) -> None:
+        """What an attempt leaves in the storage: record, metrics with a confusion matrix, log, weights."""
+        from agr_core.reporting import EpochReport
+        from orchestrator.storage import layout
+
+        folder = layout.attempt(self.sweep_id, trial, attempt)
+        tables = {"val/gender_confusion": {"labels": ["female", "male"], "counts": [[40, 10], [5, 45]]}}
+        reports = [
+            EpochReport(epoch=epoch, metrics={"val/age_mae": value, "val/loss": value}, tables=tables)
+            for epoch, value in enumerate(values, start=1)
+        ]
+        lines = "".join(json.dumps(report.to_json()) + "\n" for report in reports)
+        self.storage.write(
+            f"{folder}/trial.json", json.dumps({"trial_id": trial, "config": {}, "provenance": {}}).encode()
+        )
+        self.storage.write(f"{folder}/metrics.jsonl", lines.encode())
+        self.storage.write(f"{folder}/log.txt", f"trial {trial} trained\n".encode())
+        if values:
+            best = values.index(min(values)) + 1
+            self.storage.write(layout.best_weights(folder, best), f"weights of {trial}".encode())
+
+    def read_test(self, trial: str, metrics: dict[str, float]) -> None:
+        """The sealed test part is read."""
+        from orchestrator.records import TestRead
+
+        tables = {"test/gender_confusion": {"labels": ["female", "male"], "counts": [[4, 1], [0, 5]]}}
+        self.record(TestRead(time=self.tick(), trial_id=trial, metrics=metrics, tables=tables))
+
+    def end(self, status: Any = "completed", reason: str = "") -> None:
+        """The driver lets go."""
+        from orchestrator.records import SweepEnded
+
+        self.record(SweepEnded(time=self.tick(), status=status, reason=reason, wall_s=60.0))
+
+    def resume(self) -> None:
+        """Another driver takes over."""
+        from orchestrator.records import DriverStarted
+
+        self.record(DriverStarted(time=self.tick(), driver_id="1", host="there", pid=2, resumed=True))
+
+
+@pytest.fixture
+def record_sweep(tmp_path: Path) -> Callable[..., RecordedSweep]:
+    """Begins a recorded sweep in the storage folder ``tmp_path / "storage"``."""
+    from orchestrator.storage import open_storage
+
+    return lambda *arguments, **more: RecordedSweep(open_storage(str(tmp_path / "storage")), *arguments, **more)
+
+
+class S3Proxy:
+    """Stands between a test and the S3 server: writes down every request, and does harm when told to.
+
+    Attributes:
+        server: The S3 server, at the proxy's address.
+        requests: Method and path of each request, in order.
+        down: Answer every request with 503.
+        lose: Let so many of the next writes through, and drop the connection instead of answering.
+        damage: Change one byte in so many of the next answers to object reads.
+        cut: Break off so many of the next answers to object reads in their middle.
+        hold: Answer no read of an object of this file name until it is "".
+    """
+
+    def __init__(self, server: S3Server, port: int) -> None:
+        self.server = replace(server, endpoint=f"http://127.0.0.1:{port}")
+        self.target = server.endpoint.removeprefix("http://")
+        self.requests: list[tuple[str, str]] = []
+        self.down = False
+        self.lose = self.damage = self.cut = 0
+        self.hold = ""
+        self._lock = Lock()
+
+    def reads_of(self, name: str) -> int:
+        """How often objects of this file name were read, whole or in part."""
+        return sum(method == "GET" and path.partition("?")[0].endswith(f"/{name}") for method, path in self.requests)
+
+    def take(self, harm: str) -> bool:
+        """Whether this harm is due, counting it down."""
+        with self._lock:
+            due = getattr(self, harm) > 0
+            setattr(self, harm, getattr(self, harm) - due)
+            return due
+
+
+def _forwarding(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
+    class Forward(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            proxy.requests.append((self.command, self.path))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            while proxy.hold and self.path.endswith(f"/{proxy.hold}") and self.command == "GET":
+                time.sleep(0.02)
+            if proxy.down:
+                self.send_error(503)
+                return
+            connection = HTTPConnection(proxy.target, timeout=30)
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # the host too: it is signed
+                if name.lower() != "expect":
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            data = bytearray(answer.read())
+            is_object = self.command == "GET" and answer.status in (200, 206) and "list-type" not in self.path
+            if self.command in ("PUT", "POST") and proxy.take("lose"):
+                self.close_connection = True
+                return
+            if is_object and data and proxy.take("damage"):
+                data[len(data) // 2] ^= 1
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "content-length", "server", "date"):
+                    self.send_header(name, value)
+            length = answer.headers["Content-Length"] if self.command == "HEAD" else len(data)
+            self.send_header("Content-Length", str(length or 0))
+            self.end_headers()
+            if is_object and data and proxy.take("cut"):
+                del data[len(data) // 2 :]
+                self.close_connection = True
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Tests look at ``requests``."""
+
+    return Forward
+
+
+@pytest.fixture
+def s3_proxy(s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """A proxy before the S3 server, with the environment of this test pointing at it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as listener:
+        proxy = S3Proxy(s3_environment, listener.server_port)
+        listener.RequestHandlerClass = _forwarding(proxy)
+        listener.daemon_threads = True
+        thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        yield proxy
+        listener.shutdown()
+        thread.join()
 
 
 def _free_ports(names: list[str]) -> dict[str, int]:

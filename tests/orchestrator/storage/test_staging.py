@@ -1,0 +1,229 @@
+"""One copy of a data set on a node, whoever asks at once, and a cache that keeps its size."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agr_core.data.pack import MANIFEST, Packed, verify
+from agr_core.errors import DataError, IntegrityError
+from orchestrator.errors import StorageError
+from orchestrator.storage import open_storage
+from orchestrator.storage.staging import adopt, cached, verified
+from orchestrator.storage.transfer import part_of, publish
+
+if TYPE_CHECKING:
+    from conftest import S3Proxy
+
+Make = Callable[[int], Packed]
+
+# Stages data sets one after the other, says so, and stays until its input ends.
+STAGE = """
+import sys
+from pathlib import Path
+from orchestrator.storage import open_storage
+from orchestrator.storage.staging import cached
+cache, *places = sys.argv[1:]
+for place in places:
+    uri, digest = place.split("#")
+    print(cached(open_storage(uri), digest, cache=Path(cache)), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def other_process(cache: Path, datasets: Sequence[Packed]) -> Iterator[subprocess.Popen[str]]:
+    """A process that uses these data sets, as long as the block lasts."""
+    places = [f"{data.folder}#{data.digest}" for data in datasets]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGE, str(cache), *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        for _ in places:
+            assert process.stdout.readline().strip()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def size(data: Packed) -> int:
+    return sum(path.stat().st_size for path in data.folder.iterdir())
+
+
+def in_cache(cache: Path) -> set[str]:
+    return {path.name for path in (cache / "datasets").iterdir() if path.is_dir()}
+
+
+def test_a_data_set_is_fetched_once_and_then_found_without_asking_the_store(packed: Packed, tmp_path: Path) -> None:
+    shutil.copytree(packed.folder, tmp_path / "store")
+    source = open_storage(str(tmp_path / "store"))
+
+    first = cached(source, packed.digest, cache=tmp_path / "cache")
+    shutil.rmtree(tmp_path / "store")
+    second = cached(source, packed.digest, cache=tmp_path / "cache")
+
+    assert first == second
+    verify(first)
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_eight_processes_at_once_fetch_each_shard_once(
+    s3_proxy: S3Proxy, s3_uri: str, packed: Packed, tmp_path: Path
+) -> None:
+    publish(packed.folder, open_storage(s3_uri))
+    s3_proxy.requests.clear()
+    command = [sys.executable, "-c", STAGE, str(tmp_path / "cache"), f"{s3_uri}#{packed.digest}"]
+
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    folders = {process.communicate(timeout=120)[0].strip() for process in processes}
+
+    assert folders == {str(tmp_path / "cache/datasets" / packed.digest)}
+    verify(Path(folders.pop()))
+    for name in [MANIFEST, *(shard["file"] for shard in packed.manifest["shards"])]:
+        assert s3_proxy.reads_of(name) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_fetch_that_was_killed_goes_on_with_the_shards_it_has(
+    s3_proxy: S3Proxy, s3_uri: str, packed: Packed, tmp_path: Path
+) -> None:
+    publish(packed.folder, open_storage(s3_uri))
+    cache = tmp_path / "cache"
+    shards = [shard["file"] for shard in packed.manifest["shards"]]
+    s3_proxy.hold = shards[-1]
+    command = [sys.executable, "-c", STAGE, str(cache), f"{s3_uri}#{packed.digest}"]
+    killed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    part = part_of(cache / "datasets" / packed.digest)
+    deadline = time.monotonic() + 60
+    while not all((part / shard).exists() for shard in shards[:-1]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.kill()
+    killed.communicate()
+    s3_proxy.hold = ""
+    s3_proxy.requests.clear()
+
+    verify(cached(open_storage(s3_uri), packed.digest, cache=cache))
+
+    assert [s3_proxy.reads_of(shard) for shard in shards] == [0] * (len(shards) - 1) + [1]
+
+
+def test_another_data_set_than_the_one_chosen_is_refused(packed: Packed, make_packed: Make, tmp_path: Path) -> None:
+    other = make_packed(1)
+
+    with pytest.raises(IntegrityError, match="it was replaced since it was chosen"):
+        cached(open_storage(str(packed.folder)), other.digest, cache=tmp_path)
+    assert in_cache(tmp_path) == set()
+
+
+def test_a_data_set_made_here_is_not_fetched(packed: Packed, tmp_path: Path) -> None:
+    shutil.copytree(packed.folder, tmp_path / "made")
+
+    for _ in range(2):
+        adopt(tmp_path / "made", packed.digest, cache=tmp_path / "cache")
+    nowhere = open_storage(str(tmp_path / "nowhere"))
+    verify(cached(nowhere, packed.digest, cache=tmp_path / "cache"))
+
+
+class TestSize:
+    """The limit of the cache."""
+
+    @pytest.mark.slow
+    def test_the_longest_unused_data_set_makes_room(self, make_packed: Make, tmp_path: Path) -> None:
+        old, older, new = (make_packed(seed) for seed in range(3))
+        with other_process(tmp_path, [old, older]):
+            pass
+        os.utime(tmp_path / "datasets" / f".{older.digest}.use", (1, 1))
+
+        limit = size(old) + size(new) + 1000
+        cached(open_storage(str(new.folder)), new.digest, cache=tmp_path, limit_bytes=limit)
+
+        assert in_cache(tmp_path) == {old.digest, new.digest}
+
+    @pytest.mark.slow
+    def test_what_a_process_uses_stays_and_the_growth_is_said(
+        self, make_packed: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        used, new = make_packed(0), make_packed(1)
+
+        with other_process(tmp_path, [used]):
+            cached(open_storage(str(new.folder)), new.digest, cache=tmp_path, limit_bytes=size(new) + 1000)
+            assert in_cache(tmp_path) == {used.digest, new.digest}
+            assert "beyond its limit" in caplog.text
+            assert "AGR_CACHE_GB" in caplog.text
+
+        third = make_packed(2)  # the process is gone, killed: what it used may go
+        cached(open_storage(str(third.folder)), third.digest, cache=tmp_path, limit_bytes=size(third) + 1000)
+        assert in_cache(tmp_path) == {new.digest, third.digest}  # this process uses both
+
+    def test_what_an_interrupted_fetch_left_counts_and_goes_too(self, make_packed: Make, tmp_path: Path) -> None:
+        part, new = make_packed(0), make_packed(1)
+        (tmp_path / "datasets").mkdir()
+        shutil.copytree(part.folder, part_of(tmp_path / "datasets" / part.digest))
+        (tmp_path / "datasets" / f".{part.digest}.use").touch()
+
+        cached(open_storage(str(new.folder)), new.digest, cache=tmp_path, limit_bytes=size(new) + 1000)
+
+        assert in_cache(tmp_path) == {new.digest}
+
+    def test_a_data_set_larger_than_the_cache_is_refused_with_the_way_out(self, packed: Packed, tmp_path: Path) -> None:
+        with pytest.raises(StorageError, match=r"may hold .* GB\. Set AGR_CACHE_GB higher"):
+            cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path, limit_bytes=1000)
+
+    def test_a_data_set_larger_than_the_disk_is_refused_with_the_way_out(self, packed: Packed, tmp_path: Path) -> None:
+        source = tmp_path / "source"
+        shutil.copytree(packed.folder, source)
+        manifest = json.loads((source / MANIFEST).read_text())
+        manifest["shards"][0]["bytes"] = 10**18
+        (source / MANIFEST).write_text(json.dumps(manifest))
+
+        with pytest.raises(StorageError, match=r"the disk of .* has .* GB free"):
+            cached(open_storage(str(source)), packed.digest, cache=tmp_path / "cache", limit_bytes=10**19)
+
+
+class TestInPlace:
+    """Data sets of this machine, used where they are."""
+
+    @pytest.fixture
+    def folder(self, packed: Packed, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(packed.folder, tmp_path / "folder"))
+
+    def test_it_is_hashed_once(self, packed: Packed, folder: Path, tmp_path: Path) -> None:
+        cache = tmp_path / "cache"
+        assert verified(folder, packed.digest, cache=cache) == folder
+
+        # A byte changed behind the back of the file system's clock goes unseen: nothing is hashed a second time ...
+        shard = folder / "shard-00000.parquet"
+        before = shard.stat()
+        damaged = bytearray(shard.read_bytes())
+        damaged[100] ^= 1
+        shard.write_bytes(damaged)
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+        verified(folder, packed.digest, cache=cache)
+
+        # ... but one that the clock saw does not.
+        os.utime(shard)
+        with pytest.raises(IntegrityError, match=r"shard-00000\.parquet has SHA-256"):
+            verified(folder, packed.digest, cache=cache)
+
+    def test_another_data_set_than_the_one_chosen_is_refused(self, make_packed: Make, folder: Path) -> None:
+        with pytest.raises(IntegrityError, match="it was replaced since it was chosen"):
+            verified(folder, make_packed(1).digest, cache=folder.parent / "cache")
+
+    def test_a_folder_that_is_none_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="is not a packed data set"):
+            verified(tmp_path, "0" * 64, cache=tmp_path / "cache")
