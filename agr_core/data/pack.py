@@ -158,11 +158,7 @@ class Packed:
         """
         manifest = read_manifest(folder)
         for shard in manifest["shards"]:
-            path = folder / shard["file"]
-            size = path.stat().st_size if path.is_file() else None
-            if size != shard["bytes"]:
-                found = "is missing" if size is None else f"has {size:,} bytes"
-                raise IntegrityError(f"{path} {found}; the manifest says {shard['bytes']:,} bytes. Fetch it again.")
+            _check_size(folder, shard)
         return cls(folder, manifest)
 
     def __len__(self) -> int:
@@ -214,18 +210,27 @@ def verify(folder: Path) -> None:
         DataError: If the folder is no packed data set.
         IntegrityError: If a shard or the digest differs.
     """
-    packed = Packed.open(folder)
-    for shard in packed.manifest["shards"]:
+    for shard in read_manifest(folder)["shards"]:  # before anything reads them as Parquet
+        _check_size(folder, shard)
         path = folder / shard["file"]
         found = file_digest(path)
         if found != shard["sha256"]:
             raise IntegrityError(f"{path} has SHA-256 {found}; the manifest says {shard['sha256']}. Fetch it again.")
+    packed = Packed.open(folder)
     rows = RowsDigest()
     for row in packed.table.to_dict("records"):
         rows.add({str(column): value for column, value in row.items()})
     found = data_digest(packed.vocabulary, len(packed), rows)
     if found != packed.digest:
         raise IntegrityError(f"the rows of {folder} have data digest {found}; its manifest says {packed.digest}.")
+
+
+def _check_size(folder: Path, shard: dict[str, Any]) -> None:
+    path = folder / shard["file"]
+    size = path.stat().st_size if path.is_file() else None
+    if size != shard["bytes"]:
+        found = "is missing" if size is None else f"has {size:,} bytes"
+        raise IntegrityError(f"{path} {found}; the manifest says {shard['bytes']:,} bytes. Fetch it again.")
 
 
 @contextmanager
