@@ -185,6 +185,12 @@ class WeightedSampler(StrictModel):
     def _known_bins(cls, value: BinsSpec | None) -> BinsSpec | None:
         return None if value is None else check_bins(value)
 
+    @model_validator(mode="after")
+    def _bins_are_for_ages(self) -> Self:
+        if self.bins is not None and self.by != "age":
+            raise ValueError(f"bins with by={self.by}: age bins mean something with `by: age` only; leave them out.")
+        return self
+
 
 SamplerConfig = Annotated[
     Annotated[ShuffleSampler | WeightedSampler, Field(discriminator="name")], BeforeValidator(_bare_name)
@@ -296,10 +302,16 @@ class _BinnedAge(StrictModel):
 
 
 class RegressionAge(StrictModel):
-    """One output; the loss is on years / 100; decoded to years, clipped to 0..116 (the ages faces have)."""
+    """One output, (age - center) / scale; decoded to years, clipped to 0..116 (the ages faces have).
+
+    The defaults are near the mean and deviation of the reports' data sets, so that the loss is on the scale of a
+    cross-entropy and an untrained output is an average age.
+    """
 
     encoding: Literal["regression"]
     loss: Literal["l1", "mse", "smooth_l1"] = Field(default="l1", description="Distance that is minimised.")
+    center: float = Field(default=35.0, ge=0, le=116, description="Age of an output of 0, years.")
+    scale: float = Field(default=20.0, gt=0, le=1000, description="Years that one unit of the output stands for.")
 
 
 class OnehotAge(_BinnedAge):

@@ -20,12 +20,9 @@ from agr_core.data.batch import Labels
 from agr_core.labels.bins import MAX_AGE, Bins
 from agr_core.registry import Registry
 
-YEARS_PER_UNIT = 100.0
-"""What one unit of the regression output stands for, years."""
-
-SMOOTH_L1_BETA = 0.05
-"""Where smooth L1 turns from squared to absolute, in regression units: 5 years. At torch's default of 1 (100 years) it
-would be half the squared error everywhere."""
+SMOOTH_L1_YEARS = 5.0
+"""Where smooth L1 turns from squared to absolute, years. At torch's default of one unit of the output (20 years) it
+would be half the squared error for most faces."""
 
 
 class AgeEncoding(ABC):
@@ -64,29 +61,38 @@ class AgeEncoding(ABC):
 
 
 class Regression(AgeEncoding):
-    """One output in units of 100 years; a label range costs nothing inside and the distance to it outside."""
+    """One output, (age - center) / scale; a label range costs nothing inside and the distance to it outside."""
 
     def __init__(self, config: RegressionAge) -> None:
         self.outputs = 1
         self.bins = None
-        self._distance = _DISTANCES[config.loss]
+        self._center = config.center
+        self._scale = config.scale
+        self._loss = config.loss
 
     def target(self, labels: Labels) -> Tensor:
-        """Age / 100 (B,) float32."""
-        return _known_age(labels) / YEARS_PER_UNIT
+        """(Age - center) / scale (B,) float32."""
+        return (_known_age(labels) - self._center) / self._scale
 
     def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float) -> Tensor:  # noqa: ARG002 - no softmax
         predicted = logits.squeeze(1)
         known = ~torch.isnan(labels.age)
-        low = torch.where(known, labels.age_low, 0.0) / YEARS_PER_UNIT
-        high = torch.where(known, labels.age_high, 0.0) / YEARS_PER_UNIT
+        low = (torch.where(known, labels.age_low, 0.0) - self._center) / self._scale
+        high = (torch.where(known, labels.age_high, 0.0) - self._center) / self._scale
         # The point of the range nearest to the prediction; for an exact age, that age.
         nearest = torch.minimum(torch.maximum(predicted.detach(), low), high)
-        return self._distance(predicted, nearest)
+        match self._loss:
+            case "l1":
+                return functional.l1_loss(predicted, nearest, reduction="none")
+            case "mse":
+                return functional.mse_loss(predicted, nearest, reduction="none")
+            case "smooth_l1":
+                beta = SMOOTH_L1_YEARS / self._scale
+                return functional.smooth_l1_loss(predicted, nearest, reduction="none", beta=beta)
 
     def years(self, logits: Tensor) -> Tensor:
-        """100 x the output, clipped to 0..MAX_AGE as the configuration says."""
-        return (logits.float().squeeze(1) * YEARS_PER_UNIT).clamp(0.0, float(MAX_AGE))
+        """Center + scale x the output, clipped to 0..MAX_AGE as the configuration says."""
+        return (logits.float().squeeze(1) * self._scale + self._center).clamp(0.0, float(MAX_AGE))
 
 
 class _Binned(AgeEncoding):
@@ -200,14 +206,6 @@ def _known_age(labels: Labels) -> Tensor:
     """The ages with 0 in place of NaN (B,): a NaN would reach the gradient even through a masked loss."""
     return torch.where(torch.isnan(labels.age), 0.0, labels.age)
 
-
-_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": lambda predicted, true: functional.l1_loss(predicted, true, reduction="none"),
-    "mse": lambda predicted, true: functional.mse_loss(predicted, true, reduction="none"),
-    "smooth_l1": lambda predicted, true: functional.smooth_l1_loss(
-        predicted, true, reduction="none", beta=SMOOTH_L1_BETA
-    ),
-}
 
 AGE_ENCODINGS: Registry[Callable[[Any], AgeEncoding]] = Registry("age encoding")
 AGE_ENCODINGS.register("regression", Regression)

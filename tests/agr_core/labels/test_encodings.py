@@ -27,6 +27,7 @@ EVERY_ENCODING: list[dict[str, Any]] = [
     {"encoding": "regression", "loss": "l1"},
     {"encoding": "regression", "loss": "mse"},
     {"encoding": "regression", "loss": "smooth_l1"},
+    {"encoding": "regression", "center": 0.0, "scale": 100.0},
     {"encoding": "onehot", "bins": "utk7"},
     {"encoding": "onehot", "bins": "year", "decode": "argmax"},
     {"encoding": "ordinal", "bins": "every2"},
@@ -108,8 +109,8 @@ def test_regression_gives_back_the_years() -> None:
 
 
 def test_regression_years_are_clipped_to_the_ages_faces_have() -> None:
-    encoding = encoding_of({"encoding": "regression"})
-    assert encoding.years(torch.tensor([[-0.3], [0.31], [7.0]])).tolist() == pytest.approx([0.0, 31.0, MAX_AGE])
+    years = encoding_of({"encoding": "regression"}).years(torch.tensor([[-2.0], [0.0], [1.0], [9.0]]))
+    assert years.tolist() == [0.0, 35.0, 55.0, 116.0]
 
 
 def test_a_label_distribution_over_single_years_has_the_age_as_its_mean() -> None:
@@ -188,9 +189,10 @@ def loss_by_hand(spec: dict[str, Any], logits: Tensor, ages: list[float], smooth
         if math.isnan(age):
             continue
         if spec["encoding"] == "regression":
-            error = abs(row[0] - age / 100)
-            smooth = error**2 / 0.1 if error < 0.05 else error - 0.025
-            losses.append({"l1": error, "mse": error**2, "smooth_l1": smooth}[spec["loss"]])
+            error = abs(row[0] - (age - spec.get("center", 35)) / spec.get("scale", 20))
+            beta = 5 / spec.get("scale", 20)
+            smooth = error**2 / (2 * beta) if error < beta else error - beta / 2
+            losses.append({"l1": error, "mse": error**2, "smooth_l1": smooth}[spec.get("loss", "l1")])
             continue
         bins = Bins(tuple(spec["bins"])) if isinstance(spec["bins"], list) else Bins.from_spec(spec["bins"])
         index = sum(edge <= age for edge in bins.edges) - 1
@@ -269,7 +271,7 @@ def test_a_batch_without_a_known_age_costs_nothing_and_still_has_a_gradient(spec
 
 @pytest.mark.parametrize("loss", ["l1", "mse", "smooth_l1"])
 def test_regression_on_a_range_costs_the_distance_to_the_range(loss: str) -> None:
-    encoding = encoding_of({"encoding": "regression", "loss": loss})
+    encoding = encoding_of({"encoding": "regression", "loss": loss, "center": 0.0, "scale": 100.0})
     ranges = [(25.0, 32.0)] * 4
     logits = torch.tensor([[0.26], [0.31], [0.22], [0.52]], requires_grad=True)  # inside, inside, 3 below, 20 above
     penalty = {"l1": lambda d: d, "mse": lambda d: d * d, "smooth_l1": lambda d: d * d / 0.1 if d < 0.05 else d - 0.025}
