@@ -10,8 +10,10 @@ from typing import Any
 from agr_core.errors import IntegrityError
 from orchestrator.errors import AmbiguousIdError, NotFoundError
 from orchestrator.ids import match_prefix
-from orchestrator.journal import read_state
+from orchestrator.journal import read_journal, read_state
+from orchestrator.records import SweepStarted
 from orchestrator.settings import Settings
+from orchestrator.state import SweepState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 from orchestrator.tracking import open_tracker
@@ -82,6 +84,17 @@ def _trial_of_run(storage: Storage, run_id: str) -> tuple[str, str]:
     if sweep_id not in storage.folders(layout.SWEEPS):
         raise NotFoundError(f"run {run_id} is of sweep {sweep_id}, which is not in {storage.uri}; give its --storage.")
     return sweep_id, run.tags[TRIAL_ID]
+
+
+def read_start(storage: Storage, sweep_id: str) -> SweepStarted:
+    """The first event of a sweep's journal, without reading the rest.
+
+    Raises:
+        NotFoundError: If the sweep has no journal.
+    """
+    for _, events in read_journal(storage, sweep_id):
+        return SweepState.from_events(events[:1]).started
+    raise NotFoundError(f"there is no sweep {sweep_id!r} in {storage.uri}. `agr list` shows what there is.")
 
 
 def read_summary(storage: Storage, sweep_id: str, *, now: float) -> dict[str, Any]:

@@ -270,14 +270,22 @@ class RecordedSweep:
         self.record(TrialEnded(time=self.tick(), trial_id=trial, outcome=outcome, **{**ended, **more}))
 
     def trial(
-        self, number: int, values: list[float], outcome: Any = "completed", params: Any = None, **more: Any
+        self,
+        number: int,
+        values: list[float],
+        outcome: Any = "completed",
+        params: Any = None,
+        *,
+        files: bool = False,
+        **more: Any,
     ) -> str:
-        """A whole trial, from proposal to end, with its files."""
+        """A whole trial, from proposal to end; its files only where asked for, because pictures of them take time."""
         trial = self.create(number, params, **more)
         self.start(trial)
         for epoch, value in enumerate(values, start=1):
             self.report(trial, epoch, value)
-        self.write_files(trial, values)
+        if files:
+            self.write_files(trial, values)
         self.end_trial(trial, outcome, values)
         return trial
 

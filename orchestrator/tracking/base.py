@@ -24,6 +24,11 @@ def without_credentials(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
+def database_uri(uri: str) -> str:
+    """``uri`` for SQLAlchemy 2.1, which reads ``postgresql://`` as psycopg 3, and we have psycopg 2."""
+    return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
+
+
 @dataclass(frozen=True)
 class MetricPoint:
     """One point of one curve: ``step`` is the epoch, ``time`` seconds since the epoch."""

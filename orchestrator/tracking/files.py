@@ -85,7 +85,8 @@ def _plot(folder: Path, reports: list[EpochReport], sweep: SweepStarted, trial: 
     from agr_core.evaluation.plots import curves_png
 
     folder.mkdir(exist_ok=True)
-    (folder / "curves.png").write_bytes(curves_png(reports, sweep.objective, title))
+    if len(reports) > 1:  # a trial stopped after one epoch has points and no curves
+        (folder / "curves.png").write_bytes(curves_png(reports, sweep.objective, title))
     best = next((report for report in reports if report.epoch == getattr(trial.ended, "best_epoch", None)), None)
     if best is not None:
         _plot_tables(folder, best.tables, f"{title}, epoch {best.epoch}")

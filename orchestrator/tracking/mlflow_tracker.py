@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from orchestrator.errors import TrackerError, TrackerUnavailableError
-from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedRun, without_credentials
+from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedRun, database_uri, without_credentials
 
 CUT = " …(cut, see trial.json)"
 """End of a param or tag that is longer than MLflow takes."""
@@ -57,8 +57,7 @@ class MlflowTracker:
         self._artifacts = artifacts
         self._timeout_s = timeout_s
         self._served = uri.startswith(("http://", "https://"))
-        # SQLAlchemy 2.1 reads postgresql:// as psycopg 3, which is not installed.
-        self._client_uri = self._uri if self._served else uri.replace("postgresql://", "postgresql+psycopg2://", 1)
+        self._client_uri = self._uri if self._served else database_uri(uri)
 
     @property
     def uri(self) -> str:
