@@ -110,6 +110,11 @@ def decoded_images(packed: Packed, *, size: int, folder: Path) -> NDArray[np.uin
     return images
 
 
+def decoded_files(data_digest: str, folder: Path) -> list[Path]:
+    """The files that ``decoded_images`` made of a data set, at any size; without users they may be removed."""
+    return sorted(folder.glob(f"{_map_stem(data_digest)}-*"))
+
+
 def _decode_all(packed: Packed, size: int, path: Path) -> None:
     need, free = _map_bytes(packed, size), _free_bytes(path.parent)
     if need > free:
@@ -134,7 +139,11 @@ def _decode_all(packed: Packed, size: int, path: Path) -> None:
 
 
 def _map_path(packed: Packed, size: int, folder: Path) -> Path:
-    return folder / f"decoded-{packed.digest[:32]}-{size}-{DECODER}.npy"
+    return folder / f"{_map_stem(packed.digest)}-{size}-{DECODER}.npy"
+
+
+def _map_stem(data_digest: str) -> str:
+    return f"decoded-{data_digest[:32]}"
 
 
 def _map_bytes(packed: Packed, size: int) -> int:

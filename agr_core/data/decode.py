@@ -14,8 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from agr_core.errors import DataError
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 80_000_000
 """Largest image that is decoded; a small file can claim to be far larger."""
+
+_TOO_LARGE = f"an image of more than {MAX_PIXELS:,} pixels"
 
 DECODER = f"cv2-{cv2.__version__}"
 """Names the decoder and its version, on which the pixels depend."""
@@ -24,16 +26,18 @@ DECODER = f"cv2-{cv2.__version__}"
 def image_problem(data: bytes) -> str | None:
     """Why these bytes cannot be trained on, or None if they decode completely.
 
-    Pillow reads first, because OpenCV fills what is missing of a truncated JPEG with grey and says nothing.
+    Two decoders must be content: Pillow, which tells the size before it decodes and says what is wrong, and OpenCV,
+    which the training uses.
     """
     if not data:
         return "the file is empty"
     try:
         with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                return f"{width}x{height} pixels are more than the {MAX_PIXELS:,} that are decoded"
+            if image.width * image.height > MAX_PIXELS:
+                return _TOO_LARGE
             image.load()
+    except Image.DecompressionBombError:  # Pillow's own, higher, limit
+        return _TOO_LARGE
     except UnidentifiedImageError:
         return "not an image of a known format"
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever broken bytes make them trip over

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agr_core.data.readers import files as files_module
+from agr_core.data.readers.files import UnreadableFileError, open_files
+from agr_core.errors import DataError
+
+
+def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for member, data in members:
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_a_hostile_tar_is_read_without_following_anything_out_of_it(tmp_path: Path) -> None:
+    archive = tar_of(
+        tmp_path / "hostile.tar",
+        (member("good.jpg"), b"good"),
+        (member("folder", tarfile.DIRTYPE), b""),
+        (member("link.jpg", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (member("hard.jpg", tarfile.LNKTYPE, "good.jpg"), b""),
+        (member("device.jpg", tarfile.CHRTYPE), b""),
+        (member("/etc/absolute.jpg"), b"bad"),
+        (member("a/../../up.jpg"), b"bad"),
+        (member("..\\windows.jpg"), b"bad"),
+        (member("C:\\windows.jpg"), b"bad"),
+    )
+    before = sorted(tmp_path.rglob("*"))
+    with open_files(archive) as files:
+        assert files.paths == ["good.jpg"]
+        assert files.read("good.jpg") == b"good"
+        assert dict(files.refused) == {
+            "link.jpg": "a link",
+            "hard.jpg": "a link",
+            "device.jpg": "not a regular file",
+            "/etc/absolute.jpg": "an absolute path",
+            "a/../../up.jpg": "a path out of the archive",
+            "..\\windows.jpg": "a path out of the archive",
+            "C:\\windows.jpg": "an absolute path",
+        }
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_hostile_zip_is_read_without_following_anything_out_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.zip"
+    link = zipfile.ZipInfo("link.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("good.jpg", b"good")
+        archive.writestr("folder/", b"")
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("../up.jpg", b"bad")
+        archive.writestr("/absolute.jpg", b"bad")
+    with open_files(path) as files:
+        assert files.paths == ["good.jpg"]
+        assert files.read("good.jpg") == b"good"
+        assert dict(files.refused) == {
+            "link.jpg": "a link",
+            "../up.jpg": "a path out of the archive",
+            "/absolute.jpg": "an absolute path",
+        }
+
+
+def test_an_encrypted_member_of_a_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"secret")
+    data = bytearray(path.read_bytes())
+    for signature, flags_at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + flags_at] |= 1
+    path.write_bytes(data)
+    with open_files(path) as files:
+        assert files.paths == []
+        assert files.refused == [("a.jpg", "encrypted")]
+
+
+def test_linked_files_of_a_folder_are_read_but_linked_folders_are_not_entered(
+    tmp_path: Path, write_folder: Callable[..., Path]
+) -> None:
+    elsewhere = write_folder({"far.jpg": b"far"}, "elsewhere")
+    folder = write_folder({"near.jpg": b"near"})
+    (folder / "linked.jpg").symlink_to(elsewhere / "far.jpg")
+    (folder / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    (folder / "loop").symlink_to(folder)
+    with open_files(folder) as files:
+        assert files.paths == ["broken.jpg", "linked.jpg", "near.jpg"]
+        assert files.read("linked.jpg") == b"far"
+        assert files.refused == [("loop", "a link to a folder")]
+        with pytest.raises(UnreadableFileError, match="No such file"):
+            files.read("broken.jpg")
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_readable_form(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "names.tar", (member("caf\udce9.jpg"), b"x"))
+    with open_files(archive) as files:
+        assert files.refused == [("caf\\udce9.jpg", "the name is not UTF-8")]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_repeated_name_means_its_last_member_as_when_unpacking(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"twice.{kind}"
+    if kind == "tar":
+        tar_of(path, (member("a.jpg"), b"first"), (member("a.jpg"), b"second"))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.jpg", b"first")
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr("a.jpg", b"second")
+    with open_files(path) as files:
+        assert files.read("a.jpg") == b"second"
+        assert files.refused == [("a.jpg", "appears again later in the archive")]
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_a_file_larger_than_the_cap_is_not_read_whole(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_folder: Callable[..., Path]
+) -> None:
+    monkeypatch.setattr(files_module, "MAX_FILE_BYTES", 2**20)
+    data = bytes(2**20 + 1)
+    source = write_folder({"big.jpg": data})
+    if kind == "tar":
+        source = tar_of(tmp_path / "big.tar", (member("big.jpg"), data))
+    elif kind == "zip":
+        source = tmp_path / "big.zip"
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("big.jpg", data)
+    with open_files(source) as files, pytest.raises(UnreadableFileError, match="larger than 1 MiB"):
+        files.read("big.jpg")
+
+
+def test_a_damaged_member_of_a_zip_is_unreadable_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bad.jpg", b"A" * 100)
+        archive.writestr("good.jpg", b"B" * 100)
+    path.write_bytes(path.read_bytes().replace(b"A" * 100, b"A" * 99 + b"C"))
+    with open_files(path) as files:
+        assert files.read("good.jpg") == b"B" * 100
+        with pytest.raises(UnreadableFileError, match="damaged in the archive"):
+            files.read("bad.jpg")
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.tar", lambda good: b"this is text, not an archive" * 50),
+        ("text.zip", lambda good: b"this is text, not an archive"),
+        ("text.tar.gz", lambda good: b"this is text, not an archive"),
+        ("cut.tar", cut),
+        ("cut.tgz", lambda good: cut(gzip.compress(good))),
+    ],
+    ids=["no tar", "no zip", "no gzip", "cut tar", "cut gzip"],
+)
+def test_a_damaged_archive_is_refused(name: str, content: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    good = tar_of(tmp_path / "good.tar", (member("a.jpg"), bytes(range(256)) * 400)).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(content(good))
+    with pytest.raises(DataError, match=r"cannot be read as an archive .*; fetch or pack it again"), open_files(path):
+        pass
+
+
+def test_a_gzip_that_unpacks_to_more_than_the_disk_bears_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    bomb = tmp_path / "bomb.tar.gz"
+    bomb.write_bytes(gzip.compress(bytes(5 * 2**20)))
+
+    def small_disk(path: Any) -> Usage:
+        return Usage(free=4 * 2**20)
+
+    monkeypatch.setattr(shutil, "disk_usage", small_disk)
+    with pytest.raises(DataError, match=r"more than half of the free disk.*TMPDIR"), open_files(bomb):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nowhere", "does not exist"), ("faces.rar", "is not a folder, .tar, .tar.gz, .tgz or .zip")],
+)
+def test_a_source_that_is_no_folder_or_archive_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "faces.rar").write_bytes(b"Rar!")
+    with pytest.raises(DataError, match=message), open_files(tmp_path / name):
+        pass
