@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,10 +22,10 @@ from orchestrator.spec.metrics_checks import reported, unknown_metric, watched
 from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import VARIANT, Fixed, Group, Proposal, Space, Tree, Varied
 
-_EXHAUSTIVE = 1000
+_EXHAUSTIVE = 500
 """Spaces of at most so many points are checked point by point."""
 
-_PAIRS = 1000
+_PAIRS = 500
 """Pairs of values that are checked together in a larger space."""
 
 _INNER = 100
@@ -140,10 +140,8 @@ def _picks(tree: Tree, context: Wish, *, ends: bool) -> Iterator[_Pick]:
 def _between(domain: Domain) -> Iterable[Any]:
     if domain.size is None:
         return ()
-    if domain.size <= _INNER:
-        return islice(domain.values(), 1, domain.size - 1)
-    stride = domain.size // _INNER
-    return islice(domain.values(), stride, domain.size - 1, stride)
+    stride = max(1, domain.size // _INNER)
+    return map(domain.nth, range(stride, domain.size - 1, stride))
 
 
 def _wishes(space: Space) -> Iterator[Wish]:

@@ -41,6 +41,13 @@ class Domain:
             return int(self.high - self.low) + 1
         return None if self.step is None else int((_exact(self.high) - _exact(self.low)) / _exact(self.step)) + 1
 
+    def nth(self, index: int) -> Label:
+        """Value number ``index`` of a finite domain, counted from 0."""
+        if self.kind == "categorical":
+            return self.choices[index]
+        exact = _exact(self.low) + index * _exact(1 if self.step is None else self.step)
+        return int(exact) if self.kind == "int" else float(exact)
+
     def values(self) -> Iterator[Label]:
         """Every value, ascending.
 
@@ -50,10 +57,7 @@ class Domain:
         size = self.size
         if size is None:
             raise ConfigError(f"{self.describe()} has no end of values; give it a step, or list the values.")
-        if self.kind == "categorical":
-            yield from self.choices
-        else:
-            yield from (self._nth(index) for index in range(size))
+        yield from map(self.nth, range(size))
 
     def value(self, chosen: Any) -> Any:
         """``chosen`` as a value of this domain; a float with a step becomes the nearest multiple's decimal number.
@@ -62,17 +66,16 @@ class Domain:
             ConfigError: If it is none.
         """
         if self.kind == "categorical":
-            if any(chosen == choice and type(chosen) is type(choice) for choice in self.choices):
-                return chosen
-        elif isinstance(chosen, int | float) and not isinstance(chosen, bool) and self.low <= chosen <= self.high:
-            if self.step is None:
-                if self.kind == "float" or chosen == int(chosen):
-                    return float(chosen) if self.kind == "float" else int(chosen)
-            else:
-                nearest = self._nth(round((chosen - self.low) / self.step))
-                if math.isclose(nearest, chosen, rel_tol=1e-9, abs_tol=self.step * 1e-6):
-                    return nearest
-        raise ConfigError(f"{chosen!r} is no value of {self.describe()}.")
+            is_value = any(chosen == choice and type(chosen) is type(choice) for choice in self.choices)
+            nearest = chosen
+        else:
+            is_value = isinstance(chosen, int | float) and not isinstance(chosen, bool)
+            is_value = is_value and self.low <= chosen <= self.high
+            nearest = self._nearest(chosen) if is_value else None
+            is_value = is_value and math.isclose(nearest, chosen, rel_tol=1e-9, abs_tol=(self.step or 0) * 1e-6)
+        if not is_value:
+            raise ConfigError(f"{chosen!r} is no value of {self.describe()}.")
+        return nearest
 
     def draw(self, generator: random.Random) -> Any:
         """A value at random: each equally likely, on the domain's own scale."""
@@ -82,7 +85,7 @@ class Domain:
             drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
             return self.value(min(max(drawn if self.kind == "float" else round(drawn), self.low), self.high))
         if self.size is not None:
-            return self._nth(generator.randrange(self.size))
+            return self.nth(generator.randrange(self.size))
         return self.value(generator.uniform(self.low, self.high))
 
     def describe(self) -> str:
@@ -93,10 +96,10 @@ class Domain:
         step = "" if self.step is None else f" in steps of {self.step:g}"
         return f"{name} [{self.low:g}, {self.high:g}]{step}"
 
-    def _nth(self, index: int) -> int | float:
-        step = 1 if self.step is None else self.step
-        exact = _exact(self.low) + index * _exact(step)
-        return int(exact) if self.kind == "int" else float(exact)
+    def _nearest(self, number: float) -> Any:
+        if self.step is not None:
+            return self.nth(round((number - self.low) / self.step))
+        return round(number) if self.kind == "int" else float(number)
 
 
 def _exact(number: float) -> Decimal:

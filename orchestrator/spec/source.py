@@ -223,7 +223,8 @@ class _Builder:
             )
         if any(node is outer for outer in self._open):
             return self._refuse(node, path, "this alias stands inside its own anchor; write the value out.")
-        if node.value != "":  # a value left out has the mark of whatever comes next
+        if not (isinstance(node, ScalarNode) and node.value == "" and node.style is None):
+            # A value left out has the mark of whatever comes next.
             self._source._values[path] = _start(node)
         self._open.append(node)
         try:
