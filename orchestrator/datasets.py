@@ -20,7 +20,8 @@ from filelock import FileLock
 
 import agr_core.data
 from agr_core.config import DataConfig, SplitConfig, SyntheticConfig
-from agr_core.data.pack import MANIFEST, SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
+from agr_core.data.pack import SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
+from agr_core.data.shards import MANIFEST
 from agr_core.data.splits import make_split, read_split, write_split
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import canonical_json, digest, file_digest
@@ -263,15 +264,15 @@ def _data_uri(storage: Storage, data_digest: str) -> str:
 
 def _here(data_uri: str, data_digest: str, cache: Path) -> Path:
     """The folder of a packed data set on this machine, verified."""
+    limit_bytes = Settings.from_environment().cache_bytes
     if is_remote(data_uri):
-        limit_bytes = Settings.from_environment().cache_bytes
         return cached(open_storage(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
     if not is_packed(Path(data_uri)):
         raise NotFoundError(
             f"{socket.gethostname()} has no packed data set at {data_uri}. A folder is seen by one machine alone: with "
             "several nodes set AGR_STORAGE to s3://bucket/prefix and submit again."
         )
-    return verified(Path(data_uri), data_digest, cache=cache)
+    return verified(Path(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
 
 
 def _made(folder: Path) -> Path:

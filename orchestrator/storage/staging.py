@@ -6,6 +6,7 @@ datasets/D/         a complete data set; it appears by a rename once every shard
 datasets/.D.part/   a data set being fetched; a shard in it that has its own name is verified, so the next fetch goes on
 datasets/.D.lock    held by the one process that fetches
 datasets/.D.use     held, shared, by each process that uses D, until it ends; its time is D's last use
+decoded-D-...       its decoded images (``agr_core.data.cache``); they count as a part of D, and go with it
 verified/           data sets outside the cache that were verified where they are, with the state of their files
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from agr_core.data.cache import decoded_files
 from agr_core.data.pack import read_manifest, verify
 from agr_core.errors import IntegrityError
 from agr_core.identity import canonical_json, digest
@@ -76,8 +78,10 @@ def adopt(packed: Path, data_digest: str, *, cache: Path) -> None:
             packed.rename(folder)
 
 
-def verified(folder: Path, data_digest: str, *, cache: Path) -> Path:
+def verified(folder: Path, data_digest: str, *, cache: Path, limit_bytes: int | None = None) -> Path:
     """A packed data set used where it is: its shards are hashed once, and again only if a file has changed.
+
+    Its decoded images are in the cache, so it counts as used there as by ``cached``.
 
     Raises:
         DataError: If the folder is no packed data set.
@@ -86,11 +90,15 @@ def verified(folder: Path, data_digest: str, *, cache: Path) -> Path:
     present = read_manifest(folder)["digest"]
     if present != data_digest:
         raise _other_data(str(folder), present, data_digest)
+    name = digest(str(folder.resolve()))
     records = LocalStorage(cache)
-    key = f"verified/{digest(str(folder.resolve()))}.json"
-    (cache / "verified").mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "verified" / f".{digest(str(folder.resolve()))}.lock"):
+    for needed in ("datasets", "verified"):
+        (cache / needed).mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "verified" / f".{name}.lock"):
+        if _mark_in_use(cache / "datasets" / data_digest):
+            _make_room(cache / "datasets" / data_digest, 0, limit_bytes)
         state = canonical_json(sorted(_file_states(folder))).encode("utf-8")
+        key = f"verified/{name}.json"
         if not (records.exists(key) and records.read(key) == state):
             verify(folder)
             records.write(key, state)
@@ -123,13 +131,16 @@ class _Entry:
     size: int
 
 
-def _mark_in_use(folder: Path) -> None:
+def _mark_in_use(folder: Path) -> bool:
+    """Hold a data set for this process; returns whether it was not held before."""
     mark = folder.with_name(f".{folder.name}.use")
-    if mark not in _in_use:
+    first = mark not in _in_use
+    if first:
         descriptor = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         _in_use[mark] = descriptor
     os.utime(mark)
+    return first
 
 
 def _make_room(folder: Path, needed: int, limit_bytes: int | None) -> None:
@@ -167,13 +178,19 @@ def _make_room(folder: Path, needed: int, limit_bytes: int | None) -> None:
 def _entries(home: Path) -> Iterator[_Entry]:
     for mark in home.glob(".*.use"):
         folder = home / mark.name.removeprefix(".").removesuffix(".use")
-        size = _size(folder) + _size(part_of(folder))
+        size = sum(_size(part) for part in _parts(folder))
         if size:
             yield _Entry(mark.stat().st_mtime, folder, size)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*"))
+def _parts(folder: Path) -> list[Path]:
+    """Everything the cache holds of a data set."""
+    return [folder, part_of(folder), *decoded_files(folder.name, folder.parent.parent)]
+
+
+def _size(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _evict(folder: Path) -> bool:
@@ -183,10 +200,13 @@ def _evict(folder: Path) -> bool:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        part = part_of(folder)
         if folder.is_dir():
+            if part_of(folder).is_dir():
+                shutil.rmtree(part_of(folder))
+            folder.rename(part_of(folder))  # at once, so that half a folder is never taken for a whole one
+        for part in _parts(folder):
             if part.is_dir():
                 shutil.rmtree(part)
-            folder.rename(part)  # at once, so that half a folder is never taken for a whole one
-        shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)
         return True

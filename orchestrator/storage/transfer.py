@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from agr_core.data.pack import MANIFEST, read_manifest
+from agr_core.data.pack import read_manifest
+from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import canonical_json, file_digest
 from orchestrator.errors import NotFoundError

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agr_core.data.pack import MANIFEST, Packed, verify
+from agr_core.data.cache import decoded_files, decoded_images
+from agr_core.data.pack import Packed, verify
+from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
 from orchestrator.errors import StorageError
 from orchestrator.storage import open_storage
@@ -169,6 +171,21 @@ class TestSize:
         third = make_packed(2)  # the process is gone, killed: what it used may go
         cached(open_storage(str(third.folder)), third.digest, cache=tmp_path, limit_bytes=size(third) + 1000)
         assert in_cache(tmp_path) == {new.digest, third.digest}  # this process uses both
+
+    @pytest.mark.slow
+    def test_decoded_images_count_and_go_with_their_data_set(self, make_packed: Make, tmp_path: Path) -> None:
+        old, in_place = make_packed(0), make_packed(1)
+        with other_process(tmp_path, [old]):
+            pass
+        for data in (old, in_place):
+            decoded_images(data, size=32, folder=tmp_path)
+        decoded_bytes = decoded_files(old.digest, tmp_path)[-1].stat().st_size
+
+        verified(in_place.folder, in_place.digest, cache=tmp_path, limit_bytes=decoded_bytes)
+
+        assert in_cache(tmp_path) == set()
+        assert decoded_files(old.digest, tmp_path) == []
+        assert len(decoded_images(in_place, size=32, folder=tmp_path)) == len(in_place)
 
     def test_what_an_interrupted_fetch_left_counts_and_goes_too(self, make_packed: Make, tmp_path: Path) -> None:
         part, new = make_packed(0), make_packed(1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agr_core.data.pack import MANIFEST, Packed, verify
+from agr_core.data.pack import Packed, verify
+from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
 from orchestrator.errors import NotFoundError, StorageError
 from orchestrator.storage import Storage, open_storage

@@ -1,0 +1,206 @@
+"""``agr data``: what people and programs see of data sets."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from agr_core.data.pack import Packed, is_packed, verify
+from orchestrator.cli.main import app
+
+if TYPE_CHECKING:
+    from conftest import S3Server
+
+SHARED = Path(os.environ.get("AGR_SHARED_DATA") or Path(__file__).parents[3] / "../shared/data")
+UTKFACE = SHARED / "utkface/UTKFace_8k.tar"
+
+# age, gender, race: 0 male 1 female; 0 White 1 Black 2 Asian 3 Indian 4 Others
+LABELS = [(1, 0, 0), (5, 0, 1), (20, 1, 2), (20, 1, 3), (35, 0, 4), (50, 1, 0), (50, 1, 0), (90, 1, 0)]
+
+
+def agr(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+def document(*arguments: str | Path) -> dict[str, Any]:
+    result = agr(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    parsed: dict[str, Any] = json.loads(result.stdout)
+    return parsed
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Eight faces in UTKFace's format, one name with a missing field, one file that is no image."""
+    path = tmp_path / "faces.tar"
+    with tarfile.open(path, "w") as tar:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(f"faces/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+        for number, (age, gender, race) in enumerate(LABELS):
+            pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            add(f"{age}_{gender}_{race}_20170{number}.jpg", cv2.imencode(".jpg", pixels)[1].tobytes())
+        add("39_1_2017.jpg", b"")
+        add("10_1_1_2017.jpg", b"no image [bold]")
+    return path
+
+
+EXPECTED = {
+    "images": 8,
+    "gender": {"male": 3, "female": 5},
+    "race": {"White": 4, "Black": 1, "Asian": 1, "Indian": 1, "Others": 1},
+    "age": {"min": 1.0, "max": 90.0, "mean": 33.875},
+    "bins": {"0-2": 1, "3-6": 1, "7-14": 0, "15-30": 2, "31-40": 1, "41-65": 2, "66+": 1},
+}
+
+
+def test_pack_says_what_it_packed_and_what_it_skipped(raw: Path, tmp_path: Path) -> None:
+    packed = document("pack", raw, "-o", tmp_path / "packed")
+
+    assert {name: packed[name] for name in EXPECTED} == EXPECTED
+    assert [entry["file"] for entry in packed["skipped"]] == ["faces/10_1_1_2017.jpg", "faces/39_1_2017.jpg"]
+    assert all(entry["reason"] for entry in packed["skipped"])
+    assert packed["digest"] == Packed.open(tmp_path / "packed").digest
+    assert set(packed) == {"images", "digest", "skipped", "gender", "race", "age", "bins"}
+
+
+def test_stats_of_the_raw_and_of_the_packed_data_are_what_pack_said(raw: Path, tmp_path: Path) -> None:
+    packed = document("pack", raw, "-o", tmp_path / "packed")
+
+    assert document("stats", raw) == document("stats", tmp_path / "packed") == packed
+
+
+def test_the_bins_of_another_scheme_are_counted(raw: Path) -> None:
+    assert document("stats", raw, "--bins", "utk4")["bins"] == {"0-12": 2, "13-19": 0, "20-59": 5, "60+": 1}
+
+
+def test_people_see_counts_bars_and_every_skipped_file_in_full(raw: Path, tmp_path: Path) -> None:
+    said = agr("pack", raw, "-o", tmp_path / "packed")
+
+    assert said.exit_code == 0
+    lines = said.stdout.splitlines()
+    assert f"{tmp_path / 'packed'}: 8 images, digest" in lines[0]
+    assert lines[1] == "ages 1 to 90 years, mean 33.9"
+    row = next(line for line in lines if line.startswith("female"))
+    assert row.split()[:3] == ["female", "5", "62.5%"]
+    assert "██████" in row
+    assert "2 files skipped:" in lines
+    assert any(line.startswith("  faces/39_1_2017.jpg: the name is not [age]_[gender]_[race]") for line in lines)
+    assert "packing" in said.stderr
+    assert "packing" not in said.stdout
+
+
+def test_synth_draws_the_same_faces_for_the_same_seed(tmp_path: Path) -> None:
+    options = ("--images", "30", "--size", "16", "--seed")
+    first = document("synth", "-o", tmp_path / "a", *options, "5")
+    again = document("synth", "-o", tmp_path / "b", *options, "5")
+    other = document("synth", "-o", tmp_path / "c", *options, "6")
+
+    assert first == again
+    assert first["images"] == 30
+    assert first["digest"] != other["digest"]
+    verify(tmp_path / "a")
+
+
+@pytest.mark.services
+def test_a_data_set_goes_into_s3_and_comes_back(raw: Path, tmp_path: Path, s3_uri: str) -> None:
+    packed = document("pack", raw, "-o", f"{s3_uri}/packed")
+    pulled = document("pull", f"{s3_uri}/packed", tmp_path / "copy")
+    pushed = document("push", tmp_path / "copy", f"{s3_uri}/pushed")
+
+    assert pulled == {
+        "images": 8,
+        "digest": packed["digest"],
+        "source": f"{s3_uri}/packed",
+        "target": str(tmp_path / "copy"),
+    }
+    assert pushed["digest"] == packed["digest"]
+    assert document("stats", f"{s3_uri}/pushed") == packed
+    assert agr("pull", f"{s3_uri}/pushed", tmp_path / "copy").stdout.startswith(f"{tmp_path / 'copy'}: 8 images, ")
+
+
+@pytest.mark.services
+def test_a_bucket_that_is_not_there_fails_with_one_line(raw: Path, s3_environment: S3Server) -> None:
+    failed = agr("pack", raw, "-o", "s3://no-such-bucket/faces")
+
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].startswith("error: ")
+    assert "there is no bucket 'no-such-bucket'" in failed.stderr
+    assert failed.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pack", "no-such-folder", "-o", "out"), "no-such-folder does not exist"),
+        (("pack", "empty", "-o", "out"), "empty"),
+        (("pack", "faces.tar", "-o", "file:out"), "give s3://bucket/prefix, or the plain path of a folder"),
+        (("pack", "faces.tar", "-o", "out", "--reader", "utkfaces"), "Did you mean 'utkface'?"),
+        (("pack", "faces.tar", "-o", "out", "--bins", "utk77"), "Did you mean 'utk7'?"),
+        (("pack", "faces.tar", "-o", "empty/.."), "exists and is not a packed data set"),
+        (("stats", "no-such-folder"), "no-such-folder does not exist"),
+        (("stats", "faces.tar", "--bins", "utk77"), "Did you mean 'utk7'?"),
+        (("push", "empty", "s3://bucket/faces"), "empty is not a packed data set"),
+        (("push", "s3://bucket/faces", "empty"), "must be s3://bucket/prefix"),
+        (("pull", "empty", "s3://bucket/faces"), "must be s3://bucket/prefix"),
+        (("pull", "s3://bucket/faces", "s3://bucket/other"), "must be a folder of this machine"),
+        (("pull", "s3://k:hunter2@bucket/faces", "out"), "holds credentials"),
+        (("synth", "-o", "out", "--images", "3"), "--images"),
+        (("synth", "-o", "out", "--size", "9999"), "--size"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_input_is_one_message_and_exit_code_2(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+
+    refused = agr(*arguments)
+
+    assert refused.exit_code == 2, refused.output
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert refused.stdout == ""
+    assert not is_packed(Path("out"))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from orchestrator.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['data', '--help']).exit_code == 0\n"
+        "print([name for name in ('torch', 'ray', 'mlflow', 'boto3', 'pandas', 'cv2') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not UTKFACE.exists(), reason=f"the real faces are not on this machine ({UTKFACE})")
+def test_real_faces_are_packed_but_for_the_three_malformed_names(tmp_path: Path) -> None:
+    packed = document("pack", UTKFACE, "-o", tmp_path / "packed")
+
+    assert packed["images"] == 8_000
+    assert [entry["file"] for entry in packed["skipped"]] == [
+        "UTKFace/39_1_20170116174525125.jpg.chip.jpg",
+        "UTKFace/61_1_20170109142408075.jpg.chip.jpg",
+        "UTKFace/61_1_20170109150557335.jpg.chip.jpg",
+    ]
+    assert sum(packed["gender"].values()) == sum(packed["race"].values()) == sum(packed["bins"].values()) == 8_000
