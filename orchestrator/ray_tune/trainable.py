@@ -185,8 +185,8 @@ class EpochSource:
             self._attempt.describe(config, provenance=collect())
             ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
             staged = stage(ref, storage=storage, cache=settings.cache)
-            data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
-            self._training: Training = Training(config, data, self._objective)
+            self._data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
+            self._training: Training = Training(config, self._data, self._objective)
             if job.resume and self._attempt.fetch_newest_checkpoint():
                 self._training.restore(self._attempt.folder)
                 self._attempt.save(self._training)
@@ -231,6 +231,7 @@ class EpochSource:
     def close(self) -> None:
         """Free memory and scratch space; what is stored stays."""
         self._training.close()
+        self._data.close()
         self._let_go()
 
     def _let_go(self) -> None:

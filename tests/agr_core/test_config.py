@@ -287,6 +287,11 @@ def test_what_does_not_fit_the_schema_is_refused_at_its_path(document: dict[str,
             "nesterov with momentum=0, dampening=0: set momentum above 0 and dampening to 0.",
         ),
         (
+            {"sampler": {"name": "weighted", "by": "gender", "bins": "utk7"}},
+            "sampler.weighted",
+            "bins with by=gender: age bins mean something with `by: age` only; leave them out.",
+        ),
+        (
             {"schedule": {"name": "cosine", "epochs": 5, "warmup_epochs": 5}},
             "schedule.cosine",
             "warmup_epochs=5 must be below epochs=5.",

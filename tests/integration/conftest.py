@@ -1,0 +1,157 @@
+"""The command line as a user has it: real processes, a home of their own, real Ray, MLflow on SQLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+SWEEP: dict[str, Any] = {
+    "name": "tiny",
+    "trial": {
+        "data": {"source": "synthetic", "synthetic": {"images": 300, "size": 32}},
+        "tasks": ["age", "gender"],
+        "image": {"size": 32},
+        "batch_size": 60,
+        "schedule": {"name": "cosine", "epochs": 5},
+        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 8},
+    },
+    "space": {
+        "optimizer": [
+            {"name": "nadam", "lr": {"loguniform": [1.0e-4, 1.0e-2]}},
+            {"name": "sgd", "lr": {"loguniform": [1.0e-3, 1.0e-1]}},
+        ],
+        "age": [{"encoding": "regression"}, {"encoding": ["onehot", "ordinal"], "bins": "utk7"}],
+    },
+    "search": {"algorithm": "tpe", "trials": 14, "seed": 7},
+    "scheduler": {"name": "asha", "grace_epochs": 1, "reduction_factor": 2},
+    "objective": {"metric": "val/age_mae", "direction": "minimize"},
+    "concurrency": 1,
+}
+
+
+@dataclass
+class Agr:
+    """``agr`` with a home of its own."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "AGR_HOME": str(self.home), "COLUMNS": "160", **self.environment}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A running command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """A command, to its end; fails with its words if it does not end with ``code``."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=280)
+        assert process.returncode == code, f"agr {' '.join(arguments)} ended with {process.returncode}:\n{out}\n{err}"
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """The JSON a command prints."""
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def sweep_file(self, **changes: Any) -> str:
+        """The tiny sweep with top-level parts replaced (None: removed), as a file."""
+        document = {key: value for key, value in {**SWEEP, **changes}.items() if value is not None}
+        self.home.mkdir(parents=True, exist_ok=True)
+        path = self.home / f"{document['name']}.yaml"
+        YAML(typ="safe").dump(document, path)
+        return str(path)
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """What ``agr list`` shows, newest first."""
+        listed: list[dict[str, Any]] = self.json("list")
+        return listed
+
+    def events(self, sweep_id: str) -> list[dict[str, Any]]:
+        """The journal of a sweep in the local storage, read from its files."""
+        folder = self.home / "storage" / "sweeps" / sweep_id / "journal"
+        return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def histories(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each trial in order of creation: configuration, value of each epoch, and how it ended. No IDs, no times."""
+    trials: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event["kind"] == "trial_created":
+            trials[event["trial_id"]] = {"config": event["config"], "values": {}, "metrics": {}, "ends": []}
+        elif event["kind"] == "trial_reported":
+            trial = trials[event["trial_id"]]
+            trial["values"][event["epoch"]] = event["value"]
+            trial["metrics"][event["epoch"]] = {k: v for k, v in event["metrics"].items() if not k.startswith("time/")}
+        elif event["kind"] == "trial_ended":
+            trials[event["trial_id"]]["ends"].append((event["outcome"], event["value"], event["epochs"]))
+    return list(trials.values())
+
+
+def wait_for_ends(agr: Agr, number: int, *, sweep: str = "", timeout_s: float = 120) -> str:
+    """Wait until a sweep whose ID starts with ``sweep`` has ``number`` ended trials; its ID."""
+    folder = agr.home / "storage" / "sweeps"
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        for path in sorted(folder.glob(f"{sweep}*")):
+            ends = [event for event in agr.events(path.name) if event["kind"] == "trial_ended"]
+            if len(ends) >= number:
+                return path.name
+        time.sleep(0.05)
+    raise TimeoutError(f"{number} trials did not end in {timeout_s} s")
+
+
+def wait_for_a_half_trained_trial(agr: Agr, ended: int, *, sweep: str, timeout_s: float = 120) -> str:
+    """Wait until so many trials have ended and the next has trained past its first rungs; the sweep's ID."""
+    sweep_id = wait_for_ends(agr, ended, sweep=sweep, timeout_s=timeout_s)
+    folder = agr.home / "storage" / "sweeps" / sweep_id / "trials"
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        over = {event["trial_id"] for event in agr.events(sweep_id) if event["kind"] == "trial_ended"}
+        for reports in folder.glob("*/attempt-*/metrics.jsonl"):
+            epochs = len(reports.read_text().splitlines())
+            if reports.parent.parent.name not in over and 3 <= epochs < 5:
+                return sweep_id
+        time.sleep(0.01)
+    raise TimeoutError(f"no trial was seen half trained in {timeout_s} s")
+
+
+@pytest.fixture
+def agr(tmp_path: Path) -> Agr:
+    return Agr(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def shared_agr(tmp_path_factory: pytest.TempPathFactory) -> Agr:
+    return Agr(tmp_path_factory.mktemp("shared") / "home")
+
+
+@pytest.fixture(scope="session")
+def read_histories() -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return histories
+
+
+@pytest.fixture(scope="session")
+def wait_until_ended() -> Callable[..., str]:
+    return wait_for_ends
+
+
+@pytest.fixture(scope="session")
+def wait_until_half_trained() -> Callable[..., str]:
+    return wait_for_a_half_trained_trial

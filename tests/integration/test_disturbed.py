@@ -1,0 +1,136 @@
+"""Sweeps that are killed, interrupted, stopped and fought over: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shared_agr: Any, read_histories: Callable[..., Any]) -> list[dict[str, Any]]:
+    result = shared_agr.json("submit", shared_agr.sweep_file(name="calm"))
+    histories: list[dict[str, Any]] = read_histories(shared_agr.events(result["sweep_id"]))
+    return histories
+
+
+@pytest.fixture(scope="module")
+def killed_twice(shared_agr: Any, wait_until_half_trained: Callable[..., str]) -> str:
+    """A sweep whose driver was killed with -9 in the middle, twice, and that was then resumed to its end."""
+    driver = shared_agr.start("submit", shared_agr.sweep_file(name="killed"))
+    sweep_id = wait_until_half_trained(shared_agr, 3, sweep="killed")
+    driver.kill()
+    driver.wait()
+    driver = shared_agr.start("resume", sweep_id)
+    wait_until_half_trained(shared_agr, 8, sweep="killed")
+    driver.kill()
+    driver.wait()
+    assert shared_agr.json("resume", sweep_id)["status"] == "completed"
+    return sweep_id
+
+
+def test_every_trial_of_a_killed_sweep_ends_exactly_once(shared_agr: Any, killed_twice: str) -> None:
+    events = shared_agr.events(killed_twice)
+    created = [event["trial_id"] for event in events if event["kind"] == "trial_created"]
+    ended = Counter(event["trial_id"] for event in events if event["kind"] == "trial_ended")
+    assert len(created) == len(set(created)) == 14
+    assert ended == Counter(created)
+    assert sum(event["kind"] == "driver_started" for event in events) == 3
+
+
+def test_no_epoch_of_a_killed_sweep_is_journalled_twice(shared_agr: Any, killed_twice: str) -> None:
+    events = shared_agr.events(killed_twice)
+    epochs = Counter((event["trial_id"], event["epoch"]) for event in events if event["kind"] == "trial_reported")
+    assert set(epochs.values()) == {1}
+
+
+def test_a_killed_sweep_has_the_histories_of_an_undisturbed_one(
+    shared_agr: Any, killed_twice: str, undisturbed: list[dict[str, Any]], read_histories: Callable[..., Any]
+) -> None:
+    assert read_histories(shared_agr.events(killed_twice)) == undisturbed
+
+
+def test_a_killed_sweep_has_one_mlflow_run_for_each_trial(shared_agr: Any, killed_twice: str) -> None:
+    with sqlite3.connect(shared_agr.home / "mlflow.db") as database:
+        rows = database.execute(
+            "select t.value, r.status, r.lifecycle_stage from tags s"
+            " join tags t on t.run_uuid = s.run_uuid and t.key = 'agr.trial_id' join runs r on r.run_uuid = s.run_uuid"
+            " where s.key = 'agr.sweep_id' and s.value = ?",
+            (killed_twice,),
+        ).fetchall()
+    active = [trial for trial, _, stage in rows if stage == "active"]
+    assert len(active) == len(set(active)) == 14
+    assert "RUNNING" not in {status for _, status, stage in rows if stage == "active"}
+
+
+def test_a_killed_and_resumed_trial_is_trained_again_to_the_last_bit(shared_agr: Any, killed_twice: str) -> None:
+    trials = shared_agr.home / "storage" / "sweeps" / killed_twice / "trials"
+    attempts = Counter(path.parent.name for path in trials.glob("*/attempt-*"))
+    resumed = [trial for trial, count in attempts.items() if count > 1]
+    assert resumed, "no trial was caught in the middle"
+    again = shared_agr.json("rerun", resumed[0])
+    assert (again["identical"], again["max_abs_diff"]) == (True, 0.0)
+
+
+def test_a_second_driver_of_a_running_sweep_refuses(agr: Any, wait_until_ended: Callable[..., str]) -> None:
+    driver = agr.start("submit", agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1}))
+    try:
+        sweep_id = wait_until_ended(agr, 1)
+        refused = agr.run("resume", sweep_id, code=1)
+        assert "is being run by process" in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+    finally:
+        driver.send_signal(signal.SIGINT)
+        _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert f"agr resume {sweep_id}" in err
+
+
+def test_ctrl_c_keeps_the_state_and_stop_ends_the_sweep(agr: Any, wait_until_ended: Callable[..., str]) -> None:
+    driver = agr.start("submit", agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1}))
+    sweep_id = wait_until_ended(agr, 2)
+    driver.send_signal(signal.SIGINT)
+    driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert agr.summaries()[0]["status"] == "interrupted"
+
+    driver = agr.start("resume", sweep_id, "--json")
+    wait_until_ended(agr, 4)
+    agr.run("stop", sweep_id[:-2])
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 0, err
+    assert agr.summaries()[0]["status"] == "stopped"
+    assert agr.summaries()[0]["trials"]["running"] == 0
+    ends = [event["outcome"] for event in agr.events(sweep_id) if event["kind"] == "trial_ended"]
+    assert ends.count("interrupted") == 1
+
+
+def test_a_wall_budget_ends_the_sweep_as_asked(agr: Any) -> None:
+    file = agr.sweep_file(search={"algorithm": "random", "trials": 500, "seed": 1}, budget={"wall": "25s"})
+    result = agr.json("submit", file)
+    assert result["status"] == "completed"
+    assert 25 <= result["wall_s"] < 60
+    assert result["trials"]["interrupted"] <= 1
+    assert result["trials"]["completed"] >= 1
+
+
+def test_trials_that_all_fail_stop_the_sweep_with_the_error(agr: Any) -> None:
+    # every loss is infinite from the first step on
+    file = agr.sweep_file(
+        space={"optimizer": {"name": "sgd", "lr": {"uniform": [1e30, 1e31]}}},
+        search={
+            "algorithm": "random",
+            "trials": 3,
+            "seed": 1,
+        },
+    )
+    result = agr.json("submit", file, code=1)
+    assert result["status"] == "failed"
+    assert result["trials"]["diverged"] == 3
+    assert result["best"] is None

@@ -1,0 +1,96 @@
+"""How Ray Tune behaves where we rely on it; an upgrade that changes it shows here. No cluster is started."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow  # importing ray takes seconds
+
+
+class Stand:
+    """ASHA looks at nothing but a trial's ID."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+def asha(**changes: Any) -> Any:
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    settings = {"time_attr": "epoch", "metric": "m", "mode": "min", "grace_period": 1, "reduction_factor": 3}
+    return AsyncHyperBandScheduler(**{**settings, "max_t": 10**9, **changes})
+
+
+def feed(scheduler: Any, trial: str, epoch: int, value: float) -> str:
+    return str(scheduler.on_trial_result(None, Stand(trial), {"epoch": epoch, "m": value}))
+
+
+def test_asha_takes_stand_ins_and_stops_at_its_rungs_only() -> None:
+    scheduler = asha()
+    for trial in "abcd":
+        scheduler.on_trial_add(None, Stand(trial))
+    assert feed(scheduler, "a", 1, 1.0) == "CONTINUE"
+    assert feed(scheduler, "b", 1, 2.0) == "STOP"
+    assert feed(scheduler, "c", 1, 0.5) == "CONTINUE"
+    assert feed(scheduler, "a", 2, 9.0) == "CONTINUE"
+    assert feed(scheduler, "a", 3, 1.0) == "CONTINUE"
+    assert feed(scheduler, "c", 3, 2.0) == "STOP"
+
+
+def test_asha_is_a_function_of_what_it_was_told() -> None:
+    """So a journal, told again, restores it."""
+    reports = [("a", 1, 5.0), ("b", 1, 4.0), ("c", 1, 6.0), ("b", 3, 3.0), ("d", 1, 4.5), ("d", 3, 3.5)]
+    decisions = []
+    for _ in range(2):
+        scheduler = asha()
+        for trial in "abcd":
+            scheduler.on_trial_add(None, Stand(trial))
+        decisions.append([feed(scheduler, *report) for report in reports])
+    assert decisions[0] == decisions[1]
+
+
+def test_an_epoch_told_twice_changes_nothing() -> None:
+    scheduler = asha()
+    for trial in "ab":
+        scheduler.on_trial_add(None, Stand(trial))
+    feed(scheduler, "a", 1, 1.0)
+    before = scheduler.debug_string()
+    assert feed(scheduler, "a", 1, 99.0) == "CONTINUE"
+    assert scheduler.debug_string() == before
+
+
+def test_nan_passes_every_rung() -> None:
+    """Why a loss that is not finite ends the trial before Tune sees it."""
+    scheduler = asha()
+    for trial in "ab":
+        scheduler.on_trial_add(None, Stand(trial))
+    feed(scheduler, "a", 1, 1.0)
+    assert feed(scheduler, "b", 1, math.nan) == "CONTINUE"
+
+
+def test_a_report_without_its_epoch_is_never_considered() -> None:
+    """Why the adapter's result always has it."""
+    scheduler = asha()
+    scheduler.on_trial_add(None, Stand("a"))
+    assert scheduler.on_trial_result(None, Stand("a"), {"m": 1e9}) == "CONTINUE"
+
+
+def test_tune_would_copy_credentials_into_the_runtime_environment() -> None:
+    """Why the driver takes these names out of the list before a run."""
+    from ray.tune.execution import class_cache
+
+    from orchestrator.ray_tune.driver import _LEAKED_BY_TUNE
+
+    leaked = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    assert leaked <= set(_LEAKED_BY_TUNE), "Tune propagates a credential we do not know of"
+    assert isinstance(class_cache.ENV_VARS_TO_PROPAGATE, set), "the driver edits this set in place"
+
+
+def test_a_result_that_says_done_is_not_shown_to_the_scheduler() -> None:
+    """Why a trial's last epoch reaches the scheduler with its end only, live as on resume."""
+    from ray.tune.experiment import Trial
+
+    assert Trial.should_stop(Stand("a"), {"done": True})  # type: ignore[arg-type]
