@@ -82,6 +82,7 @@ def _affine(config: LightAugment | AgecnnAugment, p: float) -> Any:
         scale=(1 - config.scale, 1 + config.scale),
         translate_percent={"x": shift, "y": shift},
         rotate=(-config.rotate, config.rotate),
+        keep_ratio=True,  # else width and height are scaled each on its own
         border_mode=cv2.BORDER_REFLECT_101,
         p=p,
     )

@@ -72,12 +72,6 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     return Packed.open(folder)
 
 
-@pytest.fixture(name="sample_table")
-def sample_table_fixture() -> Callable[..., pd.DataFrame]:
-    """Makes sample tables without images."""
-    return sample_table
-
-
 def sample_table(
     ages: Sequence[float],
     *,
@@ -103,12 +97,6 @@ def sample_table(
             "sha256": sha256,
         }
     )
-
-
-@pytest.fixture(name="range_images")
-def range_images_fixture() -> Callable[..., list[RawImage]]:
-    """Makes images whose ages are known as ranges."""
-    return range_images
 
 
 def range_images(count: int, ranges: Sequence[tuple[float, float]]) -> list[RawImage]:

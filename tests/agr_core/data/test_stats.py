@@ -8,6 +8,8 @@ from agr_core.data.pack import Packed
 from agr_core.data.stats import describe, statistics
 from agr_core.errors import UnknownComponentError
 
+from .conftest import sample_table
+
 
 def test_counts_follow_the_vocabulary_and_the_bins_and_add_up(faces: Packed) -> None:
     said = describe(faces, "utk4")
@@ -26,7 +28,7 @@ def test_counts_follow_the_vocabulary_and_the_bins_and_add_up(faces: Packed) -> 
     assert json.loads(json.dumps(said)) == said
 
 
-def test_labels_that_are_not_known_are_not_counted(sample_table) -> None:  # type: ignore[no-untyped-def]
+def test_labels_that_are_not_known_are_not_counted() -> None:
     said = statistics(sample_table([5, float("nan")], genders=["male", None], races=[None, None]))
     assert said["gender"] == {"male": 1}
     assert said["race"] == {}
@@ -34,7 +36,7 @@ def test_labels_that_are_not_known_are_not_counted(sample_table) -> None:  # typ
     assert sum(said["bins"].values()) == 1
 
 
-def test_without_any_age_there_is_no_age_figure(sample_table) -> None:  # type: ignore[no-untyped-def]
+def test_without_any_age_there_is_no_age_figure() -> None:
     said = statistics(sample_table([float("nan")]))
     assert said["age"] is None
     assert set(said["bins"].values()) == {0}

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from agr_core.data.cache import DecodedPixels, JpegPixels, decoded_images, open_pixels
+from agr_core.data.pack import Packed
+from agr_core.errors import DataError
+
+
+class Usage(NamedTuple):
+    free: int
+
+
+def set_free_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    def usage(path: Any) -> Usage:
+        return Usage(free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+
+
+def test_the_map_holds_every_image_as_opencv_decodes_it(faces: Packed, tmp_path: Path) -> None:
+    images = decoded_images(faces, size=32, folder=tmp_path)
+    assert images.shape == (203, 32, 32, 3)
+    assert images.dtype == np.uint8
+    for image, data in zip(images, faces.image_bytes(range(203)), strict=True):
+        np.testing.assert_array_equal(image, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def test_the_map_is_read_only(faces: Packed, tmp_path: Path) -> None:
+    images = decoded_images(faces, size=16, folder=tmp_path)
+    with pytest.raises(ValueError, match="read-only"):
+        images[0, 0, 0, 0] = 1
+
+
+@pytest.mark.parametrize("size", [16, 32, 45])
+def test_decoding_at_each_use_gives_the_same_pixels_as_the_map(size: int, faces: Packed, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, len(faces), 64)
+    decoded = open_pixels(faces, size=size, mode="decoded", folder=tmp_path)
+    jpeg = open_pixels(faces, size=size, mode="jpeg", folder=tmp_path / "unused")
+    np.testing.assert_array_equal(decoded.gather(rows), jpeg.gather(rows))
+    assert not (tmp_path / "unused").exists()
+
+
+def test_what_is_gathered_belongs_to_the_caller(faces: Packed, tmp_path: Path) -> None:
+    pixels = open_pixels(faces, size=16, mode="decoded", folder=tmp_path)
+    rows = np.arange(4)
+    first = pixels.gather(rows)
+    first[:] = 0
+    assert pixels.gather(rows).any()
+
+
+def test_a_second_opening_finds_the_map_of_the_first(faces: Packed, tmp_path: Path) -> None:
+    decoded_images(faces, size=16, folder=tmp_path)
+    (path,) = tmp_path.glob("*.npy")
+    before = path.stat()
+    decoded_images(faces, size=16, folder=tmp_path)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_the_map_is_named_by_data_size_and_decoder(faces: Packed, tmp_path: Path) -> None:
+    for size in (16, 17):
+        decoded_images(faces, size=size, folder=tmp_path)
+    names = sorted(path.name for path in tmp_path.glob("*.npy"))
+    assert names == [f"decoded-{faces.digest[:32]}-{size}-cv2-{cv2.__version__}.npy" for size in (16, 17)]
+
+
+def test_trials_that_open_at_once_decode_once_and_see_whole_images(
+    faces: Packed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_one(_: int) -> tuple[int, int]:
+        images = decoded_images(Packed.open(faces.folder), size=24, folder=tmp_path)
+        (path,) = tmp_path.glob("*.npy")
+        return path.stat().st_ino, int(images.sum(dtype=np.int64))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(open_one, range(4)))) == 1
+
+
+def test_what_a_killed_attempt_left_is_overwritten(faces: Packed, tmp_path: Path) -> None:
+    expected = decoded_images(faces, size=16, folder=tmp_path / "clean").copy()
+    (name,) = [path.name for path in (tmp_path / "clean").glob("*.npy")]
+    folder = tmp_path / "dirty"
+    folder.mkdir()
+    (folder / name).with_suffix(".partial").write_bytes(b"half an image")
+    np.testing.assert_array_equal(decoded_images(faces, size=16, folder=folder), expected)
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_map_that_does_not_fit_the_disk_is_refused_with_the_way_out(
+    faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_free_disk(monkeypatch, 203 * 64 * 64 * 3 - 1)
+    with pytest.raises(DataError, match=r"203 images at image.size=64 take 0.0 GB decoded.*image.cache: jpeg"):
+        open_pixels(faces, size=64, mode="decoded", folder=tmp_path)
+    assert not list(tmp_path.glob("*.npy"))
+
+
+@pytest.mark.parametrize(("more", "kind"), [(1, DecodedPixels), (0, JpegPixels)], ids=["just fits", "just not"])
+def test_auto_decodes_if_the_map_is_below_half_of_the_free_disk_and_says_so(
+    more: int, kind: type, faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    set_free_disk(monkeypatch, 2 * 203 * 16 * 16 * 3 + more)
+    with caplog.at_level(logging.INFO):
+        pixels = open_pixels(faces, size=16, mode="auto", folder=tmp_path / "not" / "made" / "yet")
+    assert isinstance(pixels, kind)
+    assert f"image.cache auto chose {'decoded' if kind is DecodedPixels else 'jpeg'}" in caplog.text
+
+
+def test_auto_uses_a_map_that_is_there_however_full_the_disk_is(
+    faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded_images(faces, size=16, folder=tmp_path)
+    set_free_disk(monkeypatch, 0)
+    assert isinstance(open_pixels(faces, size=16, mode="auto", folder=tmp_path), DecodedPixels)
