@@ -103,6 +103,8 @@ class _Checker:
 
     def _note(self, explained: Explained, node: Node) -> None:
         origin = origin_of(node, explained.path)
+        if explained.at_key:  # the key is wrong, however its values are written
+            origin = origin[: len(origin) - origin[::-1].index(explained.path[-1])]
         if explained.about:
             origins = [origin_of(node, path) for path in explained.about]
             written = [each for each in origins if self._source.has(each)] or [origin]

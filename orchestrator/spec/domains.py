@@ -66,16 +66,13 @@ class Domain:
             ConfigError: If it is none.
         """
         if self.kind == "categorical":
-            is_value = any(chosen == choice and type(chosen) is type(choice) for choice in self.choices)
-            nearest = chosen
-        else:
-            is_value = isinstance(chosen, int | float) and not isinstance(chosen, bool)
-            is_value = is_value and self.low <= chosen <= self.high
-            nearest = self._nearest(chosen) if is_value else None
-            is_value = is_value and math.isclose(nearest, chosen, rel_tol=1e-9, abs_tol=(self.step or 0) * 1e-6)
-        if not is_value:
-            raise ConfigError(f"{chosen!r} is no value of {self.describe()}.")
-        return nearest
+            if any(chosen == choice and type(chosen) is type(choice) for choice in self.choices):
+                return chosen
+        elif isinstance(chosen, int | float) and not isinstance(chosen, bool) and self.low <= chosen <= self.high:
+            nearest = self._nearest(chosen)
+            if math.isclose(nearest, chosen, rel_tol=1e-9, abs_tol=(self.step or 0) * 1e-6):
+                return nearest
+        raise ConfigError(f"{chosen!r} is no value of {self.describe()}.")
 
     def draw(self, generator: random.Random) -> Any:
         """A value at random: each equally likely, on the domain's own scale."""

@@ -37,16 +37,19 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
 
 def refuse_ineffective(source: Source, space: Space) -> None:
     """Note each override of the fixed part whose value the space replaces."""
-    varied = space.varied_paths()
     for path, value in source.overrides():
         below = _config_path(path)
         if below is None:
             continue
-        covered = [leaf for leaf in _leaves(value, below) if any(leaf[: len(known)] == known for known in varied)]
-        for leaf in covered:
-            known = next(known for known in varied if leaf[: len(known)] == known)
-            where = render_path(("space", *known))
-            source.add(path, f"`space` varies {'.'.join(known)}, so this has no effect; set {where} instead.")
+        leaves = list(_leaves(value, below))
+        replaced = sorted(
+            known for known in space.varied_paths() if any(leaf[: len(known)] == known for leaf in leaves)
+        )
+        if replaced:
+            names = ", ".join(".".join(known) for known in replaced)
+            where = render_path(("space", *replaced[0]))
+            source.add(path, f"`space` varies {names}, so this has no effect; set {where} instead.")
+            source.settle(path)
 
 
 def _reach(document: dict[str, Any], name: str) -> DocPath:

@@ -155,7 +155,7 @@ variant_sets = st.sampled_from(
 
 
 @given(trials, variant_sets, spaces)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_points_build_exactly_the_configurations_of_brute_force(
     trial: dict[str, Any], variants: dict[str, Any], space: dict[str, Any]
 ) -> None:

@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.spec.load import Sweep, load_sweep, sweep_from_document
+from orchestrator.spec.model import AshaSpec, NoScheduler
+
+SWEEPS = Path(__file__).parents[3] / "sweeps"
+OBJECTIVE = {"metric": "val/age_mae", "direction": "minimize"}
+
+
+def sweep(**more: Any) -> Sweep:
+    return sweep_from_document({"name": "test", "objective": OBJECTIVE, **more})
+
+
+def problems(**more: Any) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        sweep(**more)
+    return [f"{problem.path}: {problem.message}" for problem in caught.value.problems]
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+MINIMAL = "name: minimal\nobjective: {metric: val/age_mae, direction: minimize}\n"
+
+
+# --- the examples of the repository --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("**/*.yaml")), ids=lambda file: file.stem)
+def test_every_sweep_of_the_repository_loads_without_warnings(file: Path) -> None:
+    loaded = load_sweep(file)
+    assert loaded.warnings == ()
+    assert sweep_from_document(loaded.document).space == loaded.space
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("**/*.yaml")), ids=lambda file: file.stem)
+def test_every_sweep_of_the_repository_opens_with_its_command_and_cost(file: Path) -> None:
+    comment = "".join(line for line in file.read_text().splitlines(keepends=True)[:12] if line.startswith("#"))
+    assert f"agr submit sweeps/{file.relative_to(SWEEPS)}" in comment
+    assert "minute" in comment
+    assert "Expect" in comment
+
+
+# --- defaults ------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_and_an_objective_are_a_sweep_of_one_trial() -> None:
+    minimal = sweep()
+    assert minimal.space.size() == 1
+    assert minimal.spec.search is not None
+    assert (minimal.spec.search.algorithm, minimal.spec.search.trials) == ("grid", 1)
+    assert minimal.spec.scheduler == NoScheduler(name="none")
+    assert (minimal.spec.retries, minimal.spec.concurrency, minimal.spec.budget.wall) == (3, None, None)
+
+
+def test_variants_alone_are_each_tried_once() -> None:
+    ablation = sweep(
+        variants={"base": {}, "light": {"augment": "light"}, "both": {"from": "light", "sampler": "weighted"}}
+    )
+    assert ablation.spec.search is not None
+    assert (ablation.spec.search.algorithm, ablation.spec.search.trials) == ("grid", 3)
+    built = [ablation.space.build(lambda name, _, p=point: p[name]) for point in ablation.space.points()]
+    assert [(proposal.variant, proposal.config.augment.name, proposal.config.sampler.name) for proposal in built] == [
+        ("base", "none", "shuffle"),
+        ("light", "light", "shuffle"),
+        ("both", "light", "weighted"),
+    ]
+
+
+def test_variants_with_space_are_each_tried_with_each_point() -> None:
+    assert sweep(variants={"a": {}, "b": {"batch_size": 8}}, space={"image": {"size": [48, 64]}}).space.size() == 4
+
+
+def test_a_continuous_space_needs_a_search() -> None:
+    found = problems(space={"optimizer": {"name": "adam", "lr": {"loguniform": [1e-4, 1e-2]}}})
+    assert found == [
+        "search: missing; optimizer.lr has no end of values, so say how to search: "
+        "search: {algorithm: tpe, trials: 20}."
+    ]
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (0.5, 1), (2, 2), (3.7, 3)])
+def test_threads_are_the_cores_of_a_trial(cpus: float, threads: int) -> None:
+    assert sweep(resources={"cpus": cpus}).space.build(lambda *_: None).config.compute.threads == threads
+
+
+@pytest.mark.parametrize("part", ["trial", "space"])
+def test_threads_that_are_given_stay(part: str) -> None:
+    loaded = sweep(**{"resources": {"cpus": 4}, part: {"compute": {"threads": 2}}})
+    assert loaded.space.build(lambda *_: None).config.compute.threads == 2
+
+
+def test_max_epochs_is_the_most_that_any_trial_may_train() -> None:
+    space = {"schedule": [{"name": "constant", "epochs": {"randint": [2, 9]}}, {"name": "cosine", "epochs": 4}]}
+    assert sweep(space=space).max_epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("wall", "seconds"),
+    [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400), ("2h1m1s", 7261), (45, 45), (0.5, 0.5)],
+)
+def test_durations(wall: str | float, seconds: float) -> None:
+    assert sweep(budget={"wall": wall}).spec.budget.wall == seconds
+
+
+@pytest.mark.parametrize("wall", ["", "20", "m", "20m1h", "-5m", "0s", 0, -3, True, "1d", "\u0663m"])
+def test_what_is_no_duration_is_refused(wall: Any) -> None:
+    assert [found.partition(":")[0] for found in problems(budget={"wall": wall})] == ["budget.wall"]
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["asha", {"name": "asha"}, {"name": "asha", "grace_epochs": 1, "reduction_factor": 3}]
+)
+def test_a_bare_word_stands_for_a_scheduler(scheduler: Any) -> None:
+    assert sweep(scheduler=scheduler, trial={"schedule": {"name": "constant", "epochs": 5}}).spec.scheduler == AshaSpec(
+        name="asha", grace_epochs=1, reduction_factor=3
+    )
+
+
+def test_rungs_are_below_the_last_epoch() -> None:
+    asha = AshaSpec(name="asha", grace_epochs=2, reduction_factor=3)
+    assert asha.rungs(54) == (2, 6, 18)
+    assert asha.rungs(55) == (2, 6, 18, 54)
+    assert asha.rungs(2) == ()
+
+
+# --- lists and choices ---------------------------------------------------------------------------------------------
+
+
+def test_a_list_in_space_is_a_choice_except_where_the_field_takes_it() -> None:
+    checked = sweep(
+        space={
+            "batch_size": [16, 32],
+            "data": {"split": {"by": ["age", "gender"], "fractions": [0.7, 0.2, 0.1]}},
+            "age": {"encoding": "onehot", "bins": [0, 13, 20, 60]},
+            "optimizer": {"name": "adam", "betas": [0.8, 0.99]},
+            "head": {"hidden": [64, 32]},
+        }
+    )
+    assert [varied.name for varied in checked.space.domains()] == ["batch_size"]
+    config = checked.space.build(lambda *_: 16).config
+    assert config.age.encoding == "onehot"
+    assert config.age.bins == (0, 13, 20, 60)
+    assert config.data.split.by == ("age", "gender")
+    assert config.head.hidden == (64, 32)
+
+
+def test_bins_are_a_choice_where_their_items_are_bins() -> None:
+    space = sweep(space={"age": {"encoding": "onehot", "bins": ["utk7", [0, 13, 20]]}}).space
+    assert [varied.domain.choices for varied in space.domains()] == [("utk7", "[0, 13, 20]")]
+
+
+def test_a_list_field_varies_by_choice() -> None:
+    space = sweep(space={"optimizer": {"name": "adam", "betas": {"choice": [[0.9, 0.99], [0.8, 0.999]]}}}).space
+    betas = [space.build(lambda *_, p=point: p["optimizer.betas"]).config.optimizer for point in space.points()]
+    assert [optimizer.model_dump()["betas"] for optimizer in betas] == [(0.9, 0.99), (0.8, 0.999)]
+
+
+def test_a_branch_keeps_what_the_trial_says_of_the_same_component() -> None:
+    space = sweep(
+        trial={"optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.9}},
+        space={"optimizer": [{"name": "sgd", "momentum": 0.8}, "adam"]},
+    ).space
+    sgd, adam = (space.build(lambda *_, p=point: p["optimizer"]).config.optimizer for point in space.points())
+    assert (sgd.name, sgd.lr, sgd.model_dump()["momentum"]) == ("sgd", 0.5, 0.8)
+    assert (adam.name, adam.lr) == ("adam", 1e-3)
+
+
+def test_the_space_lies_over_the_variant() -> None:
+    space = sweep(
+        trial={"batch_size": 8, "image": {"size": 32}},
+        variants={"a": {"batch_size": 16, "image": {"size": 48}}},
+        space={"batch_size": [32, 64]},
+    ).space
+    config = space.build(lambda name, domain: domain.nth(0)).config
+    assert (config.batch_size, config.image.size) == (32, 48)
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+
+def test_each_value_is_checked_on_its_own_variant() -> None:
+    found = problems(
+        variants={"cnn": {"model": "basic_cnn"}, "timm": {"model": "resnet10t"}},
+        space={"model": {"dropout": [0.1, 0.2]}},
+    )
+    assert found == [
+        "space.model.dropout: unknown field. basic_cnn would take it. Known: name, weights, drop_path, pool."
+    ]
+
+
+def test_what_the_space_always_replaces_is_checked_too() -> None:
+    found = problems(trial={"optimizer": {"name": "sgd", "momentm": 1}}, space={"optimizer": ["adam", "nadam"]})
+    assert [text.partition(".")[0] for text in found] == ["trial"]
+
+
+def test_a_partial_component_is_right_if_the_space_completes_it() -> None:
+    assert (
+        sweep(trial={"optimizer": {"lr": 0.1}}, space={"optimizer": [{"name": "sgd"}, {"name": "adam"}]}).space.size()
+        == 2
+    )
+
+
+def test_two_values_that_never_go_together_are_found_in_a_large_space() -> None:
+    found = problems(
+        search={"algorithm": "random", "trials": 5},
+        space={
+            "image": {"size": {"randint": [16, 96]}},
+            "model": {"name": "basic_cnn", "conv_layers": {"randint": [1, 5]}},
+            "optimizer": {"name": "adam", "lr": {"loguniform": [1e-4, 1e-2]}},
+            "data": {"split": {"seed": {"randint": [0, 1000000]}}},
+        },
+    )
+    assert len(found) == 1
+    assert "image.size=16 is too small for model.conv_layers=5" in found[0]
+
+
+def test_bins_of_equal_edges_do_not_vary() -> None:
+    variants = {
+        "named": {"age": {"encoding": "onehot", "bins": "utk4"}},
+        "listed": {"age": {"encoding": "onehot", "bins": [0, 13, 20, 60]}},
+    }
+    assert sweep(variants=variants, objective={"metric": "val/age_acc", "direction": "maximize"}).space.size() == 2
+
+
+def test_without_age_the_loss_may_be_the_objective_whatever_the_encoding() -> None:
+    age = [{"encoding": "onehot"}, {"encoding": "regression"}]
+    objective = {"metric": "val/loss", "direction": "minimize"}
+    assert sweep(trial={"tasks": ["gender"]}, space={"age": age}, objective=objective).space.size() == 2
+
+
+def test_an_unfair_objective_is_answered_with_the_fair_ones() -> None:
+    found = problems(
+        space={"age": {"encoding": "onehot", "bins": ["utk7", "utk4"]}},
+        objective={"metric": "val/age_f1", "direction": "maximize"},
+    )
+    assert len(found) == 1
+    for fair in ("val/age_mae", "val/age_cs5", "val/age_f1.utk7", "val/age_f1.adience8"):
+        assert fair in found[0]
+
+
+def test_data_of_unknown_labels_may_be_judged_by_either_error() -> None:
+    for metric in ("val/age_mae", "val/age_interval_mae"):
+        assert sweep(trial={"data": {"source": "faces.tar"}}, objective={"metric": metric, "direction": "minimize"})
+    found = problems(objective={"metric": "val/age_interval_mae", "direction": "minimize"})
+    assert "Did you mean 'val/age_mae'?" in found[0], "drawn faces have exact ages"
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "warned"),
+    [
+        ("val/age_mae", "maximize", True),
+        ("val/loss", "maximize", True),
+        ("val/gender_acc", "minimize", True),
+        ("val/age_f1.utk7", "minimize", True),
+        ("val/age_cs5", "minimize", True),
+        ("val/age_mae", "minimize", False),
+        ("val/age_acc1off.utk7", "maximize", False),
+    ],
+)
+def test_a_direction_against_the_metric_is_warned_of(metric: str, direction: str, warned: bool) -> None:
+    warnings = sweep(objective={"metric": metric, "direction": direction}).warnings
+    assert [metric in warning for warning in warnings] == [True] * warned
+
+
+def test_early_stopping_against_its_metric_is_warned_of() -> None:
+    warnings = sweep(trial={"early_stopping": {"metric": "val/gender_acc"}}).warnings
+    assert len(warnings) == 1
+    assert "early_stopping would minimize val/gender_acc" in warnings[0]
+
+
+def test_asha_that_can_stop_nothing_is_warned_of() -> None:
+    trial = {"schedule": {"name": "constant", "epochs": 4}}
+    assert sweep(trial=trial, scheduler={"name": "asha", "grace_epochs": 3}).warnings == ()
+    assert (
+        "nothing will be stopped early" in sweep(trial=trial, scheduler={"name": "asha", "grace_epochs": 4}).warnings[0]
+    )
+
+
+def test_more_trials_than_points_are_warned_of() -> None:
+    space = {"batch_size": [8, 16]}
+    assert "the space has 2 points" in sweep(space=space, search={"algorithm": "tpe", "trials": 3}).warnings[0]
+    assert sweep(space=space, search={"algorithm": "tpe", "trials": 2}).warnings == ()
+
+
+def test_repeat_takes_random_grid_or_variants() -> None:
+    space = {"batch_size": [8, 16]}
+    for search in (None, {"algorithm": "grid"}, {"algorithm": "random", "trials": 2}):
+        assert sweep(space=space, repeat={"seeds": 2}, **({} if search is None else {"search": search})).spec.repeat
+
+
+def test_a_grid_too_large_to_try_is_refused() -> None:
+    found = problems(space={"data": {"split": {"seed": {"randint": [0, 10**7]}}}})
+    assert len(found) == 1
+    assert "10,000,001 points" in found[0]
+
+
+def test_a_secret_is_not_echoed(tmp_path: Path) -> None:
+    file = Path(__file__).parent / "broken" / "secrets.yaml"
+    overrides = ["trial.data.source=https://u:hunter2hunter2@h/x", "tags.0=AKIAIOSFODNN7EXAMPLE"]
+    for arguments in ([], overrides):
+        with pytest.raises(SpecError) as caught:
+            load_sweep(file, overrides=arguments)
+        assert "hunter2" not in str(caught.value)
+        assert "IOSFODNN7" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["s3://agr/utkface-8k", "https://example.org:8080/faces.tar", "C:\\faces.tar", "a@b.tar"]
+)
+def test_ordinary_sources_are_no_secrets(source: str) -> None:
+    assert sweep(trial={"data": {"source": source}})
+
+
+# --- --set ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_override_edits_the_document_before_it_is_checked(tmp_path: Path) -> None:
+    file = write(tmp_path, MINIMAL + "trial: {optimizer: adam}\nscheduler: none\n")
+    loaded = load_sweep(
+        file,
+        overrides=[
+            "trial.data.source=s3://agr/utkface",
+            "trial.optimizer.lr=1e-4",
+            "space.model=[resnet10t, {name: basic_cnn, conv_layers: [2, 3]}]",
+            "space.model.1.conv_layers=4",
+            "scheduler.name=asha",
+            "budget.wall=1h",
+            "description=no",
+        ],
+    )
+    config = loaded.space.build(lambda *_: "basic_cnn").config
+    assert config.data.source == "s3://agr/utkface"
+    assert (config.optimizer.name, config.optimizer.lr) == ("adam", 1e-4)
+    assert config.model.model_dump()["conv_layers"] == 4
+    assert loaded.spec.scheduler.name == "asha"
+    assert loaded.spec.budget.wall == 3600
+    assert loaded.spec.description == "no"
+    assert loaded.document["trial"]["optimizer"] == {"name": "adam", "lr": 1e-4}
+    assert file.read_text() == MINIMAL + "trial: {optimizer: adam}\nscheduler: none\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trial.batch_size", "write --set path=value"),
+        ("=3", "write --set path=value"),
+        ("trial.batch_size=[1", "trial.batch_size: the value of --set is not YAML"),
+        ("trial.batch_sise=3", "trial.batch_sise: unknown field. Did you mean 'batch_size'?"),
+        ("trail.batch_size=3", "trail: unknown field. Did you mean 'trial'?"),
+        ("trial.batch_size=-3", "trial.batch_size: -3 given; it must be at least 1."),
+        ("trial.batch_size.x=3", "trial.batch_size is 8, so there is no 'x' in it"),
+        ("space.model.2=resnet18", "space.model has 2 items, counted from 0; there is no item '2'"),
+        ("space.model.last=resnet18", "there is no item 'last'"),
+        ("trial.model=resnet18", "`space` varies model, so this has no effect; set space.model instead"),
+        ("trial.model.pool=avg", "`space` varies model, so this has no effect"),
+        ("variants.a.optimizer.lr=0.1", "`space` varies optimizer.lr, so this has no effect"),
+        ("trial.optimizer={name: sgd, lr: 0.1}", "`space` varies optimizer.lr, so this has no effect"),
+        ("space=3", "space: 3 given; it must be a mapping"),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused(tmp_path: Path, override: str, message: str) -> None:
+    text = MINIMAL + (
+        "trial: {batch_size: 8, optimizer: {name: sgd}}\nvariants: {a: {}}\n"
+        "space: {model: [resnet10t, basic_cnn], optimizer: {lr: [0.1, 0.2]}}\n"
+    )
+    file = write(tmp_path, text)
+    with pytest.raises(SpecError) as caught:
+        load_sweep(file, overrides=[override])
+    assert len(caught.value.problems) == 1
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: "), "what is in no file has no line"
+
+
+def test_an_override_may_choose_the_component_whose_fields_vary(tmp_path: Path) -> None:
+    file = write(tmp_path, MINIMAL + "trial: {optimizer: sgd}\nspace: {optimizer: {lr: [0.1, 0.2]}}\n")
+    loaded = load_sweep(file, overrides=["trial.optimizer=nadam"])
+    assert loaded.space.build(lambda *_: 0.1).config.optimizer.name == "nadam"
+
+
+def test_an_override_may_narrow_the_space(tmp_path: Path) -> None:
+    file = write(tmp_path, MINIMAL + "space: {batch_size: [8, 16]}\n")
+    assert load_sweep(file, overrides=["space.batch_size=8"]).space.size() == 1
+
+
+def test_all_overrides_are_judged_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_sweep(write(tmp_path, MINIMAL + "retries: -1\n"), overrides=["nothing", "trial.x=1", "trial.seed=a"])
+    assert len(caught.value.problems) == 4
