@@ -88,6 +88,8 @@ def _loosened_object(definition: Schema, definitions: dict[str, Schema], prefix:
 
 def _loosened_property(schema: Schema, definitions: dict[str, Schema], prefix: str) -> Schema:
     about = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    if "$ref" in schema:  # pydantic leaves out a description that is the part's own
+        about.setdefault("description", definitions[schema["$ref"].removeprefix(_REF)]["description"])
     value = _renamed({key: item for key, item in schema.items() if key not in about}, prefix)
     bare = _bare_words(schema, definitions)
     if bare is not None:
