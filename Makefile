@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 
 FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
 

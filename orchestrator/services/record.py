@@ -72,9 +72,14 @@ class StackFolder:
         """Data of one service."""
         return self.path / service
 
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs."""
+        return self.path / "logs"
+
     def log(self, service: str) -> Path:
         """Log of one service."""
-        return self.path / "logs" / f"{service}.log"
+        return self.logs / f"{service}.log"
 
     def read(self) -> StackRecord:
         """The record; an empty one if the stack was never up.

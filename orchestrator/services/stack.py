@@ -59,28 +59,15 @@ class Stack:
         Raises:
             ServiceError: If a service cannot start or does not answer; what this call started is ended again.
         """
-        self.folder.log("").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked():
-            record = self.folder.read()
-            services = self._services(record)
-            ports = [port for service in services for port in service.ports]
-            missing = [port for port in ports if port not in record.ports]
-            record.ports.update(choose_ports(missing, record.ports.values()))
-            started: list[str] = []
-            try:
-                ready: set[str] = set()
-                for service in services:
-                    for needed in services:
-                        if needed.name in service.needs:
-                            self._wait(needed, record, ready)
-                    if self._start(service, record):
-                        started.append(service.name)
-                for service in services:
-                    self._wait(service, record, ready)
-            except BaseException:
-                self._end([service for service in services if service.name in started], record)
-                raise
-        return started
+        try:
+            self.folder.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._locked():
+                return self._up(self.folder.read())
+        except OSError as error:
+            raise ServiceError(
+                f"the stack cannot be kept in {self.folder.path} ({error.strerror}: {error.filename}). Choose an "
+                "AGR_HOME on a disk of this machine where you may write."
+            ) from error
 
     def down(self) -> list[str]:
         """End the services and all they started; returns the names of those that ran. The data stays.
@@ -118,6 +105,26 @@ class Stack:
             "AGR_STORAGE": "s3://agr/agr",
             "MLFLOW_TRACKING_URI": mlflow.address,
         }
+
+    def _up(self, record: StackRecord) -> list[str]:
+        services = self._services(record)
+        names = [name for service in services for name in service.ports if name not in record.ports]
+        record.ports.update(choose_ports(names, record.ports.values()))
+        started: list[str] = []
+        ready: set[str] = set()
+        try:
+            for service in services:
+                for needed in services:
+                    if needed.name in service.needs:
+                        self._wait(needed, record, ready)
+                if self._start(service, record):
+                    started.append(service.name)
+            for service in services:
+                self._wait(service, record, ready)
+        except BaseException:
+            self._end([service for service in services if service.name in started], record)
+            raise
+        return started
 
     def _services(self, record: StackRecord) -> tuple[Postgres, SeaweedFS, MlflowServer]:
         """In the order in which they start."""

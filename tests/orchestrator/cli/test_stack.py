@@ -43,6 +43,15 @@ def test_down_without_a_stack_is_no_error_and_makes_no_folder() -> None:
     assert not Path(os.environ["AGR_HOME"]).exists()
 
 
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AGR_HOME", str(tmp_path / "file"))
+    result = runner.invoke(app, ["stack", "up"])
+    assert result.exit_code == 1
+    assert "Choose an AGR_HOME on a disk of this machine where you may write." in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="agr it's home ")) / "$x"  # hostile to shells

@@ -139,9 +139,9 @@ def test_no_secret_is_seen_on_a_command_line_or_in_a_file_that_others_may_read(s
     assert not any(secret in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
     holding = [path for path in stack.folder.path.glob("*") if path.is_file() and secret in path.read_text()]
     assert holding == [stack.folder.identities]
-    for path in (stack.folder.identities, stack.folder.record, *stack.folder.log("s3").parent.iterdir()):
+    for path in (stack.folder.identities, stack.folder.record, *stack.folder.logs.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert not any(secret in log.read_text() for log in stack.folder.log("s3").parent.iterdir())
+    assert not any(secret in log.read_text() for log in stack.folder.logs.iterdir())
     for service in ("postgres", "s3"):
         assert stat.S_IMODE(stack.folder.data(service).stat().st_mode) == 0o700
 
