@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agr_core.config import SplitConfig
-from agr_core.data.pack import Packed
+from agr_core.data.pack import Packed, pack
 from agr_core.data.splits import PARTS, SameSide, draw_share, make_split, read_split, write_split
 from agr_core.errors import DataError, IntegrityError
 
@@ -235,3 +237,21 @@ def test_a_smaller_share_lies_within_a_larger_one_and_has_its_size() -> None:
     assert set(drawn[0.1]) < set(drawn[0.5]) < set(rows)
     assert (np.diff(drawn[0.5]) > 0).all()
     assert set(draw_share(ids, rows, 0.5, seed=2)) != set(drawn[0.5])
+
+
+@pytest.mark.slow
+def test_the_real_utkface_is_split_without_its_repeats_on_two_sides(utkface_tar: Path, tmp_path: Path) -> None:
+    pack(str(utkface_tar), tmp_path / "packed")
+    split = make_split(Packed.open(tmp_path / "packed").table, config(by=("age", "gender", "race")))
+    assert [len(split.rows(part)) for part in PARTS] == pytest.approx([6400, 800, 800], abs=2)
+    where: dict[str, set[str]] = {}
+    contents: Counter[str] = Counter()
+    with tarfile.open(utkface_tar) as tar:
+        part_of = dict(zip(Packed.open(tmp_path / "packed").table["path"], split.parts, strict=True))
+        for member in tar:
+            if member.name in part_of:
+                sha256 = hashlib.sha256(tar.extractfile(member).read()).hexdigest()
+                where.setdefault(sha256, set()).add(part_of[member.name])
+                contents[sha256] += 1
+    assert max(len(parts) for parts in where.values()) == 1
+    assert split.groups.identical == sum(count > 1 for count in contents.values()) > 0
