@@ -25,6 +25,7 @@ from orchestrator.records import (
     TrialEnded,
     TrialReported,
 )
+from orchestrator.tracking.describe import trial_name
 
 _OUTCOME_STYLE = {
     "completed": "green",
@@ -106,14 +107,14 @@ class Progress:
             epochs = f"{event.epochs} epoch" + ("" if event.epochs == 1 else "s")
             self._say(
                 f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {self.objective.metric} {value:<8} "
-                f"{epochs:<10} {describe(row.created)}{error}"
+                f"{epochs:<10} {trial_name(row.created)}{error}"
             )
 
     def _say(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)
 
     def _name(self, trial_id: str) -> str:
-        return f"{trial_id} {describe(self._rows[trial_id].created)}" if trial_id in self._rows else trial_id
+        return f"{trial_id} {trial_name(self._rows[trial_id].created)}" if trial_id in self._rows else trial_id
 
     def _count(self) -> str:
         return f"{self._ended}/{self.planned}" if self.planned is not None else str(self._ended)
@@ -130,8 +131,8 @@ class Progress:
             pad_edge=False,
             box=None,
         )
-        for column in ("trial", "outcome", "epoch", self.objective.metric, "what varies"):
-            table.add_column(column, no_wrap=column != "what varies", overflow="ellipsis", max_width=60)
+        for column in ("trial", "outcome", "epoch", self.objective.metric, "name"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
         completed = [row for row in rows if row.outcome == "completed" and row.best is not None]
         sign = 1 if self.objective.direction == "minimize" else -1
         best = sorted(completed, key=lambda row: sign * (row.best or 0.0))[:_SHOWN_BEST]
@@ -144,19 +145,7 @@ class Progress:
                 Text(outcome, style=_OUTCOME_STYLE.get(outcome, "cyan")),
                 f"{row.epoch}/{row.epochs}",
                 "" if value is None else f"{value:.4g}",
-                describe(row.created),
+                trial_name(row.created),
             )
         return table
 
-
-def describe(created: TrialCreated) -> str:
-    """What varies in a trial, in a few words: ``model.name=resnet10t optimizer.lr=0.0021``."""
-    parts = [f"variant={created.variant}"] if created.variant is not None else []
-    parts += [f"{name}={_short(value)}" for name, value in created.params.items()]
-    if created.repeat:
-        parts.append(f"seed {created.config['seed']}")
-    return " ".join(parts)
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -278,7 +278,8 @@ class _Watch:
             parent = self._writer.parent_run(0.0)
             if parent is not None:
                 self._linked = True
-                say(f"board    {parent.link}")
+                web = parent.link.startswith("http")
+                say(f"board    {parent.link if web else '`agr ui` opens it in the browser'}")
         self.progress(event)
 
     def end(self, result: SweepResult, *, as_json: bool, quiet: bool = False) -> int:
