@@ -15,6 +15,7 @@ from agr_core.trainer.determinism import use_deterministic_algorithms
 from agr_core.trainer.device import choose_device
 from agr_core.trainer.images import Normalizer
 from agr_core.trainer.losses import MultiTaskLoss
+from agr_core.trainer.memory import keep_freed_memory
 from agr_core.trainer.source import TrainingData
 from agr_core.trainer.steps import Predictor
 
@@ -28,6 +29,8 @@ def build_predictor(config: TrialConfig, data: TrainingData) -> Predictor:
     """
     device = choose_device(config.compute)
     use_deterministic_algorithms(config.compute)
+    if device.type == "cpu":
+        keep_freed_memory()
     encoding = build_encoding(config.age, ranges=data.age_ranges)
     model = build_model(
         config,

@@ -17,6 +17,7 @@ from agr_core.trainer.checkpoint import Parts, TensorFile
 from agr_core.trainer.determinism import seed_everything, use_deterministic_algorithms
 from agr_core.trainer.device import grad_scaler
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
+from agr_core.trainer.memory import give_back_freed_memory
 from agr_core.trainer.optim import build_optimizer
 from agr_core.trainer.schedule import lr_at
 from agr_core.trainer.source import TrainingData
@@ -149,6 +150,7 @@ class Training:
         """Free the memory; only ``reports`` is of use afterwards. The data is its opener's to close."""
         for attribute in ("_predictor", "_parts", "_best", "_data"):
             vars(self).pop(attribute, None)
+        give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

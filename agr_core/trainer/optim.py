@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,13 +12,13 @@ from torch.optim import Optimizer
 from agr_core.config import OptimizerConfig
 from agr_core.registry import Registry
 
-OPTIMIZERS: Registry[type[Optimizer]] = Registry("optimizer")
-"""torch's class for each name; a configuration's fields are named as the arguments of the class."""
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer")
+"""torch's class for each name, in its fused form where it has one; the fields of a configuration are its arguments."""
 
-OPTIMIZERS.register("sgd", torch.optim.SGD)
+OPTIMIZERS.register("sgd", partial(torch.optim.SGD, fused=True))
 OPTIMIZERS.register("rmsprop", torch.optim.RMSprop)
-OPTIMIZERS.register("adam", torch.optim.Adam)
-OPTIMIZERS.register("adamw", torch.optim.AdamW)
+OPTIMIZERS.register("adam", partial(torch.optim.Adam, fused=True))
+OPTIMIZERS.register("adamw", partial(torch.optim.AdamW, fused=True))
 OPTIMIZERS.register("nadam", torch.optim.NAdam)
 OPTIMIZERS.register("adamax", torch.optim.Adamax)
 OPTIMIZERS.register("adadelta", torch.optim.Adadelta)

@@ -13,11 +13,11 @@ CPU = torch.device("cpu")
 
 
 def _pixels(channels: int = 3) -> torch.Tensor:
-    return torch.randint(0, 256, (4, channels, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.randint(0, 256, (4, channels, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def _normalized(pixels: torch.Tensor, **image: Any) -> torch.Tensor:
-    return Normalizer(ImageConfig(**image), CPU)(pixels)
+    return Normalizer(ImageConfig(size=pixels.shape[-1], **image), CPU)(pixels)
 
 
 def test_imagenet_normalisation_equals_torchvisions() -> None:
@@ -32,7 +32,8 @@ def test_none_keeps_the_pixel_values() -> None:
 @pytest.mark.parametrize(("normalize", "low", "high"), [("zero_one", 0.0, 1.0), ("minus_one_one", -1.0, 1.0)])
 @pytest.mark.parametrize("color", ["rgb", "grey"])
 def test_black_and_white_are_the_ends_of_the_range(normalize: str, low: float, high: float, color: str) -> None:
-    ends = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2).expand(1, 3 if color == "rgb" else 1, 1, 2)
+    ends = torch.tensor([0, 255], dtype=torch.uint8).repeat(8).view(1, 1, 16, 1)
+    ends = ends.expand(1, 3 if color == "rgb" else 1, 16, 16)
     image = _normalized(ends, normalize=normalize, color=color)
     assert image.amin().item() == low
     assert image.amax().item() == high
@@ -50,6 +51,8 @@ def test_the_batch_itself_is_not_changed() -> None:
     assert torch.equal(pixels, _pixels())
 
 
-def test_images_keep_their_values_whatever_their_memory_format() -> None:
-    last = _pixels().contiguous(memory_format=torch.channels_last)
-    assert torch.equal(_normalized(last, normalize="imagenet"), _normalized(_pixels(), normalize="imagenet"))
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format], ids=["last", "first"])
+def test_what_the_model_gets_has_its_channels_last_whatever_the_batch(memory_format: torch.memory_format) -> None:
+    images = _normalized(_pixels().contiguous(memory_format=memory_format), normalize="imagenet")
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, _normalized(_pixels(), normalize="imagenet"))
