@@ -29,7 +29,7 @@ quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 		"rerun $$best   # train it again and compare, to the last bit" "ui               # browse all of it in MLflow"
 
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(TESTS)  ## lint, types, import contract
 	$(BIN)/ruff format --check .
