@@ -17,6 +17,7 @@ from orchestrator.state import SweepState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 from orchestrator.tracking import open_tracker
+from orchestrator.tracking.base import Tracker
 from orchestrator.tracking.describe import SWEEP_ID, TRIAL_ID
 
 LOST_AFTER_S = 30.0
@@ -84,6 +85,17 @@ def _trial_of_run(storage: Storage, run_id: str) -> tuple[str, str]:
     if sweep_id not in storage.folders(layout.SWEEPS):
         raise NotFoundError(f"run {run_id} is of sweep {sweep_id}, which is not in {storage.uri}; give its --storage.")
     return sweep_id, run.tags[TRIAL_ID]
+
+
+def run_ids(tracker: Tracker, sweep: SweepStarted) -> dict[tuple[str, str], str]:
+    """The tracker's run of each (sweep_id, trial_id) of a sweep, as far as it has them.
+
+    Raises:
+        TrackerError: If the tracker refuses or does not answer.
+    """
+    experiment_id = tracker.find_experiment(sweep.experiment)
+    runs = [] if experiment_id is None else tracker.runs(experiment_id, {SWEEP_ID: sweep.sweep_id})
+    return {(sweep.sweep_id, run.tags[TRIAL_ID]): run.run_id for run in reversed(runs) if TRIAL_ID in run.tags}
 
 
 def read_start(storage: Storage, sweep_id: str) -> SweepStarted:

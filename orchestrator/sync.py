@@ -256,7 +256,7 @@ class Syncer:
 
     def _show_view(self, state: SweepState, place: Place) -> None:
         """Make the saved view, again when the branch of a new trial brings params that no trial before had."""
-        params = tuple(dict.fromkeys(path for trial in state.trials.values() for path in trial.created.params))
+        params = describe.varying(trial.created for trial in state.trials.values())
         if not state.trials or params == self._view_params:
             return
         view = leaderboard_view(

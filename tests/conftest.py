@@ -191,6 +191,7 @@ class RecordedSweep:
         self.sweep_id = sweep_id
         self.now = 1_767_323_045.0
         self.writer = JournalWriter(storage, sweep_id)
+        self._events: list[Any] = []
         started: dict[str, Any] = {
             "name": "faces",
             "experiment": "faces",
@@ -210,10 +211,33 @@ class RecordedSweep:
         return self.now
 
     def record(self, *events: Any) -> None:
-        """Store events as the next segment."""
+        """Store events as the next segment, and the summary, as a driver does at each flush."""
+        from orchestrator.state import SweepState
+        from orchestrator.storage import layout
+
         for event in events:
             self.writer.append(event)
         self.writer.flush()
+        self._events = [*self._events, *events]
+        state = SweepState.from_events(self._events)
+        best = state.best()
+        summary = {
+            "sweep_id": self.sweep_id,
+            "name": self.started.name,
+            "status": state.status,
+            "started": self.started.time,
+            "heartbeat": self.now,
+            "wall_s": self.now - self.started.time,
+            "budget_wall_s": None,
+            "objective": self.started.objective.model_dump(mode="json"),
+            "trials": {**state.counts(), "running": state.running},
+            "planned": 4,
+            "best": None
+            if best is None or best.ended is None
+            else {"trial_id": best.trial_id, "value": best.ended.value},
+            "rerun_of": self.started.rerun_of,
+        }
+        self.storage.write(layout.summary(self.sweep_id), json.dumps(summary).encode())
 
     def create(self, number: int, params: dict[str, Any] | None = None, **more: Any) -> str:
         """A trial is proposed; ``params`` are dotted paths, laid over the default configuration."""

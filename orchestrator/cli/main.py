@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import data, run, stack, sync, validate
+from orchestrator.cli import data, results, run, stack, sync, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ def _root(
 data.register(app)
 stack.register(app)
 
+results.register(app)
 run.register(app)
 sync.register(app)
 validate.register(app)

@@ -17,6 +17,9 @@ SWEEP_ID, TRIAL_ID, KIND = "agr.sweep_id", "agr.trial_id", "agr.kind"
 PARENT = "mlflow.parentRunId"
 OUTCOME, RANK, STATUS, EPOCHS = "agr.outcome", "agr.rank", "agr.status", "agr.epochs"
 
+KEY_METRICS = ("age_mae", "age_interval_mae", "gender_acc", "race_acc", "age_cs5", "age_f1.utk7")
+"""What a leaderboard shows beside the objective, the most telling first."""
+
 RUN_STATUS: Mapping[Outcome, RunStatus] = {
     "completed": "FINISHED",
     "pruned": "KILLED",
@@ -73,6 +76,13 @@ def short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def varying(trials: Iterable[TrialCreated]) -> tuple[str, ...]:
+    """Paths of what varies among some trials, in the order they came up, those of one part side by side."""
+    paths = dict.fromkeys(path for trial in trials for path in trial.params)
+    parts = {path.split(".", 1)[0]: None for path in paths}
+    return tuple(path for part in parts for path in paths if path.split(".", 1)[0] == part)
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,10 +11,11 @@ import json
 from collections.abc import Iterable, Sequence
 
 from agr_core.objective import Objective
-from orchestrator.tracking.describe import EPOCHS, OUTCOME, RANK, SWEEP_ID, best_name
+from orchestrator.tracking.describe import EPOCHS, KEY_METRICS, OUTCOME, RANK, SWEEP_ID, best_name
 
 _MAX_PARAMS = 12
-_KEY_METRICS = ("age_mae", "age_interval_mae", "age_cs5", "age_f1.utk7", "gender_acc", "race_acc")
+_RUN_NAME = "attributes.`Run Name`"  # always shown, and too narrow for our names unless it has a width
+_RUN_NAME_WIDTH = 330
 _TAG = "mlflow.sharedViewState."
 
 
@@ -44,11 +45,12 @@ def leaderboard_view(
     """
     sort_by = f"metrics.`{best_name(objective.metric)}`"
     reported = set(metrics)
-    others = [best_name(f"val/{name}") for name in _KEY_METRICS if f"val/{name}" in reported]
+    others = [best_name(f"val/{name}") for name in KEY_METRICS if f"val/{name}" in reported]
     columns = [f"tags.`{RANK}`", *(["tags.`agr.variant`"] if variants else []), sort_by]
-    columns += [f"params.`{path}`" for path in params[:_MAX_PARAMS]]
     columns += [f"metrics.`{name}`" for name in others if name != best_name(objective.metric)]
+    columns += [f"params.`{path}`" for path in params[:_MAX_PARAMS]]
     columns += [f"tags.`{EPOCHS}`", f"tags.`{OUTCOME}`"]
+    widths = {_RUN_NAME: _RUN_NAME_WIDTH, **{column: _width(column) for column in columns}}
     state = {
         "searchFilter": f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{OUTCOME}` = 'completed'",
         "orderByKey": sort_by,
@@ -58,8 +60,8 @@ def leaderboard_view(
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnOrder": columns,
-        "columnWidths": {column: _width(column) for column in columns},
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
         "runListHidden": False,
@@ -83,6 +85,6 @@ def view_link(uri: str, experiment_id: str, sweep_id: str) -> str:
 
 
 def _width(column: str) -> int:
-    """Pixels that show the column's title."""
+    """Pixels that show the column's title, its arrow, and a figure."""
     title = column.split("`")[1]
-    return max(80, 8 * len(title) + 40)
+    return max(90, 7 * len(title) + 45)

@@ -1,0 +1,142 @@
+"""The leaderboard as a table for people: a row a configuration, only what varies, as much as fits the width."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.leaderboard import Row
+from orchestrator.tracking.describe import KEY_METRICS, short
+
+OUTCOME_STYLE = {
+    "completed": "green",
+    "pruned": "yellow",
+    "diverged": "red",
+    "failed": "red",
+    "interrupted": "magenta",
+    "running": "cyan",
+}
+
+_PADDING = 2
+_LONGEST_CELL = 12
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    cell: Callable[[Row], str]
+    right: bool = False
+
+    def width(self, rows: Sequence[Row]) -> int:
+        return max(len(self.title), *(len(self.cell(row)) for row in rows), 0) + _PADDING
+
+
+def leaderboard_table(rows: Sequence[Row], *, value_title: str, params: Sequence[str], width: int) -> tuple[Table, int]:
+    """The table, and how many columns of it had to be left out.
+
+    Args:
+        rows: Rows in order; of a repeated configuration the first one is shown, with mean and spread.
+        value_title: Name of what is ranked by.
+        params: Paths of what varies, in the order of their columns.
+        width: Characters there are.
+    """
+    shown = _one_per_configuration(rows)
+    titles = param_titles(params)
+    varied = {path: _Column(titles[path], _param(path)) for path in params}
+    metrics = {name: _Column(_title(name), _metric(name), right=True) for name in _metric_names(shown, value_title)}
+    fixed = _fixed_columns(shown, value_title)
+    # Room goes first to what varies in every row, then to the metrics, then to what only some branches have.
+    everywhere = [path for path in params if all(path in row.params for row in shown)]
+    room = width - sum(column.width(shown) for column in fixed)
+    kept = set()
+    for name in dict.fromkeys([*everywhere, *metrics, *params]):
+        room -= (varied | metrics)[name].width(shown)
+        if room < 0:
+            break
+        kept.add(name)
+    left, right = fixed[:-3], fixed[-3:]
+    columns = [
+        *left,
+        *(column for path, column in varied.items() if path in kept),
+        right[0],
+        *(column for name, column in metrics.items() if name in kept),
+        *right[1:],
+    ]
+    omitted = sum(path not in kept for path in params)
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
+    for row in shown:
+        cells = [column.cell(row) for column in columns]
+        style = OUTCOME_STYLE[row.outcome or "running"]
+        table.add_row(*cells[:-1], Text(cells[-1], style=style), style="bold" if row.rank == 1 else None)
+    return table, omitted
+
+
+def param_titles(params: Sequence[str]) -> dict[str, str]:
+    """Short column titles: ``model.name`` is ``model``, ``optimizer.lr`` is ``lr`` unless another path ends so too."""
+    titles = {}
+    for path in params:
+        *parents, last = path.split(".")
+        titles[path] = parents[-1] if last in ("name", "encoding") and parents else last
+    counts = Counter(titles.values())
+    return {path: title if counts[title] == 1 else path for path, title in titles.items()}
+
+
+def _one_per_configuration(rows: Sequence[Row]) -> list[Row]:
+    first: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        first.setdefault((row.sweep_id, row.configuration), row)
+    return list(first.values())
+
+
+def _fixed_columns(rows: Sequence[Row], value_title: str) -> list[_Column]:
+    """What no width takes away: who, then value, epochs and outcome."""
+    columns = [_Column("#", lambda row: "" if row.rank is None else str(row.rank), right=True)]
+    columns.append(_Column("trial", lambda row: row.trial_id))
+    if len({row.sweep_id for row in rows}) > 1:
+        columns.append(_Column("sweep", lambda row: row.sweep_id[-_LONGEST_CELL:]))
+    if any(row.variant for row in rows):
+        columns.append(_Column("variant", lambda row: row.variant or ""))
+    columns.append(_Column(_title(value_title), _value, right=True))
+    columns.append(_Column("epochs", lambda row: str(row.epochs), right=True))
+    columns.append(_Column("outcome", lambda row: row.note or row.outcome or "running"))
+    return columns
+
+
+def _metric_names(rows: Sequence[Row], value_title: str) -> list[str]:
+    reported = {name for row in rows for name in row.metrics}
+    objective = value_title.rsplit("/", 1)[-1]
+    names = [f"test/{objective}", *(f"best/{name}" for name in KEY_METRICS if name != objective)]
+    return [name for name in names if name in reported and name != value_title]
+
+
+def _title(name: str) -> str:
+    """The best epoch's figures need not say so in every title."""
+    return name.removeprefix("best/")
+
+
+def _param(path: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        text = short(row.params[path]) if path in row.params else ""
+        return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
+
+    return cell
+
+
+def _metric(name: str) -> Callable[[Row], str]:
+    return lambda row: f"{row.metrics[name]:#.3g}" if name in row.metrics else ""
+
+
+def _value(row: Row) -> str:
+    if row.seeds > 1:
+        if row.mean is None:
+            return ""
+        return f"{row.mean:#.4g}" + ("" if row.std is None else f" ± {row.std:.2g}")
+    return "" if row.value is None else f"{row.value:#.4g}"
