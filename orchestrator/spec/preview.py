@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from orchestrator.spec.load import Sweep
 from orchestrator.spec.space import Proposal
 
+_DRAWS = 10
+"""Draws for each configuration of a sample: a small space gives the same one again and again."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -33,6 +36,13 @@ def rung_table(sweep: Sweep) -> tuple[Rung, ...]:
 
 
 def sample(sweep: Sweep, count: int) -> tuple[Proposal, ...]:
-    """``count`` configurations drawn at random, the same ones each time."""
+    """At most ``count`` different configurations drawn at random, the same ones each time."""
     generator = random.Random(0)  # noqa: S311 - a fixed sample
-    return tuple(sweep.space.build(lambda _, domain: domain.draw(generator)) for _ in range(count))
+    drawn: list[Proposal] = []
+    for _ in range(_DRAWS * count):
+        proposal = sweep.space.build(lambda _, domain: domain.draw(generator))
+        if proposal not in drawn:
+            drawn.append(proposal)
+        if len(drawn) == count:
+            break
+    return tuple(drawn)

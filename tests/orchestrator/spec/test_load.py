@@ -43,9 +43,8 @@ def test_every_sweep_of_the_repository_loads_without_warnings(file: Path) -> Non
 
 
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("**/*.yaml")), ids=lambda file: file.stem)
-def test_every_sweep_of_the_repository_opens_with_its_command_and_cost(file: Path) -> None:
-    comment = "".join(line for line in file.read_text().splitlines(keepends=True)[:12] if line.startswith("#"))
-    assert f"agr submit sweeps/{file.relative_to(SWEEPS)}" in comment
+def test_every_sweep_of_the_repository_says_what_to_expect_at_what_cost(file: Path) -> None:
+    comment = file.read_text().partition("\nname:")[0]
     assert "minute" in comment
     assert "Expect" in comment
 

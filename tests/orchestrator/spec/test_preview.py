@@ -34,6 +34,11 @@ def test_without_a_scheduler_all_seeds_of_all_configurations_reach_the_end() -> 
     assert rung_table(sweep(repeat={"seeds": 4})) == (Rung(9, 80),)
 
 
+def test_a_small_space_is_shown_whole() -> None:
+    drawn = sample(sweep(space={"batch_size": [8, 16]}, search={"algorithm": "grid"}), 3)
+    assert sorted(proposal.config.batch_size for proposal in drawn) == [8, 16]
+
+
 def test_the_sample_is_the_same_each_time_and_lies_in_the_space() -> None:
     first, second = sample(sweep(), 3), sample(sweep(), 3)
     assert first == second
