@@ -31,6 +31,8 @@ _PAIRS = 500
 _INNER = 100
 """Values between the ends of a range that are checked."""
 
+_MENDED_FIRST = {"space": 0, "variants": 1}
+
 Wish = Mapping[str, Any]
 """Values that a configuration shall have, by domain name; every other domain gives its first."""
 
@@ -108,16 +110,12 @@ class _Checker:
         if explained.about:
             origins = [origin_of(node, path) for path in explained.about]
             written = [each for each in origins if self._source.has(each)] or [origin]
-            origin = min(written, key=_distance_from_space)
+            # What varies is named before what is fixed: a rule broken between both is mended there.
+            origin = min(written, key=lambda each: _MENDED_FIRST.get(str(each[0]), len(_MENDED_FIRST)))
             if origin in self._noted:  # the same rule, broken by another value
                 return
         self._noted.add(origin)
         self._source.add(origin, explained.message, key=explained.at_key)
-
-
-def _distance_from_space(origin: DocPath) -> int:
-    """What varies is named before what is fixed: a broken rule between both is mended there."""
-    return ("space", "variants", "trial").index(str(origin[0])) if origin and origin[0] in ("space", "variants") else 2
 
 
 def _picks(tree: Tree, context: Wish, *, ends: bool) -> Iterator[_Pick]:

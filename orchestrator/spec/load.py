@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ def sweep_from_document(document: Mapping[str, Any], *, overrides: Sequence[str]
     Raises:
         SpecError: With every problem found.
     """
-    source = from_document(copy.deepcopy(dict(document)), file="the sweep's document")
+    source = from_document(dict(document), file="the sweep's document")
     apply_overrides(source, overrides)
     return _check(source)
 

@@ -16,6 +16,8 @@ from orchestrator.spec.space import Fixed, Group, Tree, Varied
 
 STEP = "step"
 
+_MOST_STEPS = 1_000_000
+
 
 def parse_space(value: Any, origin: DocPath, source: Source) -> Tree:
     """The tree of the mapping ``value``, which stands at ``origin``."""
@@ -113,7 +115,7 @@ class _Parser:
             rule = f"{kind} takes {'whole numbers' if whole else 'numbers'}"
             self._source.add((*here, index), f"{given(ends[index])} given; {rule}.")
         if wrong:
-            return self._refuse(None, "", origin)
+            return self._stand_in(origin)
         low, high = ends
         log = kind.startswith("log")
         if low > high:
@@ -122,7 +124,7 @@ class _Parser:
             return self._refuse((*here, 0), f"{given(low)} given; a logarithmic range must begin above 0.", origin)
         step = value.get(STEP)
         if STEP in value and not self._step_fits(kind, low, high, step, (*origin, STEP)):
-            return self._refuse(None, "", origin)
+            return self._stand_in(origin)
         return Varied(name, Domain("int" if whole else "float", (), low, high, step, log), here)
 
     def _step_fits(self, kind: str, low: float, high: float, step: Any, origin: DocPath) -> bool:
@@ -134,6 +136,8 @@ class _Parser:
             )
         elif not _is_number(step, whole=whole) or step <= 0:
             message = f"{given(step)} given; step must be a {'whole ' if whole else ''}number above 0."
+        elif (high - low) / step > _MOST_STEPS:
+            message = f"step {step} makes more than {_MOST_STEPS:,} steps from {low} to {high}; leave it out."
         elif (Decimal(repr(high)) - Decimal(repr(low))) % Decimal(repr(step)) != 0:
             message = f"step {step} does not lead from {low} to {high}; choose one that divides the range."
         else:
@@ -141,10 +145,13 @@ class _Parser:
         self._source.add(origin, message)
         return False
 
-    def _refuse(self, path: DocPath | None, message: str, origin: DocPath, *, key: bool = False) -> Tree:
-        """Note what is wrong at ``path`` and stand in for the domain at ``origin``, of which no more is said."""
-        if path is not None:
-            self._source.add(path, message, key=key)
+    def _refuse(self, path: DocPath, message: str, origin: DocPath, *, key: bool = False) -> Tree:
+        """Note what is wrong at ``path``, within the domain at ``origin``."""
+        self._source.add(path, message, key=key)
+        return self._stand_in(origin)
+
+    def _stand_in(self, origin: DocPath) -> Tree:
+        """What takes the place of the broken domain at ``origin``, of which no more is said."""
         self._source.settle(origin)
         return Fixed(read(None, origin))
 

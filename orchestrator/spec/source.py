@@ -26,6 +26,13 @@ DocPath = tuple[str | int, ...]
 _MAX_VALUES = 100_000
 """Aliases of aliases can make a short file describe more values than fit into memory."""
 
+_MAX_DEPTH = 50
+"""Levels of mappings and lists; sweeps have about ten, and everything that walks a document is recursive."""
+
+_MAX_INTEGER = 2**63
+
+_TOO_DEEP = f"the file is nested deeper than {_MAX_DEPTH} levels; flatten it."
+
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -51,8 +58,8 @@ class Source:
     file: str
     document: Any
     problems: list[Problem] = field(default_factory=list)
-    _keys: dict[DocPath, Mark] = field(default_factory=dict)
-    _values: dict[DocPath, Mark] = field(default_factory=dict)
+    key_marks: dict[DocPath, Mark] = field(default_factory=dict)
+    value_marks: dict[DocPath, Mark] = field(default_factory=dict)
     _overridden: dict[DocPath, str] = field(default_factory=dict)
     _settled: set[DocPath] = field(default_factory=set)
 
@@ -60,7 +67,7 @@ class Source:
         """Where the value of ``path`` stands (``key``: its key), or the nearest thing around it that the file has."""
         if self._override_of(path) is not None:
             return NOWHERE
-        first, second = (self._keys, self._values) if key else (self._values, self._keys)
+        first, second = (self.key_marks, self.value_marks) if key else (self.value_marks, self.key_marks)
         for end in range(len(path), -1, -1):
             mark = first.get(path[:end]) or second.get(path[:end])
             if mark is not None:
@@ -86,7 +93,7 @@ class Source:
     def replace(self, path: DocPath, value: Any, name: str) -> None:
         """Put ``value`` at ``path``, whose parent exists, as ``--set name=...``; what stood there is forgotten."""
         self.at(path[:-1])[path[-1]] = value
-        for marks in (self._keys, self._values):
+        for marks in (self.key_marks, self.value_marks):
             for known in [known for known in marks if known[: len(path)] == path]:
                 del marks[known]
         self._overridden[path] = name
@@ -117,7 +124,7 @@ class Source:
     def _override_of(self, path: DocPath) -> str | None:
         """Name of the ``--set`` that put the value at ``path``, or made the mapping there."""
         for known, name in self._overridden.items():
-            made = path not in self._keys and known[: len(path)] == path != ()
+            made = path not in self.key_marks and known[: len(path)] == path != ()
             if made or path[: len(known)] == known:
                 return name
         return None
@@ -127,7 +134,11 @@ def render_path(path: Sequence[str | int]) -> str:
     """``space.model[1].conv_layers`` for ``("space", "model", 1, "conv_layers")``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if part.isprintable() else repr(part)  # a path stands on one line
+            text += f".{name}" if text else name
     return text
 
 
@@ -161,7 +172,7 @@ def read_text(text: str, *, file: str) -> Source:
         SpecError: If the text is not YAML, is empty or describes too many values.
     """
     source = Source(file=file, document=None)
-    source._values[()] = Mark(1, 1)
+    source.value_marks[()] = Mark(1, 1)
     root = _compose(text, source)
     if root is not None:
         source.document = _Builder(source).build(root, ())
@@ -188,6 +199,8 @@ def parse_value(text: str, *, file: str) -> Any:
 def _compose(text: str, source: Source) -> Node | None:
     try:
         root: Node | None = YAML(typ="safe", pure=True).compose(text)
+    except RecursionError as error:
+        _stop(source, Mark(1, 1), _TOO_DEEP, error)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = NOWHERE if mark is None else Mark(mark.line + 1, mark.column + 1)
@@ -221,11 +234,13 @@ class _Builder:
             _stop(
                 self._source, _start(node), f"the file describes more than {_MAX_VALUES:,} values; use fewer aliases."
             )
+        if len(self._open) > _MAX_DEPTH:
+            _stop(self._source, _start(node), _TOO_DEEP)
         if any(node is outer for outer in self._open):
             return self._refuse(node, path, "this alias stands inside its own anchor; write the value out.")
         if not (isinstance(node, ScalarNode) and node.value == "" and node.style is None):
             # A value left out has the mark of whatever comes next.
-            self._source._values[path] = _start(node)
+            self._source.value_marks[path] = _start(node)
         self._open.append(node)
         try:
             match node:
@@ -247,10 +262,10 @@ class _Builder:
                 continue
             here = (*path, key.value)
             if key.value in found:
-                first = self._source._keys[here].line
+                first = self._source.key_marks[here].line
                 self._note(key, here, f"{key.value!r} stands here and in line {first}; a key may stand only once.")
                 continue
-            self._source._keys[here] = _start(key)
+            self._source.key_marks[here] = _start(key)
             found[key.value] = self.build(value, here)
         return found
 
@@ -261,15 +276,15 @@ class _Builder:
                 return text
             case "null":
                 return None
-            case "bool":
+            case "bool" if text.lower() in ("true", "false"):
                 return text.lower() == "true"
-            case "int":
-                return _integer(text)
-            case "float":
-                number = float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
-                if not math.isfinite(number):
-                    return self._refuse(node, path, f"{text} is not a finite number; give one that is.")
+            case "int" | "float":
+                number = _number(text)
+                if number is None:
+                    return self._refuse(node, path, f"{text[:30]} is not a finite number of 64 bits; give one that is.")
                 return number
+            case "bool":
+                return self._refuse(node, path, f"{text} is a boolean only in YAML 1.1; drop the %YAML line.")
             case other:
                 return self._refuse(node, path, f"the tag {other!r} has no meaning here; write a plain value.")
 
@@ -289,10 +304,21 @@ def _wrong_key(key: Node) -> str:
     return f"the key {shown} is not text; put it in quotes if it is meant as a name."
 
 
-def _integer(text: str) -> int:
-    digits = text.replace("_", "")
-    based = digits.lstrip("+-").lower().startswith(("0x", "0o"))
-    return int(digits, 0) if based else int(digits)
+def _number(text: str) -> int | float | None:
+    """The number that ``text`` says; None where there is none, or no finite one of 64 bits."""
+    digits = text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
+    number: int | float
+    try:
+        if digits.lstrip("+-").startswith(("0x", "0o")):
+            number = int(digits, 0)
+        elif digits.lstrip("+-").isdigit():
+            number = int(digits)
+        else:
+            number = float(digits)
+    except ValueError:  # such as 1:30, a number in YAML 1.1
+        return None
+    is_small = abs(number) < _MAX_INTEGER if isinstance(number, int) else math.isfinite(number)
+    return number if is_small else None
 
 
 def _start(node: Node) -> Mark:

@@ -103,9 +103,30 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         read_file(tmp_path / name)
 
 
+@pytest.mark.parametrize("text", ["[" * 60 + "]" * 60, "[" * 5000 + "]" * 5000, "{a: " * 5000 + "}" * 5000])
+def test_a_file_nested_too_deeply_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="nested deeper than 50 levels"):
+        read_text(text, file="f.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 5000, "-9223372036854775809", "1e999", "0x" + "f" * 20, ".inf", "-.INF", ".NaN"]
+)
+def test_a_number_beyond_64_bits_is_refused(text: str) -> None:
+    problems = read_text(f"a: {text}", file="f.yaml").problems
+    assert len(problems) == 1
+    assert "is not a finite number of 64 bits" in problems[0].message
+
+
+@pytest.mark.parametrize("text", ["yes", "no", "1:30"])
+def test_yaml_1_1_is_refused_where_it_means_something_else(text: str) -> None:
+    assert len(read_text(f"%YAML 1.1\n---\na: {text}\n", file="f.yaml").problems) == 1
+
+
 def test_paths_are_rendered_as_people_write_them() -> None:
     assert render_path(("space", "model", 1, "conv_layers")) == "space.model[1].conv_layers"
     assert render_path(()) == ""
+    assert render_path(("space", "two\nlines")) == "space.'two\\nlines'"
 
 
 json_values = st.recursive(
