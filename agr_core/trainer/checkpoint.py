@@ -46,8 +46,9 @@ class TensorFile:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> TensorFile:
-        """The tensors, copied from wherever they are."""
-        content = safetensors.torch.save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
+        """The tensors, copied from wherever they are; the format has no two names for one tensor, so each is copied."""
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        content = safetensors.torch.save(copies)
         return cls(content, hashlib.sha256(content).hexdigest())
 
     @classmethod
@@ -77,7 +78,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a training has tensors or scalars of its own to keep."""
+    """The parts of a training that hold tensors, or scalars, which change from epoch to epoch."""
 
     model: nn.Module
     optimizer: Optimizer

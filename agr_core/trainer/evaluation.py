@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from agr_core.config import TrialConfig
-from agr_core.data.batch import Labels
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.baseline import baseline
 from agr_core.reporting import Metrics
@@ -49,11 +46,9 @@ def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: 
 
 def majority_baseline(data: TrainingData) -> dict[str, float]:
     """Val figures of the training part's mean age and its most frequent gender and race."""
-    batches = [batch.labels for batch in data.batches("val")]
-    val = Labels(
-        **{field.name: torch.cat([getattr(labels, field.name) for labels in batches]) for field in fields(Labels)}
+    return baseline(
+        data.labels("train"), data.labels("val"), tasks=("age", "gender", "race"), label_kind=data.label_kind
     )
-    return baseline(data.train_labels(), val, tasks=("age", "gender", "race"), label_kind=data.label_kind)
 
 
 def prefixed(part: str, figures: Mapping[str, T]) -> dict[str, T]:

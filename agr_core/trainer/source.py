@@ -44,8 +44,8 @@ class TrainingData(Protocol):
     def steps_per_epoch(self) -> int:
         """Batches in a training epoch."""
 
-    def train_labels(self) -> Labels:
-        """Labels of all training images."""
+    def labels(self, part: str) -> Labels:
+        """Labels of all images of a part; of ``train``, those that are trained on."""
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of training epoch ``epoch``, counted from 0."""

@@ -38,8 +38,8 @@ class MemoryData:
     def steps_per_epoch(self) -> int:
         return -(-self.num_train // self.batch_size)
 
-    def train_labels(self) -> Labels:
-        return self._part("train").labels
+    def labels(self, part: str) -> Labels:
+        return self._part(part).labels
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(1000 * self.seed + epoch)

@@ -101,6 +101,30 @@ def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["adam", "nadam", "rmsprop"])
+def test_a_resumed_training_on_a_gpu_equals_the_uninterrupted_one_to_the_last_bit(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, amp: str, optimizer: str
+) -> None:
+    config = make_config(model=BASIC_CNN, optimizer=optimizer, compute={"device": "cuda", "amp": amp})
+    whole = _train(Training(config, data, objective))
+    _train(Training(config, data, objective), until=2).save(tmp_path)
+    resumed = Training(config, data, objective)
+    resumed.restore(tmp_path)
+    _train(resumed)
+    assert _timeless(resumed.reports) == _timeless(whole.reports)
+    assert all(torch.equal(tensor, _weights(resumed)[name]) for name, tensor in _weights(whole).items())
+
+
+def test_a_tensor_under_two_names_and_one_out_of_order_are_kept_as_they_are() -> None:
+    tensor = torch.arange(6.0).view(2, 3)
+    tensors = checkpoint.TensorFile.of({"one": tensor, "tied": tensor, "transposed": tensor.T}).tensors()
+    assert torch.equal(tensors["one"], tensor)
+    assert torch.equal(tensors["tied"], tensor)
+    assert torch.equal(tensors["transposed"], tensor.T)
+
+
 def test_a_checkpoint_is_tensors_and_json_and_nothing_else(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
 ) -> None:
@@ -343,7 +367,7 @@ def test_weights_that_cannot_be_read_are_refused(
 
 
 def test_the_baseline_is_the_mean_age_and_the_most_frequent_class_of_training(data: Any) -> None:
-    train, val = data.train_labels(), data._part("val").labels
+    train, val = data.labels("train"), data.labels("val")
     figures = majority_baseline(data)
     assert figures["val/age_mae"] == pytest.approx((val.age - train.age.mean()).abs().mean().item(), rel=1e-6)
     assert figures["val/gender_acc"] == pytest.approx((val.gender == train.gender.mode().values).float().mean().item())

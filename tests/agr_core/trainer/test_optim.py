@@ -50,7 +50,7 @@ def _trained(make: Any) -> list[Tensor]:
     inputs = torch.randn(8, 5)
     for _ in range(5):
         optimizer.zero_grad()
-        model(inputs).square().sum().backward()
+        model(inputs).square().mean().backward()
         optimizer.step()
     return [parameter.detach().clone() for parameter in model.parameters()]
 
