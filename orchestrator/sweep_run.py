@@ -361,6 +361,11 @@ class SweepRun:
         """The mean / majority predictor's figures on a split."""
         self._record(BaselineMeasured(time=self.clock(), split_digest=split_digest, metrics=dict(metrics)))
 
+    def close_all(self) -> None:
+        """End every trial that lives still, once the sweep is stopped and no worker has one."""
+        for trial_id in list(self.live):
+            self.trial_over(trial_id)
+
     # ---- the clock
 
     def poll(self) -> list[str]:

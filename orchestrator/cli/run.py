@@ -89,7 +89,7 @@ def resume(
             say(f"sweep {sweep_id} is completed: nothing to resume. `agr leaderboard {sweep_id}` shows it.")
             raise typer.Exit(0)
         watch = _Watch(place, engine, state.started)
-        with watch.progress:
+        with watch:
             result = resume_sweep(sweep_id, watch.engine, on_begin=watch.begin)
         code = watch.end(result, as_json=as_json)
     raise typer.Exit(code)
@@ -264,6 +264,16 @@ class _Watch:
         self._writer: MlflowWriter | None = None
         self._linked = False
 
+    def __enter__(self) -> None:
+        self.progress.__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from orchestrator.errors import StorageError
+
+        self.progress.__exit__(kind, error, trace)
+        if self._writer is not None and isinstance(error, StorageError):
+            say(f"what is stored of sweep {self._started.sweep_id} is kept; `agr resume` goes on with it")
+
     def begin(self) -> None:
         """The journal exists: say where everything is, and start to write MLflow."""
         from orchestrator.mlflow_writer import MlflowWriter, public_uri
@@ -324,7 +334,7 @@ def _run_new(
     seeds = 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds
     trials = None if sweep.spec.search is None else sweep.spec.search.trials
     watch = _Watch(settings, engine, started, planned=None if trials is None else trials * seeds)
-    with watch.progress:
+    with watch:
         result = start_sweep(sweep, started, watch.engine, on_begin=watch.begin)
     return watch.end(result, as_json=as_json, quiet=quiet)
 

@@ -20,6 +20,7 @@ from typing import Any
 from agr_core.config import DataConfig
 from agr_core.errors import InputError
 from orchestrator.datasets import DataRef, prepare_data
+from orchestrator.errors import SweepFailedError
 from orchestrator.journal import JournalWriter, read_events
 from orchestrator.outcome import OUTCOMES, SweepStatus
 from orchestrator.ray_tune.sealed import read_sealed_parts
@@ -76,6 +77,8 @@ class Engine:
     """Replaces the look-up of a trial's data; a re-run takes what its original was trained on."""
     trainable: type | None = None
     """Replaces the training by something else; for benchmarks."""
+    read_sealed: bool = True
+    """Read the test part when the sweep is over."""
 
 
 def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin: Callable[[], None]) -> SweepResult:
@@ -170,12 +173,14 @@ def _drive(
     try:
         with _ray(engine.settings), _terminate_as_interrupt():
             _tune(run, sweep.spec, engine, scheduler)
+            if run.stop is not None:
+                run.close_all()
             interrupted = bool(run.live) or not run.proposals_over
-            if not interrupted:
+            if not interrupted and engine.read_sealed:
                 read_sealed_parts(run, sweep.spec, engine.storage, engine.settings)
     except KeyboardInterrupt:
         interrupted = True
-    except InputError as error:
+    except (InputError, SweepFailedError) as error:
         run.end("failed", str(error))
         raise
     if interrupted:
@@ -243,10 +248,11 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
                 raise_on_failed_trial=False,
                 verbose=0,
             )
-        except tune.TuneError:
+        except tune.TuneError as error:
             if run.fatal is not None:
                 raise run.fatal from None
-            raise
+            last = str(error).strip().splitlines()[-1]
+            raise SweepFailedError(f"Ray Tune gave up: {last}. The state is kept; --debug shows all of it.") from error
 
 
 def bundle(cpus: float, gpus: float) -> dict[str, float]:

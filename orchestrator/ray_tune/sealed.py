@@ -11,7 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ray.exceptions import RayError, RayTaskError
+
 from agr_core.objective import Objective
+from orchestrator.errors import SweepFailedError
 from orchestrator.journal import read_state
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.settings import Settings
@@ -42,13 +45,27 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
         done, _ = ray.wait(list(pending))
         for reference in done:
             trial = pending.pop(reference)
-            test, baseline = ray.get(reference)
+            test, baseline = _result(reference, trial.trial_id)
             split = trial.created.split_digest
             if split not in state.baselines:
                 state.baselines[split] = baseline
                 run.baseline_measured(split, baseline)
             if test is not None:
                 run.test_read(trial.trial_id, test["metrics"], test["tables"])
+
+
+def _result(reference: Any, trial_id: str) -> tuple[dict[str, Any] | None, dict[str, float]]:
+    import ray
+
+    try:
+        result: tuple[dict[str, Any] | None, dict[str, float]] = ray.get(reference)
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        raise SweepFailedError(
+            f"the test part could not be read for trial {trial_id}: {type(cause).__name__}: {cause}. All trials have "
+            "ended and are kept; `agr resume` tries again."
+        ) from error
+    return result
 
 
 def winners(state: SweepState, spec: SweepSpec) -> list[TrialState]:

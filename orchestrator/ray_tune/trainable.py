@@ -9,6 +9,7 @@ scalars and the report as one JSON string: Tune keeps every number of a result, 
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -31,6 +32,7 @@ from orchestrator.ray_tune.attempt import Attempt
 from orchestrator.records import TrialCreated
 from orchestrator.settings import Settings
 from orchestrator.storage import open_storage
+from orchestrator.storage.base import Storage
 
 if TYPE_CHECKING:
     from agr_core.trainer.loop import Training
@@ -175,7 +177,7 @@ class EpochSource:
         self._job = job
         self._objective = Objective.model_validate(job.objective)
         self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
-        storage = open_storage(job.storage)
+        storage = _storage(job.storage)
         self._attempt = Attempt(
             storage, job.sweep_id, job.trial_id, job.attempt, objective=self._objective, scratch=self._scratch
         )
@@ -237,6 +239,12 @@ class EpochSource:
     def _let_go(self) -> None:
         self._attempt.close()
         shutil.rmtree(self._scratch)
+
+
+@functools.lru_cache(maxsize=4)
+def _storage(uri: str) -> Storage:
+    """One client a worker: making one for S3 takes a tenth of a second."""
+    return open_storage(uri)
 
 
 logging.getLogger("agr_core").setLevel(logging.INFO)
