@@ -34,6 +34,9 @@ _LIMITS = {
     "less_than_equal": ("le", "at most"),
 }
 
+Details = Mapping[str, Any]
+"""One error as pydantic gives it: ``type``, ``loc``, ``input``, ``msg``, ``ctx``."""
+
 _SHOWN = 60
 _ASSIGNMENT = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
 
@@ -55,7 +58,7 @@ class Explained:
 
 def explain(error: ValidationError, root: type[BaseModel]) -> tuple[Explained, ...]:
     """Every error that ``root`` found in a document, in words."""
-    found: dict[tuple[str | int, ...], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str | int, ...], list[Details]] = {}
     for details in error.errors(include_url=False):
         path, _ = locate(details["loc"], root)
         if details["type"] == "extra_forbidden":
@@ -79,7 +82,7 @@ def given(value: Any) -> str:
 
 
 def _follows_from_another(
-    path: tuple[str | int, ...], several: list[Mapping[str, Any]], found: Mapping[tuple[str | int, ...], Any]
+    path: tuple[str | int, ...], several: list[Details], found: Mapping[tuple[str | int, ...], list[Details]]
 ) -> bool:
     """Whether the errors at ``path`` say nothing once another is mended.
 
@@ -90,11 +93,12 @@ def _follows_from_another(
     if types <= set(_TYPES):
         return any(len(other) > len(path) and other[: len(path)] == path for other in found)
     if types == {"extra_forbidden"}:
-        return any((*path[:-1], key) in found for key in IDENTITIES)
+        identities = [details for key in IDENTITIES for details in found.get((*path[:-1], key), ())]
+        return any(details["type"] != "extra_forbidden" for details in identities)
     return False
 
 
-def _explain_all(path: tuple[str | int, ...], several: list[Mapping[str, Any]], root: type[BaseModel]) -> Explained:
+def _explain_all(path: tuple[str | int, ...], several: list[Details], root: type[BaseModel]) -> Explained:
     details = several[0]
     if all(each["type"] in _TYPES for each in several):
         rule = " or ".join(dict.fromkeys(_TYPES[each["type"]] for each in several))
@@ -129,7 +133,7 @@ def _explain_all(path: tuple[str | int, ...], several: list[Mapping[str, Any]], 
             return Explained(path, f"{given(details['input'])} given; {details['msg'][0].lower()}{details['msg'][1:]}.")
 
 
-def _type_hint(details: Mapping[str, Any]) -> str:
+def _type_hint(details: Details) -> str:
     value, kind = details["input"], details["type"]
     if isinstance(value, Mapping) and any(name in value for name in DOMAIN_NAMES):
         return " What varies stands under `space`."
@@ -144,7 +148,7 @@ def _type_hint(details: Mapping[str, Any]) -> str:
     return ""
 
 
-def _unknown_field(details: Mapping[str, Any], root: type[BaseModel]) -> str:
+def _unknown_field(details: Details, root: type[BaseModel]) -> str:
     *loc, key = details["loc"]
     path, models = locate(loc, root)
     fields = list(dict.fromkeys(name for model in models for name in model.model_fields))
@@ -161,7 +165,7 @@ def _unknown_field(details: Mapping[str, Any], root: type[BaseModel]) -> str:
     return f"unknown field{f' of {whose}' if whose else ''}.{hint} Known: {', '.join(fields)}."
 
 
-def _missing(details: Mapping[str, Any], root: type[BaseModel]) -> str:
+def _missing(details: Details, root: type[BaseModel]) -> str:
     *loc, key = details["loc"]
     if isinstance(key, int):
         return f"{given(details['input'])} given; the list is too short, it needs an item {key + 1}."
@@ -170,7 +174,7 @@ def _missing(details: Mapping[str, Any], root: type[BaseModel]) -> str:
     return f"missing; this field must be given. {about or ''}".rstrip()
 
 
-def _wrong_length(details: Mapping[str, Any]) -> str:
+def _wrong_length(details: Details) -> str:
     context = details["ctx"]
     least, most = context.get("min_length"), context.get("max_length")
     rule = f"at least {least}" if details["type"] == "too_short" else f"at most {most}"
