@@ -34,6 +34,8 @@ _LIMITS = {
     "less_than_equal": ("le", "at most"),
 }
 
+DocumentPath = tuple[str | int, ...]
+
 Details = Mapping[str, Any]
 """One error as pydantic gives it: ``type``, ``loc``, ``input``, ``msg``, ``ctx``."""
 
@@ -49,7 +51,7 @@ class Explained:
     document; ``about``: paths of the fields that a rule between several fields speaks of.
     """
 
-    path: tuple[str | int, ...]
+    path: DocumentPath
     message: str
     at_key: bool = False
     open: bool = False
@@ -58,7 +60,7 @@ class Explained:
 
 def explain(error: ValidationError, root: type[BaseModel]) -> tuple[Explained, ...]:
     """Every error that ``root`` found in a document, in words."""
-    found: dict[tuple[str | int, ...], list[Details]] = {}
+    found: dict[DocumentPath, list[Details]] = {}
     for details in error.errors(include_url=False):
         path, _ = locate(details["loc"], root)
         if details["type"] == "extra_forbidden":
@@ -82,7 +84,7 @@ def given(value: Any) -> str:
 
 
 def _follows_from_another(
-    path: tuple[str | int, ...], several: list[Details], found: Mapping[tuple[str | int, ...], list[Details]]
+    path: DocumentPath, several: list[Details], found: Mapping[DocumentPath, list[Details]]
 ) -> bool:
     """Whether the errors at ``path`` say nothing once another is mended.
 
@@ -98,11 +100,11 @@ def _follows_from_another(
     return False
 
 
-def _explain_all(path: tuple[str | int, ...], several: list[Details], root: type[BaseModel]) -> Explained:
+def _explain_all(path: DocumentPath, several: list[Details], root: type[BaseModel]) -> Explained:
     details = several[0]
     if all(each["type"] in _TYPES for each in several):
         rule = " or ".join(dict.fromkeys(_TYPES[each["type"]] for each in several))
-        return Explained(path, f"{given(details['input'])} given; it must be {rule}.{_type_hint(details)}")
+        return Explained(path, f"{given(details['input'])} given; it must be {rule}.{_type_hint(path, details, root)}")
     match details["type"]:
         case "extra_forbidden":
             return Explained(path, _unknown_field(details, root), at_key=True)
@@ -112,7 +114,7 @@ def _explain_all(path: tuple[str | int, ...], several: list[Details], root: type
             return Explained(path, _unknown_word(details["ctx"]["tag"], _words(details["ctx"]["expected_tags"])))
         case "union_tag_not_found":
             key = path[-1]
-            models = shape_at(tuple(str(part) for part in path[:-1]), root).models
+            models = shape_at(_names(path[:-1]), root).models
             known = ", ".join(tag for model in models for tag in tags_of(model))
             return Explained(path, f"missing; `{key}` says which one it is. Known: {known}.", open=True)
         case "literal_error":
@@ -123,8 +125,7 @@ def _explain_all(path: tuple[str | int, ...], several: list[Details], root: type
             message = str(details["ctx"]["error"])
             if not isinstance(details["input"], Mapping):
                 return Explained(path, message)
-            names = tuple(str(part) for part in path)
-            about = tuple((*names, *match.split(".")) for match in _ASSIGNMENT.findall(message))
+            about = tuple((*_names(path), *match.split(".")) for match in _ASSIGNMENT.findall(message))
             return Explained(path, message, open=True, about=about)
         case limit if limit in _LIMITS:
             key, words = _LIMITS[limit]
@@ -133,7 +134,7 @@ def _explain_all(path: tuple[str | int, ...], several: list[Details], root: type
             return Explained(path, f"{given(details['input'])} given; {details['msg'][0].lower()}{details['msg'][1:]}.")
 
 
-def _type_hint(details: Details) -> str:
+def _type_hint(path: DocumentPath, details: Details, root: type[BaseModel]) -> str:
     value, kind = details["input"], details["type"]
     if isinstance(value, Mapping) and any(name in value for name in DOMAIN_NAMES):
         return " What varies stands under `space`."
@@ -144,7 +145,9 @@ def _type_hint(details: Details) -> str:
     if isinstance(value, float) and kind == "int_type":
         return " Whole numbers vary by randint or lograndint."
     if isinstance(value, str) and kind in ("dict_type", "model_type", "model_attributes_type"):
-        return " Write its fields as `key: value`."
+        models = shape_at(_names(path), root).models
+        meant = [key for key in IDENTITIES for model in models if key in model.model_fields and value in tags_of(model)]
+        return f" Write {{{meant[0]}: {value}}}." if meant else " Write its fields as `key: value`."
     return ""
 
 
@@ -154,7 +157,7 @@ def _unknown_field(details: Details, root: type[BaseModel]) -> str:
     fields = list(dict.fromkeys(name for model in models for name in model.model_fields))
     elsewhere = [
         tag
-        for model in shape_at(tuple(str(part) for part in path), root).models
+        for model in shape_at(_names(path), root).models
         if model not in models and key in model.model_fields
         for tag in tags_of(model)
     ]
@@ -184,6 +187,10 @@ def _wrong_length(details: Details) -> str:
 def _unknown_word(value: Any, known: list[str]) -> str:
     hint = did_you_mean(value, known) if isinstance(value, str) else ""
     return f"{given(value)} is not known here.{hint} Known: {', '.join(known)}."
+
+
+def _names(path: DocumentPath) -> ConfigPath:
+    return tuple(str(part) for part in path)
 
 
 def _words(text: str) -> list[str]:
