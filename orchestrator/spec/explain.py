@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from agr_core.registry import did_you_mean
 from orchestrator.spec.paths import IDENTITIES, ConfigPath, locate, shape_at, tags_of
+from orchestrator.spec.source import DocPath
 
 DOMAIN_NAMES = ("choice", "uniform", "loguniform", "randint", "lograndint")
 
@@ -34,8 +35,6 @@ _LIMITS = {
     "less_than_equal": ("le", "at most"),
 }
 
-DocumentPath = tuple[str | int, ...]
-
 Details = Mapping[str, Any]
 """One error as pydantic gives it: ``type``, ``loc``, ``input``, ``msg``, ``ctx``."""
 
@@ -51,7 +50,7 @@ class Explained:
     document; ``about``: paths of the fields that a rule between several fields speaks of.
     """
 
-    path: DocumentPath
+    path: DocPath
     message: str
     at_key: bool = False
     open: bool = False
@@ -60,7 +59,7 @@ class Explained:
 
 def explain(error: ValidationError, root: type[BaseModel]) -> tuple[Explained, ...]:
     """Every error that ``root`` found in a document, in words."""
-    found: dict[DocumentPath, list[Details]] = {}
+    found: dict[DocPath, list[Details]] = {}
     for details in error.errors(include_url=False):
         path, _ = locate(details["loc"], root)
         if details["type"] == "extra_forbidden":
@@ -83,9 +82,7 @@ def given(value: Any) -> str:
     return text if len(text) <= _SHOWN else ("a list" if isinstance(value, list | tuple) else text[:_SHOWN] + "...")
 
 
-def _follows_from_another(
-    path: DocumentPath, several: list[Details], found: Mapping[DocumentPath, list[Details]]
-) -> bool:
+def _follows_from_another(path: DocPath, several: list[Details], found: Mapping[DocPath, list[Details]]) -> bool:
     """Whether the errors at ``path`` say nothing once another is mended.
 
     A field that takes text or a list is wrong in both ways when one item of a list is wrong; and the fields of a
@@ -100,7 +97,7 @@ def _follows_from_another(
     return False
 
 
-def _explain_all(path: DocumentPath, several: list[Details], root: type[BaseModel]) -> Explained:
+def _explain_all(path: DocPath, several: list[Details], root: type[BaseModel]) -> Explained:
     details = several[0]
     if all(each["type"] in _TYPES for each in several):
         rule = " or ".join(dict.fromkeys(_TYPES[each["type"]] for each in several))
@@ -134,7 +131,7 @@ def _explain_all(path: DocumentPath, several: list[Details], root: type[BaseMode
             return Explained(path, f"{given(details['input'])} given; {details['msg'][0].lower()}{details['msg'][1:]}.")
 
 
-def _type_hint(path: DocumentPath, details: Details, root: type[BaseModel]) -> str:
+def _type_hint(path: DocPath, details: Details, root: type[BaseModel]) -> str:
     value, kind = details["input"], details["type"]
     if isinstance(value, Mapping) and any(name in value for name in DOMAIN_NAMES):
         return " What varies stands under `space`."
@@ -189,7 +186,7 @@ def _unknown_word(value: Any, known: list[str]) -> str:
     return f"{given(value)} is not known here.{hint} Known: {', '.join(known)}."
 
 
-def _names(path: DocumentPath) -> ConfigPath:
+def _names(path: DocPath) -> ConfigPath:
     return tuple(str(part) for part in path)
 
 
