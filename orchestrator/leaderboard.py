@@ -198,6 +198,23 @@ def trial_metrics(trial: TrialState, objective: Objective) -> dict[str, float]:
     return {**best, **trial.test}
 
 
+def against_baseline(state: SweepState) -> dict[str, tuple[float, float]]:
+    """Validation figures of the best trial and of the mean / majority predictor on its split, by metric.
+
+    Empty without a completed trial, or where the baseline was not measured.
+    """
+    best = state.best()
+    report = None if best is None else best.best_report
+    if best is None or report is None:
+        return {}
+    baseline = state.baselines.get(best.created.split_digest, {})
+    return {
+        name.removeprefix("val/"): (report.metrics[name], baseline[name])
+        for name in sorted(baseline)
+        if name in report.metrics
+    }
+
+
 def resolve_metric(metric: str, found: Iterable[Row]) -> str:
     """The full name, ``best/...`` or ``test/...``, of a metric somebody typed.
 

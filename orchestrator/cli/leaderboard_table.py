@@ -23,6 +23,7 @@ OUTCOME_STYLE = {
 }
 
 _PADDING = 2
+_METRICS_FIRST = 2
 _LONGEST_CELL = 12
 
 
@@ -50,11 +51,14 @@ def leaderboard_table(rows: Sequence[Row], *, value_title: str, params: Sequence
     varied = {path: _Column(titles[path], _param(path)) for path in params}
     metrics = {name: _Column(_title(name), _metric(name), right=True) for name in _metric_names(shown, value_title)}
     fixed = _fixed_columns(shown, value_title)
-    # Room goes first to what varies in every row, then to the metrics, then to what only some branches have.
+    # Room goes first to the best epoch's figures, then to what varies in every row, names before numbers, then to the
+    # rest: test figures, and what only some branches have.
+    first = [name for name in metrics if name.startswith("best/")][:_METRICS_FIRST]
     everywhere = [path for path in params if all(path in row.params for row in shown)]
+    everywhere.sort(key=lambda path: not all(isinstance(row.params[path], str) for row in shown))
     room = width - sum(column.width(shown) for column in fixed)
     kept = set()
-    for name in dict.fromkeys([*everywhere, *metrics, *params]):
+    for name in dict.fromkeys([*first, *everywhere, *metrics, *params]):
         room -= (varied | metrics)[name].width(shown)
         if room < 0:
             break

@@ -148,4 +148,3 @@ class Progress:
                 trial_name(row.created),
             )
         return table
-

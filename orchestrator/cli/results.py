@@ -81,7 +81,24 @@ def _print_leaderboard(rows: list[Row], states: list[SweepState], value_title: s
     if omitted:
         console.print(f"{omitted} more params vary; `agr show TRIAL` and --json have them.", style="dim")
     for state in states:
+        for line in baseline_lines(state):
+            console.print(line, soft_wrap=True)
         console.print(_where(state), style="dim", soft_wrap=True)
+
+
+def baseline_lines(state: SweepState) -> list[str]:
+    """The best trial's figures above those of a predictor that looks at no image; nothing where there are none."""
+    from orchestrator.leaderboard import against_baseline
+
+    figures = against_baseline(state)
+    best = state.best()
+    if not figures or best is None:
+        return []
+    names = (f"best trial, {best.trial_id}", "mean / majority predictor")
+    return [
+        f"{name:<26}" + "  ".join(f"{metric} {values[which]:<6.4g}" for metric, values in figures.items())
+        for which, name in enumerate(names)
+    ]
 
 
 def _where(state: SweepState) -> str:

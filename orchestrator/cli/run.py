@@ -317,12 +317,17 @@ class _Watch:
         return self._writer.parent_run(0.0)
 
     def _print(self, result: SweepResult) -> None:
+        from orchestrator.cli.results import baseline_lines
+        from orchestrator.journal import read_state
+
         shown = ", ".join(f"{count} {outcome}" for outcome, count in result.counts.items() if count)
         typer.echo(f"{result.sweep_id}: {result.status} in {result.wall_s:.0f} s; {shown or 'no trial ended'}")
         if result.reason:
             typer.echo(f"because: {result.reason}")
         if result.best is not None:
             typer.echo(f"best: {result.best[0]} with {self._started.objective.metric} {result.best[1]:.5g}")
+            for line in baseline_lines(read_state(self.engine.storage, result.sweep_id)):
+                typer.echo(line)
             typer.echo(f"next: agr leaderboard {result.sweep_id}")
 
 
