@@ -63,13 +63,11 @@ def start(command: Command, *, folder: Path, log: Path) -> ProcessRecord:
         except OSError as error:
             who = f" as user {command.user}" if command.user else ""
             raise ServiceError(f"{command.arguments[0]} cannot be run{who}: {error.strerror}.") from error
-    try:
-        started = psutil.Process(process.pid)
-        while not (command_line := started.cmdline()) and _runs(started):
-            time.sleep(0.001)  # for a moment after the start it has none
-        return ProcessRecord(pid=process.pid, created=started.create_time(), command=tuple(command_line))
-    except psutil.NoSuchProcess as error:
-        raise ServiceError(f"{command.arguments[0]} ended at once; see {log}.") from error
+    started = psutil.Process(process.pid)
+    created = started.create_time()
+    while not (line := _command_line(started)) and _runs(started):
+        time.sleep(0.001)  # for a moment after the start it has none
+    return ProcessRecord(pid=process.pid, created=created, command=line or command.arguments)
 
 
 def find(record: ProcessRecord) -> psutil.Process | None:
@@ -77,7 +75,7 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     try:
         process = psutil.Process(record.pid)
         born = abs(process.create_time() - record.created) <= _CLOCK_S
-        return process if born and _runs(process) and tuple(process.cmdline()) == record.command else None
+        return process if born and _runs(process) and _command_line(process) == record.command else None
     except psutil.NoSuchProcess:
         return None
 
@@ -133,6 +131,14 @@ def end(record: ProcessRecord, *, folder: Path, ask: signal.Signals, grace_s: fl
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with suppress(psutil.NoSuchProcess):  # it ended, and perhaps another has its number by now
         process.send_signal(number)
+
+
+def _command_line(process: psutil.Process) -> tuple[str, ...]:
+    """Program and arguments; empty for a process that has just begun, or ended."""
+    try:
+        return tuple(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ()
 
 
 def _runs(process: psutil.Process) -> bool:
