@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -177,6 +178,32 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def own_mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
+    """An MLflow server of this test alone, not started yet."""
+    server = MlflowServer(tmp_path / "mlflow", _free_ports(["mlflow"])["mlflow"])
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with MLflow's tables, which take seconds to make."""
+    from orchestrator.tracking import open_tracker
+
+    path = tmp_path_factory.mktemp("mlflow-database") / "mlflow.db"
+    open_tracker(f"sqlite:///{path}").find_experiment("none")
+    return path
+
+
+@pytest.fixture
+def embedded_mlflow(_empty_mlflow_database: Path, clean_environment: None) -> None:
+    """The embedded MLflow of this test, empty."""
+    home = Path(os.environ["AGR_HOME"])
+    home.mkdir(parents=True)
+    shutil.copy(_empty_mlflow_database, home / "mlflow.db")
 
 
 class RecordedSweep:

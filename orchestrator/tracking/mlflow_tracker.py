@@ -58,6 +58,16 @@ class MlflowTracker:
         self._timeout_s = timeout_s
         self._served = uri.startswith(("http://", "https://"))
         self._client_uri = self._uri if self._served else database_uri(uri)
+        self._environment = {
+            # MLflow would repeat ``create_run`` blindly and double the run; our callers search before they retry.
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        user, password = _credentials(uri)
+        if self._served and user is not None:
+            self._environment |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password or ""}
 
     @property
     def uri(self) -> str:
@@ -217,26 +227,17 @@ class MlflowTracker:
 
     @cached_property
     def _client(self) -> Any:
-        """MLflow's client, with its own retries off: it would repeat ``create_run`` blindly and double the run."""
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(self._timeout_s)
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        user, password = _credentials(self._raw_uri)
-        if self._served and user is not None:
-            os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = user, password or ""
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        client = MlflowClient(tracking_uri=self._client_uri)
-        if self._client_uri.startswith("sqlite:///"):
-            # Two processes that create the schema at once break each other.
-            path = self._sqlite_path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
-                client.search_experiments(max_results=1)
-        return client
+        if not self._client_uri.startswith("sqlite:///"):
+            return MlflowClient(tracking_uri=self._client_uri)
+        path = self._sqlite_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The client makes the schema of a new database. Two processes that do so at once break each other.
+        with FileLock(f"{path}.lock"):
+            return MlflowClient(tracking_uri=self._client_uri)
 
     @property
     def _sqlite_path(self) -> Path:
@@ -287,6 +288,7 @@ class MlflowTracker:
 
         ``unavailable`` names further exceptions that mean silence.
         """
+        os.environ.update(self._environment)  # read by MLflow at each call
         import requests
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
