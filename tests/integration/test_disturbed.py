@@ -13,9 +13,26 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
+SLOWER = {"data": {"source": "synthetic", "synthetic": {"images": 1500, "size": 32}}}
+"""Epochs long enough to be caught in the middle of a trial."""
+
+
+def file_of(agr: Any, name: str) -> str:
+    trial = {
+        **SLOWER,
+        "tasks": ["age", "gender"],
+        "image": {"size": 32},
+        "batch_size": 60,
+        "schedule": {"name": "cosine", "epochs": 5},
+        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 8, "hidden": 8},
+    }
+    path: str = agr.sweep_file(name=name, trial=trial)
+    return path
+
+
 @pytest.fixture(scope="module")
 def undisturbed(shared_agr: Any, read_histories: Callable[..., Any]) -> list[dict[str, Any]]:
-    result = shared_agr.json("submit", shared_agr.sweep_file(name="calm"))
+    result = shared_agr.json("submit", file_of(shared_agr, "calm"))
     histories: list[dict[str, Any]] = read_histories(shared_agr.events(result["sweep_id"]))
     return histories
 
@@ -23,7 +40,7 @@ def undisturbed(shared_agr: Any, read_histories: Callable[..., Any]) -> list[dic
 @pytest.fixture(scope="module")
 def killed_twice(shared_agr: Any, wait_until_half_trained: Callable[..., str]) -> str:
     """A sweep whose driver was killed with -9 in the middle, twice, and that was then resumed to its end."""
-    driver = shared_agr.start("submit", shared_agr.sweep_file(name="killed"))
+    driver = shared_agr.start("submit", file_of(shared_agr, "killed"))
     sweep_id = wait_until_half_trained(shared_agr, 3, sweep="killed")
     driver.kill()
     driver.wait()
@@ -112,10 +129,10 @@ def test_ctrl_c_keeps_the_state_and_stop_ends_the_sweep(agr: Any, wait_until_end
 
 
 def test_a_wall_budget_ends_the_sweep_as_asked(agr: Any) -> None:
-    file = agr.sweep_file(search={"algorithm": "random", "trials": 500, "seed": 1}, budget={"wall": "25s"})
-    result = agr.json("submit", file)
+    file = agr.sweep_file(search={"algorithm": "random", "trials": 500, "seed": 1}, budget={"wall": "45s"})
+    result = agr.json("submit", file, "--set", "trial.schedule.epochs=2")
     assert result["status"] == "completed"
-    assert 25 <= result["wall_s"] < 60
+    assert 45 <= result["wall_s"] < 90
     assert result["trials"]["interrupted"] <= 1
     assert result["trials"]["completed"] >= 1
 
