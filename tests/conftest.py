@@ -273,6 +273,7 @@ class RecordedSweep:
         from orchestrator.records import TrialCreated
 
         document: dict[str, Any] = {"model": {"name": "basic_cnn"}, "schedule": {"name": "constant", "epochs": 6}}
+        document |= {"optimizer": {"name": "adam"}, "age": {"encoding": "onehot"}}
         for path, value in (params or {}).items():
             *folders, name = path.split(".")
             inner = document

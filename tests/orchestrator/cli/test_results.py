@@ -1,0 +1,365 @@
+"""``agr leaderboard``, ``show``, ``list``, ``status``, ``logs``: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from orchestrator.cli.main import app
+from orchestrator.settings import Settings
+from orchestrator.storage import layout
+from orchestrator.sync import Syncer
+from orchestrator.tracking import open_tracker
+
+Recorder = Callable[..., Any]
+
+
+@pytest.fixture
+def agr(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., Result]:
+    monkeypatch.setenv("AGR_STORAGE", str(tmp_path / "storage"))
+    # A terminal narrower than the 100 characters that are promised where there is none.
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+def deliver(sweep: Any) -> str:
+    """Bring the sweep into the embedded MLflow; returns the sweep's run."""
+    settings = Settings.from_environment()
+    syncer = Syncer(sweep.storage, open_tracker(settings.tracking_uri, settings.mlflow_artifacts), sweep.sweep_id)
+    syncer.run_once()
+    assert syncer.place is not None
+    return syncer.place.run_id
+
+
+def quickstart(record_sweep: Recorder) -> Any:
+    sweep = record_sweep()
+    sweep.trial(0, [9.0, 7.0], params={"model.name": "resnet10t", "optimizer.name": "sgd", "optimizer.lr": 0.01234567})
+    sweep.trial(1, [12.0], "pruned", params={"model.name": "basic_cnn", "optimizer.name": "nadam"})
+    sweep.trial(2, [6.0, 5.0], params={"model.name": "basic_cnn", "optimizer.name": "nadam", "optimizer.lr": 0.001})
+    return sweep
+
+
+# ---- leaderboard
+
+
+def test_leaderboard_json_is_the_documented_shape_with_mlflow_runs(
+    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
+) -> None:
+    sweep = quickstart(record_sweep)
+    sweep.end()
+    deliver(sweep)
+
+    found = json.loads(agr("leaderboard", "faces", "--json").stdout)
+
+    assert [(row["rank"], row["outcome"], row["value"], row["epochs"]) for row in found] == [
+        (1, "completed", 5.0, 2),
+        (2, "completed", 7.0, 2),
+        (None, "pruned", 12.0, 1),
+    ]
+    documented = {"rank", "trial_id", "run_id", "outcome", "value", "epochs", "params", "metrics"}
+    assert all(documented <= row.keys() for row in found)
+    assert len({row["run_id"] for row in found}) == 3
+    # Each run ID leads back to its trial.
+    shown = json.loads(agr("show", found[0]["run_id"], "--json").stdout)
+    assert (shown["trial_id"], shown["run_id"]) == (found[0]["trial_id"], found[0]["run_id"])
+
+
+def test_leaderboard_json_does_without_an_mlflow_that_is_down(
+    record_sweep: Recorder, agr: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    quickstart(record_sweep)
+
+    result = agr("leaderboard", "faces", "--json")
+
+    assert [row["run_id"] for row in json.loads(result.stdout)] == [None, None, None]
+    assert "warning: run_id is null: MLflow at http://127.0.0.1:9 does not answer" in result.stderr
+
+
+def test_leaderboard_table_shows_what_varies_and_fits_a_hundred_columns(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = quickstart(record_sweep)
+    best = sweep.create(3, {"model.name": "resnet10t", "age.encoding": "label_distribution", "age.bins": "every2"})
+    sweep.start(best)
+
+    lines = agr("leaderboard", "faces").stdout.splitlines()
+
+    assert max(len(line) for line in lines) <= 100
+    assert lines[0].split()[:3] == ["#", "trial", "model"]
+    assert lines[0].split()[-2:] == ["epochs", "outcome"]
+    assert [line.split()[-1] for line in lines[2:6]] == ["completed", "completed", "pruned", "running"]
+    assert lines[2].split()[0] == "1"
+    assert "5.000" in lines[2]
+    assert "resnet10t" in lines[3]
+    assert "minimize; reads of the test part: 0." in "\n".join(lines)
+    assert "agr ui" in lines[-1]
+
+
+def test_leaderboard_table_of_repeats_has_a_row_per_configuration_with_mean_and_spread(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = record_sweep(document={"repeat": {"seeds": 2}})
+    for number, (variant, value) in enumerate([("plain", 6.0), ("plain", 8.0), ("smooth", 5.0), ("smooth", 5.5)]):
+        sweep.trial(number, [value], configuration=number // 2, repeat=number % 2, variant=variant)
+    sweep.trial(4, [4.0], configuration=2, repeat=0, variant="half")
+
+    lines = agr("leaderboard", "faces").stdout.splitlines()
+
+    assert [line.split()[-1] for line in lines[2:5]] == ["completed", "completed", "completed"]
+    assert "smooth" in lines[2]
+    assert "5.250 ± 0.35" in lines[2]
+    assert "plain" in lines[3]
+    assert "7.000 ± 1.4" in lines[3]
+    assert "1 of 2 seeds completed" in lines[4]
+
+
+def test_leaderboard_ranks_by_another_metric_and_keeps_the_top(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    quickstart(record_sweep)
+
+    found = json.loads(agr("leaderboard", "faces", "--metric", "gender_acc", "--top", "1", "--json").stdout)
+
+    assert [(row["rank"], row["value"]) for row in found] == [(1, 1 - 5.0 / 40)]
+    assert "best/gender_acc, maximize" in agr("leaderboard", "faces", "--metric", "gender_acc").stdout
+
+
+def test_leaderboard_counts_reads_of_the_test_part_and_shows_what_was_read(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = quickstart(record_sweep)
+    sweep.read_test(sweep.trial(3, [4.0], params={"model.name": "resnet10t"}), {"test/age_mae": 4.25})
+
+    text = agr("leaderboard", "faces").stdout
+
+    assert "reads of the test part: 1." in text
+    assert "4.25" in text
+
+
+@pytest.mark.services
+def test_leaderboard_prints_the_link_of_the_saved_view(
+    record_sweep: Recorder, agr: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, mlflow_server: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    sweep = record_sweep(experiment="with-link")
+    sweep.trial(0, [9.0])
+    assert "agr sync" in agr("leaderboard", "faces").stdout.splitlines()[-1]
+
+    deliver(sweep)
+
+    link = agr("leaderboard", "faces").stdout.splitlines()[-1].removeprefix("In MLflow: ")
+    assert link.startswith(f"{mlflow_server.uri}/#/experiments/")
+    assert "viewStateShareKey=" in link
+
+
+def test_leaderboard_of_sweeps_that_cannot_be_compared_is_refused(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    quickstart(record_sweep)
+    other = record_sweep("other-20260103-030405-beef")
+    other.create(0, split_digest="6" * 64)
+
+    result = agr("leaderboard", "faces", "other", code=2)
+
+    assert result.stderr.startswith("error: these sweeps were validated on different splits")
+
+
+def test_leaderboard_warns_of_a_sweep_that_varies_its_split(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = quickstart(record_sweep)
+    sweep.create(3, split_digest="6" * 64)
+
+    assert "warning: this sweep varies the split" in agr("leaderboard", "faces").stderr
+
+
+def test_leaderboard_of_a_sweep_without_trials_is_empty(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    record_sweep()
+
+    assert json.loads(agr("leaderboard", "faces", "--json").stdout) == []
+    assert "minimize" in agr("leaderboard", "faces").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("leaderboard", "nothing"), "no sweep starts with 'nothing'"),
+        (("leaderboard", "faces", "--metric", "age_mea"), "Did you mean"),
+        (("show", "zzzz"), "no trial starts with 'zzzz'"),
+        (("status", "nothing"), "no sweep starts with 'nothing'"),
+        (("logs", "zzzz"), "no trial starts with 'zzzz'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_not_there_is_one_clear_line(
+    record_sweep: Recorder, agr: Callable[..., Result], arguments: tuple[str, ...], message: str
+) -> None:
+    quickstart(record_sweep)
+
+    result = agr(*arguments, code=2)
+
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_ambiguous_sweep_lists_the_candidates(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    record_sweep()
+    record_sweep("faces-20260103-030405-beef")
+
+    assert "faces-20260102-030405-abcd, faces-20260103-030405-beef" in agr("status", "faces", code=2).stderr
+
+
+# ---- show
+
+
+def test_show_json_is_the_documented_shape(
+    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
+) -> None:
+    sweep = record_sweep()
+    trial = sweep.trial(0, [9.0, 7.0], params={"optimizer.name": "sgd"}, files=True)
+    sweep.read_test(trial, {"test/age_mae": 7.5})
+
+    shown = json.loads(agr("show", trial[:6], "--json").stdout)
+
+    assert (shown["trial_id"], shown["sweep_id"], shown["outcome"]) == (trial, sweep.sweep_id, "completed")
+    assert shown["run_id"] is None  # nothing was delivered
+    assert shown["config"]["optimizer"]["name"] == "sgd"
+    assert (shown["metrics"]["best/age_mae"], shown["metrics"]["test/age_mae"]) == (7.0, 7.5)
+    assert shown["provenance"]["data_digest"] == "d" * 64
+
+
+def test_show_tells_people_what_a_trial_was_and_how_it_did(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    trial = sweep.trial(0, [9.0, 7.0], params={"optimizer.name": "sgd", "optimizer.lr": 0.5})
+
+    text = agr("show", trial).stdout
+
+    assert text.startswith(f"{trial}  000 sgd  (completed)")
+    assert "optimizer.lr     0.5  (varies)" in text
+    assert "metrics of epoch 2, the best by the objective" in text
+    assert "best/age_mae     7" in text
+    assert "packages.torch" in text  # the driver's provenance: the trial left none
+
+
+def test_show_says_why_a_trial_failed(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    trial = sweep.create(0)
+    sweep.start(trial)
+    sweep.end_trial(trial, "failed", [], error="no such image: [a].jpg")
+
+    assert "because: no such image: [a].jpg" in agr("show", trial).stdout
+
+
+# ---- list and status
+
+
+def test_list_json_is_the_documented_shape_newest_first(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    quickstart(record_sweep).end()
+
+    [found] = json.loads(agr("list", "--json").stdout)
+
+    assert found.keys() == {"sweep_id", "name", "status", "trials", "best"}
+    assert found["trials"] == {
+        "completed": 2, "pruned": 1, "diverged": 0, "failed": 0, "interrupted": 0, "running": 0,
+    }  # fmt: skip
+    assert (found["status"], found["best"]["value"]) == ("completed", 5.0)
+
+
+def test_list_is_a_table_that_fits_a_hundred_columns(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = quickstart(record_sweep)
+    sweep.end()
+
+    lines = agr("list").stdout.splitlines()
+
+    assert max(len(line) for line in lines) <= 100
+    assert lines[2].split()[:2] == [sweep.sweep_id, "completed"]
+    assert "2 completed, 1 pruned" in lines[2]
+
+
+def test_list_of_an_empty_storage_says_how_to_begin(agr: Callable[..., Result]) -> None:
+    result = agr("list")
+
+    assert "agr submit" in result.stderr
+    assert json.loads(agr("list", "--json").stdout) == []
+
+
+def test_status_of_a_running_sweep_says_what_runs_where(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    sweep.now = time.time()
+    trial = sweep.create(0)
+    sweep.start(trial)
+
+    found = json.loads(agr("status", "faces", "--json").stdout)
+
+    assert found["status"] == "running"
+    assert found["nodes"] == {"node-1": [trial]}
+    assert found["heartbeat_age_s"] < 30
+    text = agr("status", "faces").stdout
+    assert "node-1" in text
+    assert trial in text
+    assert "last heard of" in text
+
+
+def test_status_of_a_lost_sweep_says_how_to_go_on(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+
+    result = agr("status", "faces")
+
+    assert "lost" in result.stdout
+    assert f"agr resume {sweep.sweep_id}" in result.stderr
+
+
+# ---- logs
+
+
+def test_logs_prints_what_the_last_attempt_said(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    trial = sweep.create(0)
+    for attempt in (2, 10):
+        sweep.storage.write(
+            f"{layout.attempt(sweep.sweep_id, trial, attempt)}/log.txt", f"attempt {attempt}\n".encode()
+        )
+
+    assert agr("logs", trial).stdout == "attempt 10\n"
+
+
+def test_logs_of_a_trial_without_one_says_so(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    trial = record_sweep().create(0)
+
+    assert "never wrote a log" in agr("logs", trial, code=2).stderr
+
+
+def test_logs_follows_until_the_trial_has_ended(
+    record_sweep: Recorder, agr: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.cli.results._FOLLOW_S", 0.05)
+    sweep = record_sweep()
+    trial = sweep.create(0)
+    key = f"{layout.attempt(sweep.sweep_id, trial, 0)}/log.txt"
+
+    def train() -> None:
+        for text in ("epoch 1\n", "epoch 1\nepoch 2\n"):
+            time.sleep(0.2)
+            sweep.storage.write(key, text.encode())
+        sweep.end_trial(trial, "completed", [9.0, 8.0])
+
+    training = Thread(target=train)
+    training.start()
+    result = agr("logs", trial, "--follow")
+    training.join()
+
+    assert result.stdout == "epoch 1\nepoch 2\n"

@@ -1,0 +1,87 @@
+"""The JSON of the saved view; that MLflow understands it is for the browser test to see."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agr_core.objective import Objective
+from orchestrator.tracking.view import leaderboard_view, view_key, view_link
+
+SWEEP_ID = "quickstart-20260102-030405-abcd"
+PARAMS = ("model.name", "optimizer.name", "optimizer.lr")
+
+
+def view(objective: Objective | None = None, **more: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    arguments: dict[str, Any] = {
+        "started": 1000.5,
+        "metrics": ("val/age_mae", "val/gender_acc", "val/race_acc", "train/loss"),
+        "params": PARAMS,
+        "variants": False,
+    }
+    objective = objective or Objective(metric="val/age_mae", direction="minimize")
+    [(tag, text)] = leaderboard_view(SWEEP_ID, objective, **{**arguments, **more}).items()
+    document = json.loads(text)
+    return tag, document, json.loads(document["state"])
+
+
+def test_the_columns_are_rank_objective_other_metrics_what_varies_and_how_it_ended() -> None:
+    _, _, state = view()
+
+    assert state["selectedColumns"] == [
+        "tags.`agr.rank`",
+        "metrics.`best/age_mae`",
+        "metrics.`best/gender_acc`",
+        "metrics.`best/race_acc`",
+        "params.`model.name`",
+        "params.`optimizer.name`",
+        "params.`optimizer.lr`",
+        "tags.`agr.epochs`",
+        "tags.`agr.outcome`",
+    ]
+    assert state["columnOrder"] == ["attributes.`Run Name`", *state["selectedColumns"]]
+    assert state["columnWidths"].keys() == set(state["columnOrder"])
+
+
+def test_variants_have_a_column() -> None:
+    assert view(variants=True)[2]["selectedColumns"][1] == "tags.`agr.variant`"
+
+
+def test_rows_are_the_completed_trials_of_the_sweep_sorted_by_the_objective() -> None:
+    _, document, state = view()
+
+    assert document["name"] == f"Leaderboard {SWEEP_ID}"
+    assert state["searchFilter"] == f"tags.`agr.sweep_id` = '{SWEEP_ID}' AND tags.`agr.outcome` = 'completed'"
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/age_mae`", True)
+
+
+def test_a_maximized_objective_is_sorted_downwards() -> None:
+    _, _, state = view(Objective(metric="val/gender_acc", direction="maximize"))
+
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/gender_acc`", False)
+    assert state["selectedColumns"].count("metrics.`best/gender_acc`") == 1
+
+
+def test_the_link_carries_the_key_of_the_tag() -> None:
+    tag, _, _ = view()
+
+    key = view_key(SWEEP_ID)
+    assert tag == f"mlflow.sharedViewState.{key}"
+    assert view_link("http://host:5000/", "3", SWEEP_ID) == (
+        f"http://host:5000/#/experiments/3/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    )
+
+
+def test_the_view_fits_mlflows_limit_however_much_varies() -> None:
+    params = [f"some.very.long.path.of.a.parameter.number_{number}" for number in range(500)]
+
+    [text] = leaderboard_view(
+        "s" * 90,
+        Objective(metric="val/age_mae", direction="minimize"),
+        started=1.0,
+        metrics=("val/age_mae",),
+        params=params,
+        variants=True,
+    ).values()
+
+    assert len(text) < 20_000
