@@ -1,11 +1,18 @@
 # Two commands do everything on a machine with Python 3.11, make and git: `make quickstart` and `make test`.
 
+SHELL  := bash
+.SHELLFLAGS := -euo pipefail -c
+
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 
 FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
+
+# These need the machine for themselves; all others run two at a time.
+ALONE  := slow or services or browser
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # Stamps: what was installed, so that a second run installs nothing.
 RUNS   := $(VENV)/.installed
@@ -29,7 +36,10 @@ quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 		"rerun $$best   # train it again and compare, to the last bit" "ui               # browse all of it in MLflow"
 
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	@mkdir -p build
+	$(PYTEST) -n 2 -m "not ($(ALONE))" | tee build/tests.log
+	$(PYTEST) -m "$(ALONE)"
+	@echo "and before, two at a time:" && tail -n 1 build/tests.log
 
 check: $(TESTS)  ## lint, types, import contract
 	$(BIN)/ruff format --check .

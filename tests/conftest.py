@@ -26,14 +26,6 @@ _OURS = ("AGR_", "AWS_", "MLFLOW_", "RAY_")
 _MLFLOW_START_TIMEOUT_S = 90.0
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need the machine for themselves run one after the other: one xdist group, so one worker."""
-    for item in items:
-        if any(item.get_closest_marker(name) for name in ("slow", "services", "browser")):
-            item.add_marker(pytest.mark.xdist_group("serial"))
-
-
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the person who runs the tests reaches them, and nothing of theirs is written to."""
