@@ -1,0 +1,128 @@
+"""The saved view in a real browser: the leaderboard's first row is MLflow's first row."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from orchestrator.journal import read_state
+from orchestrator.leaderboard import rows
+from orchestrator.sync import Place, Syncer
+from orchestrator.tracking import open_tracker
+
+pytestmark = [pytest.mark.browser, pytest.mark.services, pytest.mark.slow]
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+_QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+_TIMEOUT_MS = 90_000  # MLflow's pages are megabytes of script, and this may be a busy machine
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page wide enough for every column: MLflow does not draw what is out of sight."""
+    executable = next((path for path in map(shutil.which, _CHROMIUM) if path is not None), None)
+    assert executable is not None, f"none of {', '.join(_CHROMIUM)} is there; `make test` installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=_QUIET)
+        page = browser.new_page(viewport={"width": 3200, "height": 1000})
+        page.set_default_timeout(_TIMEOUT_MS)
+        expect.set_options(timeout=_TIMEOUT_MS)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def delivered(record_sweep: Callable[..., Any], mlflow_server: Any) -> tuple[Any, Place]:
+    """A sweep whose best trial is neither the first nor the last, and whose best value is of a pruned one."""
+    sweep = record_sweep(f"faces-20260102-030405-{secrets.token_hex(2)}")
+    sweep.trial(0, [19.0, 9.0], params={"model.name": "resnet10t", "optimizer.name": "sgd", "optimizer.lr": 0.01})
+    onehot = {"age.encoding": "onehot", "age.bins": "utk7"}
+    sweep.trial(1, [10.0, 5.5], params={"model.name": "basic_cnn", "optimizer.name": "nadam", **onehot}, files=True)
+    sweep.trial(2, [17.0, 7.0], params={"model.name": "resnet10t", "optimizer.name": "nadam", "optimizer.lr": 0.001})
+    sweep.trial(3, [1.0], "pruned", params={"model.name": "basic_cnn", "optimizer.name": "sgd"})
+    sweep.trial(4, [], "failed", params={"model.name": "basic_cnn", "optimizer.name": "sgd"})
+    sweep.end()
+    syncer = Syncer(sweep.storage, open_tracker(mlflow_server.uri), sweep.sweep_id)
+    syncer.run_once()
+    assert syncer.place is not None
+    return sweep, syncer.place
+
+
+def cell(page: Page, row: int, column: str) -> str:
+    text = page.locator(f".ag-row[row-index='{row}'] [col-id='{column}']").inner_text()
+    return text.strip().split("\n")[-1]  # a name comes after the colour of its curves
+
+
+def titles(page: Page) -> list[str]:
+    """Titles of the columns from left to right, which is not their order in the document."""
+    headers = [header for header in page.locator(".ag-header-cell").all() if header.inner_text().strip()]
+    headers.sort(key=lambda header: (header.bounding_box() or {"x": -1.0})["x"])
+    return [header.inner_text().strip() for header in headers]
+
+
+def test_the_view_shows_the_leaderboard_in_its_order(page: Page, delivered: tuple[Any, Place], tmp_path: Path) -> None:
+    sweep, place = delivered
+    ranked = [row for row in rows([read_state(sweep.storage, sweep.sweep_id)]) if row.rank is not None]
+
+    page.goto(place.link)
+
+    expect(page.locator(".ag-center-cols-container .ag-row")).to_have_count(len(ranked))
+    page.screenshot(path=tmp_path / "view.png")
+    shown = [cell(page, row, "attributes.`Run Name`") for row in range(len(ranked))]
+    assert shown == ["001 basic_cnn nadam onehot/utk7", "002 resnet10t nadam", "000 resnet10t sgd"]
+    assert [int(name.split()[0]) for name in shown] == [row.number for row in ranked]
+    assert [cell(page, row, "tags.`agr.rank`") for row in range(3)] == ["1", "2", "3"]
+    assert [float(cell(page, row, "metrics.`best/age_mae`")) for row in range(3)] == [row.value for row in ranked]
+    assert titles(page) == [
+        "Run Name",
+        "Created",
+        "agr.rank",
+        "best/age_mae",
+        "best/gender_acc",
+        "best/race_acc",
+        "best/age_cs5",
+        "model.name",
+        "optimizer.name",
+        "optimizer.lr",
+        "age.encoding",
+        "age.bins",
+        "agr.epochs",
+        "agr.outcome",
+        "Duration",
+    ]
+    assert cell(page, 0, "params.`age.bins`") == "utk7"
+    expect(page.get_by_text(f"Leaderboard {sweep.sweep_id[:12]}").first).to_be_visible()
+
+
+def test_a_confusion_matrix_is_a_picture(page: Page, delivered: tuple[Any, Place], mlflow_server: Any) -> None:
+    sweep, place = delivered
+    tracker = open_tracker(mlflow_server.uri)
+    [best] = tracker.runs(place.experiment_id, {"agr.sweep_id": sweep.sweep_id, "agr.rank": "1"})
+
+    page.goto(
+        f"{mlflow_server.uri}/#/experiments/{place.experiment_id}/runs/{best.run_id}"
+        "/artifacts/plots/val_gender_confusion.png"
+    )
+
+    picture = page.locator("img[src^='blob:'], img[src*='confusion']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 200
+
+
+def test_the_trials_lie_beneath_their_sweep(page: Page, delivered: tuple[Any, Place], mlflow_server: Any) -> None:
+    _, place = delivered
+
+    page.goto(f"{mlflow_server.uri}/#/experiments/{place.experiment_id}/runs/{place.run_id}")
+
+    for name in ("001 basic_cnn nadam onehot/utk7", "003 basic_cnn sgd", "004 basic_cnn sgd"):
+        expect(page.get_by_text(name).first).to_be_visible()
+    expect(page.get_by_text("Which small model reads faces best?")).to_be_visible()
