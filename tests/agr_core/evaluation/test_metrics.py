@@ -141,11 +141,16 @@ def test_own_bin_figures_come_from_the_outputs_and_not_from_decoded_years(encodi
     assert metrics["age_f1"] == pytest.approx(reference.f1_score(true, predicted, average="macro", zero_division=0))
 
 
+def outputs_of(years: Tensor) -> Tensor:
+    """What a regression head gives for ages (B, 1), by the defaults of its configuration."""
+    return (years.unsqueeze(1) - 35) / 20
+
+
 def test_an_estimate_just_below_an_edge_counts_as_the_year_it_is_nearest_to() -> None:
     config = config_of("regression", ("age",))
     ages = torch.tensor([3.0, 15.0, 66.0])  # lowest years of their utk7 bins
     labels = Labels(age=ages, age_low=ages, age_high=ages, gender=ages.long() * 0, race=ages.long() * 0)
-    metrics, _ = part_of(config, labels, {"age": (ages - 0.01).unsqueeze(1) / 100}, kind="exact")
+    metrics, _ = part_of(config, labels, {"age": outputs_of(ages - 0.01)}, kind="exact")
     assert metrics["age_acc.utk7"] == 1.0
 
 
@@ -153,7 +158,7 @@ def test_on_ranges_the_error_is_the_distance_to_the_range() -> None:
     config = config_of("regression", ("age",))
     low, high = torch.tensor([20.0, 20.0, 60.0, 3.0]), torch.tensor([29.0, 29.0, 69.0, 9.0])
     labels = Labels((low + high) / 2, low, high, torch.zeros(4).long(), torch.zeros(4).long())
-    logits = {"age": torch.tensor([[0.21], [0.29], [0.50], [0.15]])}  # inside, at the end, 10 below, 6 above
+    logits = {"age": outputs_of(torch.tensor([21.0, 29.0, 50.0, 15.0]))}  # inside, at the end, 10 below, 6 above
     metrics, tables = part_of(config, labels, logits, kind="range", schemes=("fairface9",))
     assert metrics["age_interval_mae"] == pytest.approx(4.0, abs=1e-4)
     assert metrics["age_cs5"] == 0.5
