@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -170,3 +171,26 @@ def test_nothing_is_pickled_in_the_storage(shared_agr: Any, submitted: dict[str,
     assert {path.suffix for path in files} <= {".json", ".jsonl", ".safetensors", ".parquet", ".txt"}
     assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x04", b"\x80\x05")]
     assert isinstance(Path(shared_agr.home), Path)
+
+
+def test_a_rerun_that_comes_out_otherwise_says_so_and_exits_with_1(
+    shared_agr: Any, submitted: dict[str, Any], tmp_path: Path
+) -> None:
+    """A journal with one figure changed stands for a trial that cannot be repeated."""
+    other = type(shared_agr)(tmp_path / "other")
+    shutil.copytree(shared_agr.home, other.home)
+    best = submitted["best"]["trial_id"]
+    changed = 0
+    for segment in sorted((other.home / "storage" / "sweeps" / submitted["sweep_id"] / "journal").glob("*.jsonl")):
+        events = [json.loads(line) for line in segment.read_text().splitlines()]
+        for event in events:
+            if event["kind"] == "trial_reported" and event["trial_id"] == best and event["epoch"] == 1:
+                event["metrics"]["val/age_loss"] += 0.5
+                changed += 1
+        segment.chmod(0o644)
+        segment.write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert changed == 1
+    again = other.json("rerun", best, code=1)
+    assert not again["identical"]
+    assert again["max_abs_diff"] == pytest.approx(0.5)
+    assert len(again["differences"]) == 1

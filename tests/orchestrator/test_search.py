@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweeps import small_sweep
-
 from orchestrator import search as search_module
 from orchestrator.search import Search
 from orchestrator.spec.load import Sweep
+from sweeps import small_sweep
 
 
 def make(sweep: Sweep, algorithm: str = "tpe", seed: int = 7, limit: int | None = None) -> Search:

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweeps import Clock, Deaf, local, make_run, report, small_sweep
-
 from agr_core.errors import ConfigError
 from agr_core.reporting import EpochReport
 from orchestrator import control
@@ -16,6 +14,7 @@ from orchestrator.errors import SweepOwnedError
 from orchestrator.journal import read_events, read_state
 from orchestrator.records import Event, TrialReported
 from orchestrator.storage import layout
+from sweeps import Clock, Deaf, local, make_run, report, small_sweep
 
 SWEEP = "small-20260101-000000-abcd"
 

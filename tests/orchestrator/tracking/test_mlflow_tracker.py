@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -60,9 +61,9 @@ def reply(request: BaseHTTPRequestHandler, status: int, body: str, kind: str = "
 
 
 @pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def sqlite(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_database: Path) -> Tracker:
     folder = tmp_path_factory.mktemp("sqlite")
-    return open_tracker(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+    return open_tracker(f"sqlite:///{shutil.copy(empty_mlflow_database, folder)}", folder / "artifacts")
 
 
 # ---- addresses
