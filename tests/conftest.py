@@ -181,7 +181,7 @@ def own_mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture(scope="session")
-def _empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with MLflow's tables, which take seconds to make."""
     from orchestrator.tracking import open_tracker
 
@@ -191,11 +191,11 @@ def _empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def embedded_mlflow(_empty_mlflow_database: Path, clean_environment: None) -> None:
+def embedded_mlflow(empty_mlflow_database: Path, clean_environment: None) -> None:
     """The embedded MLflow of this test, empty."""
     home = Path(os.environ["AGR_HOME"])
     home.mkdir(parents=True)
-    shutil.copy(_empty_mlflow_database, home / "mlflow.db")
+    shutil.copy(empty_mlflow_database, home / "mlflow.db")
 
 
 class RecordedSweep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from orchestrator.tracking.memory import MemoryTracker
 
 
 @pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def sqlite(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_database: Path) -> Tracker:
     folder = tmp_path_factory.mktemp("sqlite")
-    return open_tracker(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+    return open_tracker(f"sqlite:///{shutil.copy(empty_mlflow_database, folder)}", folder / "artifacts")
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("server", marks=pytest.mark.services)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +17,8 @@ from orchestrator.tracking import mlflow_tracker
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+def uri(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_database: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_mlflow_database, tmp_path_factory.mktemp('mlflow'))}"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def client(uri: str) -> Any:
 
 
 @pytest.fixture
-def run_id(client: Any, request: pytest.FixtureRequest) -> str:
+def run_id(client: Any) -> str:
     experiment = client.get_experiment_by_name("seams")
     experiment_id = client.create_experiment("seams") if experiment is None else experiment.experiment_id
     return str(client.create_run(experiment_id, start_time=1_000).info.run_id)
@@ -136,6 +137,7 @@ def test_filters_need_backticks_around_names_with_slashes(client: Any, run_id: s
         client.search_runs([experiment_id], "metrics.best/age_mae = 5.0")
 
 
+@pytest.mark.slow
 def test_making_a_client_makes_the_schema_which_is_why_it_is_made_under_a_lock(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
