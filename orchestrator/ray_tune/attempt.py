@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr_core.config import TrialConfig
-from agr_core.objective import Objective
-from agr_core.reporting import EpochReport
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
@@ -30,11 +28,8 @@ BEST = "best.safetensors"
 class Attempt:
     """What attempt ``number`` of a trial writes. ``folder`` is local scratch space for its checkpoint."""
 
-    def __init__(
-        self, storage: Storage, sweep_id: str, trial_id: str, number: int, *, objective: Objective, scratch: Path
-    ) -> None:
+    def __init__(self, storage: Storage, sweep_id: str, trial_id: str, number: int, *, scratch: Path) -> None:
         self._storage = storage
-        self._objective = objective
         self._sweep_id = sweep_id
         self._trial_id = trial_id
         self._key = layout.attempt(sweep_id, trial_id, number)
@@ -73,7 +68,8 @@ class Attempt:
         """Store the state after the epoch just finished: weights, reports, log."""
         training.save(self.folder)
         epoch = training.epochs_done
-        best = self._best(training.reports)
+        best = training.best_epoch
+        assert best is not None, "an epoch is over"
         if best != self._best_epoch:
             self._storage.upload(self.folder / BEST, layout.best_weights(self._key, best))
         checkpoint = layout.checkpoint(self._key, epoch)
@@ -101,15 +97,9 @@ class Attempt:
         self._storage.download(f"{checkpoint}/{STATE}", self.folder / STATE)
         self._storage.download(f"{checkpoint}/{LAST}", self.folder / LAST)
         # Not the newest of the best weights: a worker that died may have stored better ones than its checkpoint knows.
-        reports = json.loads((self.folder / STATE).read_text(encoding="utf-8"))["loop"]["reports"]
-        best = self._best([EpochReport.from_json(report) for report in reports])
+        best = int(json.loads((self.folder / STATE).read_text(encoding="utf-8"))["best_epoch"])
         self._storage.download(layout.best_weights(attempt, best), self.folder / BEST)
         return True
-
-    def _best(self, reports: Sequence[EpochReport]) -> int:
-        best = self._objective.best(reports)
-        assert best is not None, "a checkpoint is of at least one epoch"
-        return best.epoch
 
     def close(self) -> None:
         """Stop listening to the log."""

@@ -23,10 +23,11 @@ from ray import tune
 from ray.tune.result import DONE
 
 from agr_core.config import TrialConfig
-from agr_core.errors import DivergedError, InputError
+from agr_core.errors import CheckpointError, DivergedError, InputError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator.datasets import DataRef, stage
+from orchestrator.errors import NotFoundError
 from orchestrator.provenance import collect
 from orchestrator.ray_tune.attempt import Attempt
 from orchestrator.records import TrialCreated
@@ -178,9 +179,7 @@ class EpochSource:
         self._objective = Objective.model_validate(job.objective)
         self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
         storage = _storage(job.storage)
-        self._attempt = Attempt(
-            storage, job.sweep_id, job.trial_id, job.attempt, objective=self._objective, scratch=self._scratch
-        )
+        self._attempt = Attempt(storage, job.sweep_id, job.trial_id, job.attempt, scratch=self._scratch)
         self._reported = job.last_journalled_epoch
         try:
             config = TrialConfig.from_document(job.config)
@@ -189,13 +188,25 @@ class EpochSource:
             staged = stage(ref, storage=storage, cache=settings.cache)
             self._data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
             self._training: Training = Training(config, self._data, self._objective)
-            if job.resume and self._attempt.fetch_newest_checkpoint():
-                self._training.restore(self._attempt.folder)
-                self._attempt.save(self._training)
+            if job.resume:
+                self._resume()
         except BaseException:
             self._fail()
             self._let_go()
             raise
+
+    def _resume(self) -> None:
+        try:
+            if not self._attempt.fetch_newest_checkpoint():
+                return
+            self._training.restore(self._attempt.folder)  # changes nothing unless all of it can be read
+        except (CheckpointError, NotFoundError) as error:
+            # Trained from the start the trial comes out the same; only the time is lost.
+            self._attempt.log(
+                f"the checkpoint of an earlier attempt cannot be used, so it trains from the start: {error}"
+            )
+        else:
+            self._attempt.save(self._training)
 
     def next_epoch(self) -> tuple[EpochReport, float]:
         """The next epoch the journal does not have, and its objective."""
