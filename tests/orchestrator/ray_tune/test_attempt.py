@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agr_core.config import TrialConfig
+from agr_core.reporting import EpochReport
+from orchestrator.ray_tune.attempt import BEST, LAST, STATE, Attempt, newest_checkpoint
+from orchestrator.storage import layout, open_storage
+from orchestrator.storage.base import Storage
+
+SWEEP, TRIAL = "s-20260101-000000-abcd", "0123abcd"
+
+
+class Trained:
+    """Saves what a training saves, with the epoch in every file."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.reports = [EpochReport(epoch=n, metrics={"val/loss": value}) for n, value in enumerate(values, start=1)]
+        self.epochs_done = len(values)
+        self.best_epoch = 1 + values.index(min(values))
+
+    def save(self, folder: Path) -> None:
+        (folder / LAST).write_text(f"last {self.epochs_done}")
+        (folder / BEST).write_text(f"best {self.best_epoch}")
+        (folder / STATE).write_text(json.dumps({"best_epoch": self.best_epoch, "epochs_done": self.epochs_done}))
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(str(tmp_path / "storage"))
+
+
+def attempt(storage: Storage, tmp_path: Path, number: int) -> Attempt:
+    scratch = tmp_path / f"scratch-{number}"
+    scratch.mkdir()
+    return Attempt(storage, SWEEP, TRIAL, number, scratch=scratch)
+
+
+def keys(storage: Storage, number: int) -> set[str]:
+    folder = layout.attempt(SWEEP, TRIAL, number)
+    return {info.key.removeprefix(f"{folder}/") for info in storage.list(folder)}
+
+
+def train(one: Attempt, values: list[float]) -> None:
+    for epochs in range(1, len(values) + 1):
+        trained: Any = Trained(values[:epochs])
+        one.save(trained)
+
+
+def test_only_the_newest_checkpoint_and_the_best_weights_are_kept(storage: Storage, tmp_path: Path) -> None:
+    train(attempt(storage, tmp_path, 0), [3.0, 1.0, 2.0])
+    assert keys(storage, 0) == {
+        "checkpoints/000003/last.safetensors",
+        "checkpoints/000003/state.json",
+        "best/000002.safetensors",
+        "metrics.jsonl",
+        "log.txt",
+    }
+    lines = storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/metrics.jsonl").splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_the_most_advanced_checkpoint_of_all_attempts_is_brought_back(storage: Storage, tmp_path: Path) -> None:
+    train(attempt(storage, tmp_path, 0), [3.0, 1.0, 2.0])
+    train(attempt(storage, tmp_path, 2), [3.0])
+    third = attempt(storage, tmp_path, 4)
+    assert third.fetch_newest_checkpoint()
+    assert (third.folder / LAST).read_text() == "last 3"
+    assert (third.folder / BEST).read_text() == "best 2"
+
+
+def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: Path) -> None:
+    """The worker died between the weights and the state of epoch 2; epoch 1 is still whole."""
+    train(attempt(storage, tmp_path, 0), [3.0])
+    folder = layout.attempt(SWEEP, TRIAL, 0)
+    storage.write(f"{layout.checkpoint(folder, 2)}/{LAST}", b"last 2")
+    storage.write(layout.best_weights(folder, 2), b"best 2")
+    assert newest_checkpoint(storage, SWEEP, TRIAL) == (folder, 1)
+    second = attempt(storage, tmp_path, 1)
+    assert second.fetch_newest_checkpoint()
+    assert (second.folder / BEST).read_text() == "best 1"
+
+
+def test_a_first_attempt_finds_no_checkpoint(storage: Storage, tmp_path: Path) -> None:
+    assert not attempt(storage, tmp_path, 0).fetch_newest_checkpoint()
+
+
+def test_trial_json_has_the_complete_configuration(storage: Storage, tmp_path: Path) -> None:
+    config = TrialConfig()
+    attempt(storage, tmp_path, 0).describe(config, provenance={"python": "3.11"})
+    document = json.loads(storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/trial.json"))
+    assert TrialConfig.from_document(document["config"]) == config
+    assert document["provenance"] == {"python": "3.11"}
