@@ -89,7 +89,9 @@ def brute_force(trial: dict[str, Any], variants: dict[str, Any], space: dict[str
 
 
 def some(*values: Any) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.sampled_from(values), min_size=1, max_size=3, unique_by=repr)
+    return st.lists(
+        st.sampled_from(values), min_size=1, max_size=3, unique_by=lambda item: json.dumps(item, sort_keys=True)
+    )
 
 
 def mapping(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -110,7 +112,7 @@ optimizers = st.lists(
     ),
     min_size=1,
     max_size=4,
-    unique_by=lambda item: json.dumps({"name": item} if isinstance(item, str) else item),
+    unique_by=lambda item: canonical({"name": item} if isinstance(item, str) else item),
 )
 models = st.one_of(
     mapping(conv_layers=layers, dropout=rates).map(lambda fields: {"name": "basic_cnn", **fields}),
@@ -122,7 +124,7 @@ models = st.one_of(
         ),
         min_size=1,
         max_size=3,
-        unique_by=repr,
+        unique_by=lambda item: json.dumps(item, sort_keys=True),
     ),
 )
 ages = st.sampled_from(
