@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
     [
         ("http://name:secret@host:5000/x", "http://host:5000/x"),
         ("http://host:5000", "http://host:5000"),
-        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
         ("postgresql+psycopg2://u:p@h/db", "postgresql+psycopg2://h/db"),
     ],
 )
