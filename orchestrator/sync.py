@@ -101,7 +101,7 @@ class Syncer:
         self._segment = 0
         self._state: SweepState | None = None
         self._place: Place | None = None
-        self._view_params: tuple[str, ...] = ()
+        self._view: tuple[tuple[str, ...], bool] | None = None  # params and means of the saved view
         self._trials: dict[str, _Delivered] = {}
         self._changed: dict[str, None] = {}  # trials with something to deliver, in order
         self._closed = False
@@ -132,9 +132,9 @@ class Syncer:
         for trial_id in list(self._changed):
             self._deliver(state.started, state.trials[trial_id], self._place)
             del self._changed[trial_id]
-        self._show_view(state, self._place)
         if state.ended is not None and not self._closed:
             self._close(state, self._place)
+        self._show_view(state, self._place)
 
     def follow(
         self,
@@ -255,9 +255,10 @@ class Syncer:
         self._closed = False
 
     def _show_view(self, state: SweepState, place: Place) -> None:
-        """Make the saved view, again when the branch of a new trial brings params that no trial before had."""
+        """Make the saved view, again when a new trial's branch brings params, and when the means are known."""
         params = describe.varying(trial.created for trial in state.trials.values())
-        if not state.trials or params == self._view_params:
+        means = self._closed and leaderboard.seeds_of(state) > 1
+        if not state.trials or self._view == (params, means):
             return
         view = leaderboard_view(
             self._sweep_id,
@@ -266,9 +267,10 @@ class Syncer:
             metrics=self._metrics(state.started, next(iter(state.trials.values()))),
             params=params,
             variants=any(trial.created.variant is not None for trial in state.trials.values()),
+            means=means,
         )
         self._tracker.set_experiment_tags(place.experiment_id, view)
-        self._view_params = params
+        self._view = params, means
 
     def _close(self, state: SweepState, place: Place) -> None:
         """Deliver what is known only at the end: ranks, the best weights, counts."""
@@ -277,8 +279,11 @@ class Syncer:
         ranked = [row for row in leaderboard.rows([state]) if row.rank is not None]
         for row in ranked:
             delivered = self._trials[row.trial_id]
-            if delivered.rank != str(row.rank):
-                self._tracker.log(delivered.run_id, tags={describe.RANK: str(row.rank)})
+            means = []
+            if row.mean is not None:
+                means = [describe.mean_point(state.started.objective, row.mean, ended.time)]
+            if means or delivered.rank != str(row.rank):
+                self._tracker.log(delivered.run_id, metrics=means, tags={describe.RANK: str(row.rank)})
                 delivered.rank = str(row.rank)
         for row in ranked[:BEST_WEIGHTS]:
             with _scratch() as folder:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agr_core.config import TrialConfig
 from agr_core.evaluation.names import headline_metrics
+from agr_core.objective import Objective
 from orchestrator.outcome import Outcome, SweepStatus
 from orchestrator.records import SweepStarted, TrialCreated, TrialReported
 from orchestrator.state import SweepState, TrialState
@@ -202,6 +203,16 @@ def test_points(trial: TrialState) -> list[MetricPoint]:
 def best_name(name: str) -> str:
     """``val/age_mae`` of the best epoch is ``best/age_mae``."""
     return f"best/{name.removeprefix('val/')}"
+
+
+def mean_name(name: str) -> str:
+    """``best/age_mae`` averaged over the seeds of a configuration is ``mean/age_mae``."""
+    return f"mean/{name.removeprefix('val/')}"
+
+
+def mean_point(objective: Objective, mean: float, time: float) -> MetricPoint:
+    """The mean of the objective over a configuration's seeds, as each of their runs shows it."""
+    return MetricPoint(mean_name(objective.metric), mean, 0, time)
 
 
 def best_points(report: TrialReported, names: Iterable[str]) -> list[MetricPoint]:

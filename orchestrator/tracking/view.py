@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from agr_core.objective import Objective
-from orchestrator.tracking.describe import EPOCHS, KEY_METRICS, OUTCOME, RANK, SWEEP_ID, best_name
+from orchestrator.tracking.describe import EPOCHS, KEY_METRICS, OUTCOME, RANK, SWEEP_ID, best_name, mean_name
 
 _MAX_PARAMS = 12
 _RUN_NAME = "attributes.`Run Name`"  # always shown, and too narrow for our names unless it has a width
@@ -32,6 +32,7 @@ def leaderboard_view(
     metrics: Iterable[str],
     params: Sequence[str],
     variants: bool,
+    means: bool = False,
 ) -> dict[str, str]:
     """The experiment tag that makes the view.
 
@@ -42,11 +43,13 @@ def leaderboard_view(
         metrics: Names of the validation metrics that its trials report to MLflow (``val/...``).
         params: Paths of what varies, in the order of their columns.
         variants: Whether the trials are of labelled variants.
+        means: Sort by the mean over the configuration's seeds, as the ranks under ``repeat`` are; known at the end.
     """
-    sort_by = f"metrics.`{best_name(objective.metric)}`"
+    value = f"metrics.`{best_name(objective.metric)}`"
+    sort_by = f"metrics.`{mean_name(objective.metric)}`" if means else value
     reported = set(metrics)
     others = [best_name(f"val/{name}") for name in KEY_METRICS if f"val/{name}" in reported]
-    columns = [f"tags.`{RANK}`", *(["tags.`agr.variant`"] if variants else []), sort_by]
+    columns = [f"tags.`{RANK}`", *(["tags.`agr.variant`"] if variants else []), *dict.fromkeys([sort_by, value])]
     columns += [f"metrics.`{name}`" for name in others if name != best_name(objective.metric)]
     columns += [f"params.`{path}`" for path in params[:_MAX_PARAMS]]
     columns += [f"tags.`{EPOCHS}`", f"tags.`{OUTCOME}`"]

@@ -429,7 +429,10 @@ def test_ranks_of_repeated_configurations_are_shared_by_their_seeds(record_sweep
 
     runs = sorted((run for run in tracker.all_runs.values() if "agr.rank" in run.tags), key=lambda run: run.name)
     assert [run.tags["agr.rank"] for run in runs] == ["2", "2", "1", "1"]
+    assert [run.curve("mean/age_mae") for run in runs] == [{0: 8.5}, {0: 8.5}, {0: 5.5}, {0: 5.5}]
     assert runs[0].name == "000 seed 42"
+    [view] = tracker.experiment_tags[tracker.experiments["faces"]].values()
+    assert json.loads(json.loads(view)["state"])["orderByKey"] == "metrics.`mean/age_mae`"
 
 
 def test_a_sweep_that_is_not_there_is_said_to_be_so(record_sweep: Recorder) -> None:

@@ -62,6 +62,13 @@ def test_a_maximized_objective_is_sorted_downwards() -> None:
     assert state["selectedColumns"].count("metrics.`best/gender_acc`") == 1
 
 
+def test_under_repeat_rows_are_sorted_by_the_mean_over_seeds_with_each_seeds_own_beside_it() -> None:
+    _, _, state = view(means=True)
+
+    assert state["orderByKey"] == "metrics.`mean/age_mae`"
+    assert state["selectedColumns"][1:3] == ["metrics.`mean/age_mae`", "metrics.`best/age_mae`"]
+
+
 def test_the_link_carries_the_key_of_the_tag() -> None:
     tag, _, _ = view()
 
