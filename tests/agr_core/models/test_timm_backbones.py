@@ -167,7 +167,5 @@ class TestWeights:
             _build({"name": "resnet10t", "weights": "timm"})
 
     def test_weights_of_timm_that_do_not_exist_are_one_clear_error(self) -> None:
-        with pytest.raises(
-            ConfigError, match=r"timm's weights of 'cs3darknet_s' cannot be had .*No pretrained"
-        ):
+        with pytest.raises(ConfigError, match=r"timm's weights of 'cs3darknet_s' cannot be had .*No pretrained"):
             _build({"name": "cs3darknet_s", "weights": "timm"}, size=64)
