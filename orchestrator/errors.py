@@ -9,7 +9,8 @@ AgrError (agr_core)
 ├── AlreadyExistsError             an exclusive create came second
 ├── SweepOwnedError                another driver writes this sweep's journal
 ├── TrackerError                   MLflow refuses, or is not there
-│   └── TrackerUnavailableError    MLflow does not answer now; later it may
+│   ├── TrackerUnavailableError    MLflow does not answer now; later it may
+│   └── DeliveryOwnedError         another process delivers this sweep to MLflow
 ├── ServiceError                   a local service does not start or answer
 └── SweepFailedError               the sweep ended without a completed trial
 """
@@ -73,6 +74,10 @@ class TrackerError(AgrError):
 
 class TrackerUnavailableError(TrackerError):
     """MLflow does not answer, or not in time; the same call may succeed later."""
+
+
+class DeliveryOwnedError(TrackerError):
+    """Another process of this machine delivers this sweep to MLflow."""
 
 
 class ServiceError(AgrError):

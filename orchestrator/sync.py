@@ -7,7 +7,6 @@ delivered again, which changes nothing where it had arrived. Training never wait
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import time
@@ -19,10 +18,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from orchestrator import leaderboard
-from orchestrator.errors import NotFoundError, StorageError, TrackerError, TrackerUnavailableError
+from orchestrator.errors import DeliveryOwnedError, NotFoundError, StorageError, TrackerUnavailableError
 from orchestrator.journal import read_journal
 from orchestrator.records import AttemptStarted, Event, SweepStarted, TestRead, TrialEnded, TrialReported
 from orchestrator.state import SweepState, TrialState
+from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 from orchestrator.tracking import describe, files
 from orchestrator.tracking.base import TrackedRun, Tracker
@@ -73,18 +73,15 @@ def exclusive(home: Path, sweep_id: str, *, timeout_s: float) -> Iterator[None]:
     were made twice all the same are removed when the sweep ends.
 
     Raises:
-        TrackerError: If another process delivers this sweep.
+        DeliveryOwnedError: If another process delivers this sweep.
     """
-    name = hashlib.sha256(sweep_id.encode()).hexdigest()[:16]
-    path = home / "locks" / f"sync-{name}.lock"
+    path = home / "locks" / f"sync-{sweep_id}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout as error:
-        raise TrackerError(
-            f"sweep {sweep_id} is being delivered to MLflow by another process; that one goes on."
-        ) from error
+        raise DeliveryOwnedError(f"sweep {sweep_id} is being delivered by another process of this machine.") from error
     try:
         yield
     finally:
@@ -160,7 +157,7 @@ class Syncer:
         """
         orphaned_at: float | None = None
         announced = False
-        pause = POLL_S
+        pause = POLL_S  # longer after each failure in a row
         while True:
             # Asked before the journal is read, so that nothing is missed of a driver that dies in between.
             lives = driver_lives()
@@ -174,18 +171,22 @@ class Syncer:
                 if pause == POLL_S:
                     _log.warning("%s Trying again; nothing is lost, the journal has it.", error)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+                delivered = False
             else:
                 if pause != POLL_S:
                     _log.warning("MLflow at %s takes results again.", self._tracker.uri)
                 pause = POLL_S
+                delivered = True
             if self._place is not None and not announced:
                 announce(self._place)
                 announced = True
-            if pause == POLL_S and (self._closed or not lives):
+            if delivered and (self._closed or not lives):
                 return
             sleep(pause)
 
     def _read(self) -> SweepState:
+        if self._state is not None and not self._storage.exists(layout.segment(self._sweep_id, self._segment + 1)):
+            return self._state  # asking for one object costs less than listing a long journal once a second
         for number, events in read_journal(self._storage, self._sweep_id, after_segment=self._segment):
             for event in events:
                 self._apply(event)

@@ -35,7 +35,7 @@ def sync(
         str | None, typer.Argument(help="Storage with the journals; default: AGR_STORAGE, else a folder of AGR_HOME.")
     ] = None,
     follow: Annotated[
-        str | None, typer.Option("--follow", metavar="SWEEP", help="Deliver one sweep while it runs, until it ends.")
+        str | None, typer.Option("--follow", metavar="SWEEP", help="Deliver this sweep while it runs, until it ends.")
     ] = None,
 ) -> None:
     """Bring MLflow up to the journals of all sweeps; an empty MLflow is built up anew.
@@ -58,7 +58,7 @@ def sync(
 
 
 def _sync_all(storage: Storage, tracker: Tracker, settings: Settings) -> None:
-    from orchestrator.errors import TrackerError
+    from orchestrator.errors import DeliveryOwnedError, NotFoundError, TrackerError, TrackerUnavailableError
     from orchestrator.storage import layout
     from orchestrator.sync import Syncer, exclusive
 
@@ -69,6 +69,10 @@ def _sync_all(storage: Storage, tracker: Tracker, settings: Settings) -> None:
             with exclusive(settings.home, sweep_id, timeout_s=0):
                 Syncer(storage, tracker, sweep_id).run_once()
             say(f"{sweep_id}: delivered")
+        except (DeliveryOwnedError, NotFoundError) as error:  # somebody else's business; a driver only just began
+            say(f"{sweep_id}: {error}")
+        except TrackerUnavailableError:
+            raise
         except TrackerError as error:  # the other sweeps may be fine
             refused.append(sweep_id)
             say(f"{sweep_id}: {error}")
@@ -76,12 +80,10 @@ def _sync_all(storage: Storage, tracker: Tracker, settings: Settings) -> None:
         raise TrackerError(f"{len(refused)} sweeps were not delivered: {', '.join(refused)}.")
 
 
-def _follow(storage: Storage, tracker: Tracker, settings: Settings, text: str) -> None:
-    from orchestrator.lookup import find_sweep
+def _follow(storage: Storage, tracker: Tracker, settings: Settings, sweep_id: str) -> None:
     from orchestrator.sync import Syncer, exclusive
 
     os.nice(_NICENESS)  # training on the same cores goes first
-    sweep_id = find_sweep(storage, text)
     parent = os.getppid()
     with exclusive(settings.home, sweep_id, timeout_s=-1):
         Syncer(storage, tracker, sweep_id).follow(

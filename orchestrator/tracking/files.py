@@ -43,7 +43,8 @@ def write_trial_files(folder: Path, storage: Storage, sweep: SweepStarted, trial
         if data is not None:
             (folder / name).write_bytes(data)
     if stored.get("trial.json") is None:  # it failed before it could write one
-        _write_json(folder / "trial.json", {"config": trial.created.config, "provenance": sweep.provenance})
+        document = {"sweep_id": sweep.sweep_id, "trial_id": trial.trial_id, "config": trial.created.config}
+        _write_json(folder / "trial.json", {**document, "provenance": sweep.provenance})
     if trial.failures:
         errors = [f"attempt {failed.attempt}: {failed.error}\n{failed.details}\n" for failed in trial.failures]
         (folder / "errors.txt").write_text("\n".join(errors), encoding="utf-8")

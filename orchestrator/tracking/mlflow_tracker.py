@@ -27,6 +27,7 @@ _MAX_BATCH = {"params": 100, "tags": 100, "metrics": 800}  # together the 1,000 
 _MAX_BATCH_BYTES = 500_000  # MLflow takes 1 MB of JSON
 
 _CHECK_TIMEOUT_S = 10
+_ARTIFACT_TIMEOUT_S = 600  # weights, which a server may pass on to S3 before it answers
 
 _PERMANENT = frozenset(
     {
@@ -61,7 +62,6 @@ class MlflowTracker:
         self._environment = {
             # MLflow would repeat ``create_run`` blindly and double the run; our callers search before they retry.
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
@@ -211,7 +211,7 @@ class MlflowTracker:
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
         """Store a file, or all that is in a folder, under the run."""
         # An artifact store is a plug-in of MLflow (S3, Azure, ...) and raises what it likes.
-        with self._errors(f"store artifact {path.name} in", Exception):
+        with self._errors(f"store artifact {path.name} in", Exception, timeout_s=_ARTIFACT_TIMEOUT_S):
             store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             store(run_id, str(path), folder or None)
 
@@ -283,12 +283,13 @@ class MlflowTracker:
             )
 
     @contextmanager
-    def _errors(self, doing: str, *unavailable: type[Exception]) -> Iterator[None]:
+    def _errors(self, doing: str, *unavailable: type[Exception], timeout_s: int | None = None) -> Iterator[None]:
         """Turn what MLflow raises into ``TrackerError``, telling refusal from silence.
 
         ``unavailable`` names further exceptions that mean silence.
         """
-        os.environ.update(self._environment)  # read by MLflow at each call
+        # MLflow reads these at each call.
+        os.environ.update({**self._environment, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s or self._timeout_s)})
         import requests
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
@@ -297,7 +298,8 @@ class MlflowTracker:
         try:
             yield
         except MlflowException as error:
-            kind = TrackerError if error.error_code in _PERMANENT else TrackerUnavailableError
+            permanent = error.error_code in _PERMANENT or "out-of-date database schema" in str(error)
+            kind = TrackerError if permanent else TrackerUnavailableError
             raise kind(self._describe(doing, error)) from error
         except silence as error:
             raise TrackerUnavailableError(self._describe(doing, error)) from error

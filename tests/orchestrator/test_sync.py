@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import NotFoundError, TrackerError, TrackerUnavailableError
+from orchestrator.errors import DeliveryOwnedError, NotFoundError, TrackerError, TrackerUnavailableError
 from orchestrator.sync import BEST_WEIGHTS, ORPHAN_S, Syncer, exclusive
 from orchestrator.tracking.memory import MemoryRun, MemoryTracker
 
@@ -528,7 +528,7 @@ def test_one_process_of_a_machine_delivers_a_sweep(tmp_path: Path) -> None:
     with (
         exclusive(tmp_path, "a", timeout_s=0),
         exclusive(tmp_path, "b", timeout_s=0),
-        pytest.raises(TrackerError, match="by another process"),
+        pytest.raises(DeliveryOwnedError, match="by another process"),
         exclusive(tmp_path, "a", timeout_s=0),
     ):
         pass

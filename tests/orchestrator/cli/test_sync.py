@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
 from orchestrator.settings import Settings
+from orchestrator.sync import exclusive
 from orchestrator.tracking import open_tracker
 from orchestrator.tracking.base import TrackedRun
+from orchestrator.tracking.view import view_key
 
 Recorder = Callable[..., Any]
 
@@ -73,6 +76,45 @@ def test_sync_fills_an_empty_mlflow_from_all_journals_and_doubles_nothing(record
     assert result.stderr.splitlines()[-2:] == [f"{sweep.sweep_id}: delivered" for sweep in (first, second)]
     for sweep in (first, second):
         assert sorted(run.status for run in runs(sweep)) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_sync_leaves_alone_what_another_process_delivers(record_sweep: Recorder, embedded_mlflow: None) -> None:
+    mine, others = record_sweep(), record_sweep("faces-20260103-030405-beef")
+    with exclusive(Settings.from_environment().home, others.sweep_id, timeout_s=0):
+        result = CliRunner().invoke(app, ["sync", mine.storage.uri])
+
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[-2:] == [
+        f"{mine.sweep_id}: delivered",
+        f"{others.sweep_id}: sweep {others.sweep_id} is being delivered by another process of this machine.",
+    ]
+    assert (len(runs(mine)), len(runs(others))) == (1, 0)
+
+
+def test_sync_passes_over_a_sweep_that_has_no_journal_yet(record_sweep: Recorder, embedded_mlflow: None) -> None:
+    sweep = record_sweep()
+    sweep.storage.write("sweeps/early-20260101-000000-abcd/control/1.json", b"{}")
+
+    result = CliRunner().invoke(app, ["sync", sweep.storage.uri])
+
+    assert result.exit_code == 0, result.output
+    assert "early-20260101-000000-abcd: there is no sweep" in result.stderr
+    assert len(runs(sweep)) == 1
+
+
+def test_sync_delivers_the_other_sweeps_when_mlflow_refuses_one(record_sweep: Recorder, embedded_mlflow: None) -> None:
+    from mlflow import MlflowClient
+
+    refused, fine = record_sweep(experiment="deleted"), record_sweep("faces-20260103-030405-beef")
+    client = MlflowClient(tracking_uri=Settings.from_environment().tracking_uri)
+    client.delete_experiment(client.create_experiment("deleted"))
+
+    result = CliRunner().invoke(app, ["sync", fine.storage.uri])
+
+    assert result.exit_code == 1
+    assert "experiment 'deleted' was deleted in MLflow" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"error: 1 sweeps were not delivered: {refused.sweep_id}."
+    assert len(runs(fine)) == 1
 
 
 def test_sync_refuses_an_mlflow_that_does_not_answer(record_sweep: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +196,57 @@ def test_an_orphaned_follower_delivers_what_is_stored_and_ends(
 
     client = MlflowClient(tracking_uri=Settings.from_environment().tracking_uri)
     assert client.get_run(found["trial"].run_id).data.metrics["val/age_mae"] == 9.0
+
+
+@pytest.mark.slow
+def test_ui_serves_the_embedded_mlflow_until_it_is_ended(
+    record_sweep: Recorder, embedded_mlflow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    sweep = record_sweep()
+    sweep.trial(0, [9.0])
+    monkeypatch.setenv("AGR_STORAGE", sweep.storage.uri)
+    assert CliRunner().invoke(app, ["sync"]).exit_code == 0
+
+    command = [sys.executable, "-m", "orchestrator.cli.main", "ui"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    link = process.stdout.readline().strip()
+    address = link.split("/#/")[0]
+    with urllib.request.urlopen(f"{address}/version", timeout=10) as response:
+        assert response.read().decode().startswith("3.")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+
+    assert process.wait(timeout=60) == 0
+    assert link.startswith("http://127.0.0.1:")
+    assert view_key(sweep.sweep_id) in link
+    assert len(family) > 0
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_ui_of_a_server_that_is_down_says_so(record_sweep: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    sweep = record_sweep()
+
+    result = CliRunner().invoke(app, ["ui", "--storage", sweep.storage.uri])
+
+    assert result.exit_code == 1
+    assert "MLflow at http://127.0.0.1:9 does not answer" in result.stderr
+
+
+@pytest.mark.services
+def test_ui_of_a_running_server_prints_the_newest_sweeps_link_and_ends(
+    record_sweep: Recorder, monkeypatch: pytest.MonkeyPatch, mlflow_server: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    sweep = record_sweep(experiment="ui")
+    place = sweep.storage.uri
+
+    assert CliRunner().invoke(app, ["ui", "--storage", place]).stdout.strip() == mlflow_server.uri
+    assert CliRunner().invoke(app, ["sync", place]).exit_code == 0
+    assert view_key(sweep.sweep_id) in CliRunner().invoke(app, ["ui", "--storage", place]).stdout
 
 
 def _lives(pid: int) -> bool:

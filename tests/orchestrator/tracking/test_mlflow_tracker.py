@@ -271,6 +271,20 @@ def test_a_deleted_experiment_is_named_with_the_way_to_get_it_back(sqlite: Track
         sqlite.experiment("gone")
 
 
+def test_a_database_of_another_mlflow_is_a_refusal_that_says_how_to_upgrade(
+    tmp_path: Path, empty_mlflow_database: Path
+) -> None:
+    path = shutil.copy(empty_mlflow_database, tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        connection.commit()
+
+    with pytest.raises(TrackerError, match="mlflow db upgrade") as caught:
+        open_tracker(f"sqlite:///{path}").experiment("faces")
+
+    assert not isinstance(caught.value, TrackerUnavailableError)
+
+
 def test_artifacts_of_the_embedded_mlflow_lie_in_the_given_folder(sqlite: Tracker, tmp_path: Path) -> None:
     run_id = sqlite.run(sqlite.experiment("artifacts"), {"k": "v"}, name="000", start_time=1.0)
     (tmp_path / "trial.json").write_text("{}")
