@@ -140,6 +140,7 @@ class SweepRun:
     counts: Counter[str] = field(default_factory=Counter)
     best: tuple[str, float] | None = None
     next_number: int = 0
+    first_attempt: int = 0
     stop: Stop | None = None
     wall_before: float = 0.0
     obeyed: set[str] = field(default_factory=set)
@@ -210,15 +211,16 @@ class SweepRun:
         # What stopped the sweep before is past: whoever resumes it wants it to go on.
         self.stop = None
         self._alike.clear()
+        # A driver that was killed may have started an attempt, or a whole trial, that it could not journal, and whose
+        # process still lives and writes. So each driver counts attempts from a number none before it can have used.
+        self.first_attempt = 2 * sum(isinstance(event, DriverStarted) for event in events)
         for trial in list(self.live.values()):
             trial.ending = None
             if trial.finished or decided.get(trial.trial_id):
                 scheduler.ended(trial.trial_id, trial.epoch, trial.value)
                 self.trial_over(trial.trial_id)
             else:
-                # One number is left out: the last driver may have started an attempt it could not journal, and its
-                # process may still live and write.
-                trial.attempt += 2
+                trial.attempt = max(trial.attempt + 2, self.first_attempt)
 
     def _take(self, *, resumed: bool) -> None:
         self._driver_started = self.clock()
@@ -412,7 +414,7 @@ class SweepRun:
     def _apply(self, event: Event) -> None:
         match event:
             case TrialCreated():
-                self.live[event.trial_id] = LiveTrial(event)
+                self.live[event.trial_id] = LiveTrial(event, attempt=self.first_attempt)
                 self.next_number = max(self.next_number, event.number + 1)
                 self._last_created = event
             case AttemptStarted():

@@ -11,8 +11,8 @@ import pytest
 from agr_core.errors import InputError
 from agr_core.objective import Objective
 from orchestrator.journal import read_state
-from orchestrator.leaderboard import Row, metric_direction, rows
-from orchestrator.records import TrialReported
+from orchestrator.leaderboard import Row, against_baseline, metric_direction, rows
+from orchestrator.records import BaselineMeasured, TrialReported
 from orchestrator.state import SweepState
 
 Recorder = Callable[..., Any]
@@ -282,3 +282,18 @@ def test_a_retried_epoch_counts_once_with_its_last_report(record_sweep: Recorder
 
 def test_an_empty_sweep_has_an_empty_leaderboard(record_sweep: Recorder) -> None:
     assert rows([state_of(record_sweep())]) == []
+
+
+def test_the_best_trial_is_held_against_the_baseline_of_its_own_split(record_sweep: Recorder) -> None:
+    sweep = record_sweep()
+    best = sweep.trial(0, [9.0, 4.0])
+    sweep.trial(1, [8.0])
+    assert against_baseline(state_of(sweep)) == {}
+    split = state_of(sweep).trials[best].created.split_digest
+    measured = {"val/age_mae": 15.0, "val/gender_acc": 0.5}
+    sweep.record(BaselineMeasured(time=sweep.tick(), split_digest="another split", metrics={"val/age_mae": 1.0}))
+    assert against_baseline(state_of(sweep)) == {}
+    sweep.record(BaselineMeasured(time=sweep.tick(), split_digest=split, metrics=measured))
+    figures = against_baseline(state_of(sweep))
+    assert figures["age_mae"] == (4.0, 15.0)
+    assert {"age_mae"} <= figures.keys() <= {"age_mae", "gender_acc"}
