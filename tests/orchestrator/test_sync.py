@@ -13,6 +13,7 @@ import pytest
 from orchestrator.errors import DeliveryOwnedError, NotFoundError, TrackerError, TrackerUnavailableError
 from orchestrator.sync import BEST_WEIGHTS, ORPHAN_S, Syncer, exclusive
 from orchestrator.tracking.memory import MemoryRun, MemoryTracker
+from orchestrator.tracking.view import view_key
 
 Recorder = Callable[..., Any]
 
@@ -431,7 +432,8 @@ def test_ranks_of_repeated_configurations_are_shared_by_their_seeds(record_sweep
     assert [run.tags["agr.rank"] for run in runs] == ["2", "2", "1", "1"]
     assert [run.curve("mean/age_mae") for run in runs] == [{0: 8.5}, {0: 8.5}, {0: 5.5}, {0: 5.5}]
     assert runs[0].name == "000 seed 42"
-    [view] = tracker.experiment_tags[tracker.experiments["faces"]].values()
+    tags = tracker.experiment_tags[tracker.experiments["faces"]]
+    view = tags[f"mlflow.sharedViewState.{view_key(sweep.sweep_id)}"]
     assert json.loads(json.loads(view)["state"])["orderByKey"] == "metrics.`mean/age_mae`"
 
 
