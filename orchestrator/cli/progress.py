@@ -25,6 +25,7 @@ from orchestrator.records import (
     TrialEnded,
     TrialReported,
 )
+from orchestrator.state import TrialState
 from orchestrator.tracking.describe import trial_name
 
 _OUTCOME_STYLE = {
@@ -73,11 +74,19 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    def recall(self, trial: TrialState) -> None:
+        """Take up a trial of an earlier driver of this sweep; nothing is printed."""
+        row = _Row(trial.created, epochs=_epochs(trial.created), outcome=trial.outcome)
+        for report in trial.reports:
+            self._report(row, report)
+        self._rows[trial.trial_id] = row
+        self._ended += trial.ended is not None
+
     def __call__(self, event: Event) -> None:
         """Take one stored event."""
         match event:
             case TrialCreated():
-                self._rows[event.trial_id] = _Row(event, epochs=int(event.config["schedule"]["epochs"]))
+                self._rows[event.trial_id] = _Row(event, epochs=_epochs(event))
             case AttemptStarted():
                 self._rows[event.trial_id].started = True
             case TrialReported():
@@ -148,3 +157,7 @@ class Progress:
                 trial_name(row.created),
             )
         return table
+
+
+def _epochs(created: TrialCreated) -> int:
+    return int(created.config["schedule"]["epochs"])

@@ -89,6 +89,8 @@ def resume(
             say(f"sweep {sweep_id} is completed: nothing to resume. `agr leaderboard {sweep_id}` shows it.")
             raise typer.Exit(0)
         watch = _Watch(place, engine, state.started)
+        for trial in state.trials.values():
+            watch.progress.recall(trial)
         with watch:
             result = resume_sweep(sweep_id, watch.engine, on_begin=watch.begin)
         code = watch.end(result, as_json=as_json)

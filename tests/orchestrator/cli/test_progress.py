@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.cli.progress import Progress
+from orchestrator.journal import read_events, read_state
+
+
+def shown(sweep: Any, *, recalled: int = 0, terminal: bool = False) -> str:
+    """What a progress prints of a sweep's events, those before ``recalled`` being an earlier driver's."""
+    events, _ = read_events(sweep.storage, sweep.sweep_id)
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=160, color_system=None)
+    progress = Progress(read_state(sweep.storage, sweep.sweep_id).started.objective, planned=4, console=console)
+    if recalled:
+        from orchestrator.state import SweepState
+
+        for trial in SweepState.from_events(events[:recalled]).trials.values():
+            progress.recall(trial)
+    with progress:
+        for event in events[recalled:]:
+            progress(event)
+        if terminal:
+            console.print(progress._table())
+    return out.getvalue()
+
+
+def test_each_ended_trial_is_one_line_where_there_is_no_terminal(record_sweep: Callable[..., Any]) -> None:
+    sweep = record_sweep()
+    first, second = sweep.trial(0, [9.0, 4.0]), sweep.trial(1, [8.0], "pruned")
+    lines = shown(sweep).splitlines()
+    assert len(lines) == 2
+    assert "1/4" in lines[0]
+    assert first in lines[0]
+    assert "completed" in lines[0]
+    assert "4" in lines[0]
+    assert second in lines[1]
+    assert "pruned" in lines[1]
+
+
+def test_a_resumed_sweep_goes_on_counting_where_the_last_driver_stopped(record_sweep: Callable[..., Any]) -> None:
+    """The unfinished trial was created under the first driver, and the second one hears of its epochs only."""
+    sweep = record_sweep()
+    sweep.trial(0, [9.0, 4.0])
+    half = sweep.create(1)
+    sweep.start(half)
+    sweep.report(half, 1, 7.0)
+    before = len(read_events(sweep.storage, sweep.sweep_id)[0])
+    sweep.start(half, attempt=2)
+    sweep.report(half, 2, 6.0, attempt=2)
+    sweep.end_trial(half, "completed", [7.0, 6.0])
+    lines = shown(sweep, recalled=before).splitlines()
+    assert len(lines) == 1
+    assert "2/4" in lines[0]
+    assert half in lines[0]
+
+
+def test_the_table_shows_the_best_and_what_runs(record_sweep: Callable[..., Any]) -> None:
+    sweep = record_sweep()
+    best = sweep.trial(0, [9.0, 4.0])
+    running = sweep.create(1)
+    sweep.start(running)
+    sweep.report(running, 1, 7.0)
+    text = shown(sweep, terminal=True)
+    assert "1/4 trials ended (1 completed)" in text
+    assert best in text
+    assert running in text
+    assert "running" in text
