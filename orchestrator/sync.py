@@ -227,7 +227,6 @@ class Syncer:
                 files.write_sweep_files(folder, started)
                 self._tracker.log_artifact(run_id, folder)
             self._tracker.log(run_id, params=describe.sweep_params(started))
-            self._tracker.set_experiment_tags(experiment_id, describe.EXPERIMENT_TAGS)
             self._reopen(run_id)
         for run in found:
             self._recognise(state, run, parent_run_id=run_id)

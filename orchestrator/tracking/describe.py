@@ -18,9 +18,6 @@ SWEEP_ID, TRIAL_ID, KIND = "agr.sweep_id", "agr.trial_id", "agr.kind"
 PARENT = "mlflow.parentRunId"
 OUTCOME, RANK, STATUS, EPOCHS = "agr.outcome", "agr.rank", "agr.status", "agr.epochs"
 
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Else MLflow's UI opens the experiment as one of language models, with empty pages of traces."""
-
 KEY_METRICS = ("age_mae", "age_interval_mae", "gender_acc", "race_acc", "age_cs5", "age_f1.utk7")
 """What a leaderboard shows beside the objective, the most telling first."""
 
