@@ -11,9 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,38 +18,6 @@ from typing import Any
 from orchestrator.errors import TrackerError
 from orchestrator.settings import Settings
 from orchestrator.storage.base import Storage
-
-_ANSWER_S = 10.0
-
-
-def check_answers(settings: Settings) -> None:
-    """Refuse early when MLflow is not there; without importing it.
-
-    Raises:
-        TrackerError: If a server at ``MLFLOW_TRACKING_URI`` does not answer in 10 s.
-    """
-    parts = urllib.parse.urlsplit(settings.tracking_uri)
-    if parts.scheme not in ("http", "https"):
-        return
-    shown = public_uri(settings.tracking_uri)
-    try:
-        with urllib.request.urlopen(f"{shown.rstrip('/')}/health", timeout=_ANSWER_S):  # noqa: S310 - http(s) only
-            return
-    except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in, the writer says
-    except (OSError, ValueError) as error:
-        raise TrackerError(
-            f"MLFLOW_TRACKING_URI is {shown}, and no MLflow answers there ({error}). Start it (`agr stack up`), "
-            "or unset MLFLOW_TRACKING_URI to record into a file of this machine."
-        ) from error
-
-
-def public_uri(uri: str) -> str:
-    """The address without user and password."""
-    parts = urllib.parse.urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]))
 
 
 @dataclass(frozen=True)

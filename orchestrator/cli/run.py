@@ -219,14 +219,14 @@ def _storage(uri: str | None) -> Storage:
 
 
 def _engine(storage: str | None, address: str | None) -> tuple[Settings, Engine]:
-    from orchestrator.mlflow_writer import check_answers
     from orchestrator.ray_tune.driver import Engine
     from orchestrator.settings import Settings
     from orchestrator.storage import open_storage
+    from orchestrator.tracking import open_tracker
 
     settings = Settings.from_environment()
     settings = replace(settings, storage=storage or settings.storage, ray_address=address or settings.ray_address)
-    check_answers(settings)
+    open_tracker(settings.tracking_uri, settings.mlflow_artifacts).check()
     place = open_storage(settings.storage)
     place.exists("sweeps/probe")  # a storage that is not there is told now, and not after the data is packed
     return settings, Engine(settings=settings, storage=place)
@@ -278,11 +278,12 @@ class _Watch:
 
     def begin(self) -> None:
         """The journal exists: say where everything is, and start to write MLflow."""
-        from orchestrator.mlflow_writer import MlflowWriter, public_uri
+        from orchestrator.mlflow_writer import MlflowWriter
+        from orchestrator.tracking.base import without_credentials
 
         say(f"sweep    {self._started.sweep_id}")
         say(f"storage  {self.engine.storage.uri}")
-        say(f"mlflow   {public_uri(self._settings.tracking_uri)}")
+        say(f"mlflow   {without_credentials(self._settings.tracking_uri)}")
         self._writer = MlflowWriter(self.engine.storage, self._started.sweep_id, self._settings)
 
     def _heard(self, event: Any) -> None:
