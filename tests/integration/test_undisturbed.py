@@ -105,27 +105,25 @@ def test_a_fork_differs_and_is_not_compared(shared_agr: Any, submitted: dict[str
     assert shown["config"]["batch_size"] == 30
 
 
-def test_the_same_seed_gives_the_same_sweep(
+def test_the_same_seed_gives_the_same_sweep_and_nothing_of_ray_is_printed(
     shared_agr: Any, submitted: dict[str, Any], read_histories: Callable[..., Any]
 ) -> None:
-    again = shared_agr.json("submit", shared_agr.sweep_file())
+    done = shared_agr.run("submit", shared_agr.sweep_file(), "--json")
+    again = json.loads(done.stdout)
     assert again["sweep_id"] != submitted["sweep_id"]
     first, second = (read_histories(shared_agr.events(one["sweep_id"])) for one in (submitted, again))
     assert first == second
+
+    lines = done.stderr.splitlines()
+    assert not [line for line in lines if "ray" in line.lower() and "/" not in line]
+    assert not [line for line in lines if "Warning" in line or "INFO" in line]
+    assert len([line for line in lines if re.search(r"\d/14 ", line)]) == 14
 
 
 def test_resuming_a_completed_sweep_does_nothing(shared_agr: Any, submitted: dict[str, Any]) -> None:
     before = shared_agr.events(submitted["sweep_id"])
     assert "nothing to resume" in shared_agr.run("resume", submitted["sweep_id"]).stderr
     assert shared_agr.events(submitted["sweep_id"]) == before
-
-
-def test_nothing_of_ray_is_printed(shared_agr: Any) -> None:
-    done = shared_agr.run("submit", shared_agr.sweep_file(name="calm", search={"algorithm": "random", "trials": 2}))
-    lines = done.stderr.splitlines()
-    assert not [line for line in lines if "ray" in line.lower() and "storage" not in line and "/" not in line]
-    assert not [line for line in lines if "Warning" in line or "INFO" in line]
-    assert len([line for line in lines if re.search(r"\d/2 ", line)]) == 2
 
 
 def test_variants_with_repeats_are_ranked_by_their_mean(shared_agr: Any) -> None:

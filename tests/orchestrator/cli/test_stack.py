@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,11 @@ def test_a_shell_is_pointed_at_the_stack_which_outlives_the_command(home: Path) 
     """The whole story as a person types it, each command a process of its own."""
 
     def shell(script: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", "-uc", script], capture_output=True, text=True, check=False, timeout=120)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
+        environment = {**os.environ, "PATH": path}
+        return subprocess.run(
+            ["bash", "-uc", script], capture_output=True, text=True, check=False, timeout=120, env=environment
+        )
 
     up = shell("agr stack up")
     assert up.returncode == 0, up.stderr
