@@ -146,7 +146,9 @@ class ZipFiles(Files):
         try:
             with self._archive.open(self._members[path]) as file:
                 return file.read(limit)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+        except NotImplementedError as error:  # zipfile's word for a compression it does not know
+            raise UnreadableFileError(f"packed in a way that cannot be read ({error})") from error
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
             raise UnreadableFileError(f"damaged in the archive ({error})") from error
 
 
