@@ -1,0 +1,128 @@
+"""TrialConfig: everything that fixes what one trial trains, closed and frozen.
+
+A field added later has a default that means "as before", and the digest leaves defaults out (``TrialConfig.digest``),
+so a new field leaves the digest of every older configuration as it was. Changing what a default *means* needs a new
+``schema_version``.
+
+Where a part has a ``name``, the bare word stands for it: ``optimizer: adam`` is ``optimizer: {name: adam}``.
+"""
+
+from __future__ import annotations
+
+from agr_core.config.age import (
+    AgeConfig,
+    LabelDistributionAge,
+    OnehotAge,
+    OrdinalAge,
+    RegressionAge,
+)
+from agr_core.config.base import (
+    DropoutRate,
+    Probability,
+    StrictModel,
+    Task,
+    bare_name,
+)
+from agr_core.config.data import (
+    DataConfig,
+    SamplerConfig,
+    ShuffleSampler,
+    SplitConfig,
+    SyntheticConfig,
+    WeightedSampler,
+)
+from agr_core.config.image import (
+    AgecnnAugment,
+    AugmentConfig,
+    ImageConfig,
+    LightAugment,
+    NoAugment,
+)
+from agr_core.config.loss import (
+    LossConfig,
+    LossWeight,
+    LossWeights,
+)
+from agr_core.config.model import (
+    OWN_MODELS,
+    Activation,
+    BasicCnnConfig,
+    HeadConfig,
+    ModelConfig,
+    TimmConfig,
+    timm_names,
+)
+from agr_core.config.optimizer import (
+    AdadeltaConfig,
+    AdamaxConfig,
+    AdamConfig,
+    AdamwConfig,
+    NadamConfig,
+    OptimizerConfig,
+    RmspropConfig,
+    SgdConfig,
+)
+from agr_core.config.schedule import (
+    ConstantSchedule,
+    CosineSchedule,
+    EarlyStoppingConfig,
+    OneCycleSchedule,
+    PlateauSchedule,
+    ScheduleConfig,
+    StepSchedule,
+)
+from agr_core.config.trial import (
+    ComputeConfig,
+    TrialConfig,
+)
+
+__all__ = [
+    "OWN_MODELS",
+    "Activation",
+    "AdadeltaConfig",
+    "AdamConfig",
+    "AdamaxConfig",
+    "AdamwConfig",
+    "AgeConfig",
+    "AgecnnAugment",
+    "AugmentConfig",
+    "BasicCnnConfig",
+    "ComputeConfig",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "DataConfig",
+    "DropoutRate",
+    "EarlyStoppingConfig",
+    "HeadConfig",
+    "ImageConfig",
+    "LabelDistributionAge",
+    "LightAugment",
+    "LossConfig",
+    "LossWeight",
+    "LossWeights",
+    "ModelConfig",
+    "NadamConfig",
+    "NoAugment",
+    "OneCycleSchedule",
+    "OnehotAge",
+    "OptimizerConfig",
+    "OrdinalAge",
+    "PlateauSchedule",
+    "Probability",
+    "RegressionAge",
+    "RmspropConfig",
+    "SamplerConfig",
+    "ScheduleConfig",
+    "SgdConfig",
+    "ShuffleSampler",
+    "SplitConfig",
+    "StepSchedule",
+    "StrictModel",
+    "SyntheticConfig",
+    "Task",
+    "TimmConfig",
+    "TrialConfig",
+    "WeightedSampler",
+    "bare_name",
+    "timm_names",
+]

@@ -1,0 +1,92 @@
+"""Which images a trial trains on, how they are split, and how they are drawn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from agr_core.config.base import Probability, StrictModel, Task, bare_name
+from agr_core.labels.bins import BinsSpec, check_bins
+
+
+class SyntheticConfig(StrictModel):
+    """The drawn faces that ``source: synthetic`` stands for."""
+
+    images: int = Field(default=4000, ge=10, description="Number of faces drawn.")
+    size: int = Field(default=64, ge=16, le=512, description="Height and width of each drawn face, pixels.")
+    seed: int = Field(default=0, ge=0, description="Seed of the drawing; it fixes every pixel.")
+
+
+class SplitConfig(StrictModel):
+    """How the data set is cut into train, val and test; byte-identical images always fall on one side."""
+
+    strategy: Literal["stratified", "random"] = Field(
+        default="stratified", description="stratified keeps the shares of the classes in `by` alike in all parts."
+    )
+    by: tuple[Task, ...] = Field(
+        default=("age",), min_length=1, description="Labels whose joint classes are kept alike (stratified only)."
+    )
+    fractions: tuple[Probability, Probability, Probability] = Field(
+        default=(0.8, 0.1, 0.1), description="Shares of train, val and test; they add up to 1."
+    )
+    seed: int = Field(default=42, ge=0, description="Seed of the cut; independent of the trial's seed.")
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> Self:
+        total = sum(self.fractions)
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"fractions={list(self.fractions)} add up to {total:g}; they must add up to 1.")
+        if self.fractions[0] <= 0 or self.fractions[1] <= 0:
+            raise ValueError(f"fractions={list(self.fractions)} leave train or val empty; both need a share above 0.")
+        return self
+
+
+class DataConfig(StrictModel):
+    """Which images a trial trains on and how they are split."""
+
+    source: str = Field(
+        default="synthetic",
+        min_length=1,
+        description="synthetic, a raw folder or archive, a packed folder, or s3://bucket/prefix of a packed data set.",
+    )
+    synthetic: SyntheticConfig = Field(
+        default_factory=SyntheticConfig, description="What `source: synthetic` draws; unused otherwise."
+    )
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the training part that is trained on, drawn by split.seed."
+    )
+    split: SplitConfig = Field(default_factory=SplitConfig, description="How train, val and test are cut.")
+
+
+class ShuffleSampler(StrictModel):
+    """Every training image once an epoch, in a new order each epoch."""
+
+    name: Literal["shuffle"]
+
+
+class WeightedSampler(StrictModel):
+    """Images drawn with replacement, weight 1 / (count of the image's class), as many as there are (S4-W1)."""
+
+    name: Literal["weighted"]
+    by: Task = Field(default="age", description="Label whose classes are drawn equally often.")
+    bins: BinsSpec | None = Field(
+        default=None,
+        description="Age scheme of the classes when `by: age`; default: the trial's own bins, else utk7.",
+    )
+
+    @field_validator("bins")
+    @classmethod
+    def _known_bins(cls, value: BinsSpec | None) -> BinsSpec | None:
+        return None if value is None else check_bins(value)
+
+    @model_validator(mode="after")
+    def _bins_are_for_ages(self) -> Self:
+        if self.bins is not None and self.by != "age":
+            raise ValueError(f"bins with by={self.by}: age bins mean something with `by: age` only; leave them out.")
+        return self
+
+
+SamplerConfig = Annotated[
+    Annotated[ShuffleSampler | WeightedSampler, Field(discriminator="name")], BeforeValidator(bare_name)
+]

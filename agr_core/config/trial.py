@@ -1,0 +1,99 @@
+"""TrialConfig: the whole of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from agr_core.config.age import AgeConfig, OnehotAge
+from agr_core.config.base import StrictModel, Task
+from agr_core.config.data import DataConfig, SamplerConfig, ShuffleSampler
+from agr_core.config.image import AugmentConfig, ImageConfig, NoAugment
+from agr_core.config.loss import LossConfig
+from agr_core.config.model import BasicCnnConfig, HeadConfig, ModelConfig
+from agr_core.config.optimizer import AdamConfig, OptimizerConfig
+from agr_core.config.schedule import ConstantSchedule, EarlyStoppingConfig, ScheduleConfig
+from agr_core.identity import digest
+
+
+class ComputeConfig(StrictModel):
+    """How the arithmetic is done; part of the configuration because it changes the bits."""
+
+    threads: int = Field(
+        default=1, ge=1, le=256, description="CPU threads of torch; default: resources.cpus of the sweep."
+    )
+    amp: Literal["none", "bf16", "fp16"] = Field(default="none", description="Automatic mixed precision.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU where the trial was given one."
+    )
+
+
+class TrialConfig(StrictModel):
+    """One trial: data, model, labels, optimisation, seed. It fixes the result on given hardware to the last bit."""
+
+    schema_version: Literal[1] = Field(default=1, description="Version of this schema.")
+    seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of initial weights, order and augmentation.")
+    data: DataConfig = Field(default_factory=DataConfig, description="Which images, and how they are split.")
+    tasks: tuple[Task, ...] = Field(
+        default=("age", "gender", "race"), min_length=1, description="What is predicted, each by a head of its own."
+    )
+    image: ImageConfig = Field(default_factory=ImageConfig, description="What the model sees of an image.")
+    augment: AugmentConfig = Field(default=NoAugment(name="none"), description="Random changes of training images.")
+    sampler: SamplerConfig = Field(default=ShuffleSampler(name="shuffle"), description="How training images are drawn.")
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="Images per optimizer step.")
+    model: ModelConfig = Field(default=BasicCnnConfig(name="basic_cnn"), description="The shared backbone.")
+    head: HeadConfig = Field(default_factory=HeadConfig, description="Layers between backbone and each task's outputs.")
+    age: AgeConfig = Field(
+        default=OnehotAge(encoding="onehot"), description="How an age becomes a training target and is decoded."
+    )
+    loss: LossConfig = Field(default_factory=LossConfig, description="How the tasks' losses are summed.")
+    optimizer: OptimizerConfig = Field(default=AdamConfig(name="adam"), description="Optimizer and its own arguments.")
+    schedule: ScheduleConfig = Field(
+        default=ConstantSchedule(name="constant"), description="Learning-rate schedule and number of epochs."
+    )
+    early_stopping: EarlyStoppingConfig | None = Field(default=None, description="None: train all epochs.")
+    compute: ComputeConfig = Field(default_factory=ComputeConfig, description="Threads, precision, device.")
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_once(cls, value: tuple[Task, ...]) -> tuple[Task, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"tasks={list(value)} names a task twice.")
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if all(getattr(self.loss.weights, task) == 0 for task in self.tasks):
+            raise ValueError(f"loss.weights are 0 for every task of {list(self.tasks)}; give one a weight above 0.")
+        if isinstance(self.model, BasicCnnConfig) and self.image.size >> self.model.conv_layers < 1:
+            raise ValueError(
+                f"image.size={self.image.size} is too small for model.conv_layers={self.model.conv_layers}: "
+                "each layer halves the image."
+            )
+        return self
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """The configuration a plain document (as YAML or JSON gives it) describes.
+
+        Raises:
+            pydantic.ValidationError: With every problem found.
+        """
+        return cls.model_validate_json(json.dumps(document))
+
+    def to_document(self) -> dict[str, Any]:
+        """The complete configuration as plain JSON, defaults included."""
+        return self.model_dump(mode="json")
+
+    def digest(self, *, data_digest: str, split_digest: str) -> str:
+        """Digest of what is trained: this configuration, with the data and split by content instead of by address.
+
+        Fields at their defaults do not take part (see the module's first words). ``schema_version`` always does.
+        """
+        document = self.model_dump(mode="json", exclude_defaults=True, exclude={"data"})
+        document["schema_version"] = self.schema_version
+        document["data"] = {"data_digest": data_digest, "split_digest": split_digest, "fraction": self.data.fraction}
+        return digest(document)
