@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from agr_core.config.age import AgeConfig, OnehotAge
 from agr_core.config.base import StrictModel, Task
 from agr_core.config.data import DataConfig, SamplerConfig, ShuffleSampler
-from agr_core.config.image import AugmentConfig, ImageConfig, NoAugment
+from agr_core.config.image import AugmentConfig, CropFlipAugment, ImageConfig, NoAugment
 from agr_core.config.loss import LossConfig
 from agr_core.config.model import BasicCnnConfig, HeadConfig, ModelConfig
 from agr_core.config.optimizer import AdamConfig, OptimizerConfig
@@ -72,6 +72,11 @@ class TrialConfig(StrictModel):
             raise ValueError(
                 f"image.size={self.image.size} is too small for model.conv_layers={self.model.conv_layers}: "
                 "each layer halves the image."
+            )
+        if isinstance(self.augment, CropFlipAugment) and self.image.crop_from is None:
+            raise ValueError(
+                f"augment=crop_flip cuts image.size={self.image.size} at random from a larger image: set "
+                "image.crop_from, for instance image: {size: 227, crop_from: 256}."
             )
         return self
 

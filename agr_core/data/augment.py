@@ -1,6 +1,6 @@
 """Random changes of training images: albumentations pipelines on uint8.
 
-S: side of the image; C: 3 channels, or 1 of luminance.
+D: side of the decoded image; S: side of the image given to the model; C: 3 channels, or 1 of luminance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agr_core.config import AgecnnAugment, AugmentConfig, LightAugment, NoAugment
+from agr_core.config import (
+    AgecnnAugment,
+    AugmentConfig,
+    CropFlipAugment,
+    FlipContrastAugment,
+    ImageConfig,
+    LightAugment,
+    NoAugment,
+    RandAugmentConfig,
+    ShearZoomAugment,
+)
 
 _REPORT_SIZE = 224
 """Side in pixels at which report S4 states its blur."""
@@ -30,7 +40,7 @@ class Augment:
         self._pipeline = _albumentations().Compose(transforms)
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """The changed image (S, S, C); ``image`` and ``seed`` alone decide how, and ``image`` is left as it is."""
+        """The changed image (S, S, C) of ``image`` (D, D, C), which is left as it is; it and ``seed`` decide alone."""
         # Not Compose.set_random_seed: it gives every transform the same seed, so that transforms with the same
         # probability would always be applied together. One pair of generators shared by all draws independently.
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311 - no secret
@@ -38,18 +48,46 @@ class Augment:
         return changed
 
 
-def build_augment(config: AugmentConfig, *, size: int) -> Augment | None:
-    """The pipeline of a configuration for images of side ``size``, or None if it changes nothing.
+def build_augment(config: AugmentConfig, image: ImageConfig) -> Augment | None:
+    """The pipeline of a configuration, or None if it changes nothing.
 
-    ``agecnn`` leaves out S4's random crop: it takes a window of the image's size from an image whose smaller side has
-    that size, which on square images, as UTKFace's are and as the cache keeps them, is the image itself.
+    Where images are decoded larger than the model takes them (``image.crop_from``), a crop at a random place comes
+    first, whatever follows. ``agecnn`` has no crop of its own: S4's takes a window of the image's size from an image
+    whose smaller side has that size, which on square images, as UTKFace's are and as the cache keeps them, is the image
+    itself.
     """
-    if isinstance(config, NoAugment):
-        return None
-    if isinstance(config, LightAugment):
-        flip = _albumentations().HorizontalFlip(p=config.flip)
-        return Augment([flip, _affine(config, config.affine_p), _light(config, config.light_p)])
-    return Augment([_affine(config, config.p), _blur(config, size), _light(config, config.p)])
+    crop = [] if image.crop_from is None else [_albumentations().RandomCrop(image.size, image.size)]
+    transforms = crop + _transforms(config, image.size)
+    return Augment(transforms) if transforms else None
+
+
+def _transforms(config: AugmentConfig, size: int) -> list[Any]:
+    """The albumentations of a configuration, in their order."""
+    match config:
+        case NoAugment():
+            return []
+        case LightAugment():
+            return [_flip(config.flip), _affine(config, config.affine_p), _light(config, config.light_p)]
+        case AgecnnAugment():
+            return [_affine(config, config.p), _blur(config, size), _light(config, config.p)]
+        case CropFlipAugment():
+            return [_flip(config.flip)]
+        case FlipContrastAugment():
+            return [_flip(config.flip), _contrast(config)]
+        case ShearZoomAugment():
+            return [_shear_and_zoom(config)]
+        case RandAugmentConfig():
+            from agr_core.data.rand_augment import RandAugment  # imports albumentations
+
+            return [RandAugment(config)]
+
+
+def centre_crop(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The middle (B, S, S, C) of images (B, D, D, C), S being ``size``; if D is S, the images as they are."""
+    if images.shape[1] == size:
+        return images
+    start = (images.shape[1] - size) // 2
+    return np.ascontiguousarray(images[:, start : start + size, start : start + size])
 
 
 def sample_seed(seed: int, epoch: int, sample: int) -> int:
@@ -76,6 +114,10 @@ def _albumentations() -> Any:
     return albumentations
 
 
+def _flip(p: float) -> Any:
+    return _albumentations().HorizontalFlip(p=p)
+
+
 def _affine(config: LightAugment | AgecnnAugment, p: float) -> Any:
     shift = (-config.shift, config.shift)
     return _albumentations().Affine(
@@ -99,4 +141,23 @@ def _blur(config: AgecnnAugment, size: int) -> Any:
     kernel = max(3, round(_REPORT_BLUR_KERNEL * share) // 2 * 2 + 1)  # odd
     return _albumentations().GaussianBlur(
         blur_limit=(3, kernel), sigma_limit=(0, config.blur_sigma * share), p=config.p
+    )
+
+
+def _contrast(config: FlipContrastAugment) -> Any:
+    # Not RandomBrightnessContrast, which scales around black, so that an image of more contrast is a brighter one.
+    factor = (1 - config.contrast, 1 + config.contrast)
+    still = (1.0, 1.0)
+    return _albumentations().ColorJitter(
+        brightness=still, contrast=factor, saturation=still, hue=(0.0, 0.0), p=config.contrast_p
+    )
+
+
+def _shear_and_zoom(config: ShearZoomAugment) -> Any:
+    zoom = (1 - config.zoom, 1 + config.zoom)
+    return _albumentations().Affine(
+        shear={"x": (-config.shear, config.shear), "y": (0.0, 0.0)},
+        scale={"x": zoom, "y": zoom},
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=1.0,
     )

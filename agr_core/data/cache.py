@@ -3,7 +3,7 @@
 Decoded once into a read-only memory map per image size, or, where that does not fit the disk, decoded at each use. Both
 ways go through ``agr_core.data.decode``, so a trial sees the same pixels either way.
 
-N: images of the data set; S: ``image.size``.
+N: images of the data set; S: side of the decoded images, ``image.size`` or, where set, ``image.crop_from``.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def _decode_all(packed: Packed, size: int, path: Path) -> None:
     need, free = _map_bytes(packed, size), _free_bytes(path.parent)
     if need > free:
         raise DataError(
-            f"{len(packed):,} images at image.size={size} take {need / 1e9:.1f} GB decoded, but {path.parent} has "
-            f"{free / 1e9:.1f} GB free; set image.cache: jpeg, lower image.size, or free some disk."
+            f"{len(packed):,} images at {size} px take {need / 1e9:.1f} GB decoded, but {path.parent} has "
+            f"{free / 1e9:.1f} GB free; set image.cache: jpeg, lower image.size or image.crop_from, or free some disk."
         )
     partial = path.with_suffix(".partial")  # one name, under the lock: a killed attempt is overwritten, not added to
     images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(packed), size, size, 3))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agr_core.data.augment import Augment, sample_seed, to_grey
+from agr_core.data.augment import Augment, centre_crop, sample_seed, to_grey
 from agr_core.data.batch import Batch, Labels
 from agr_core.data.cache import Pixels
 
@@ -25,7 +25,7 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Job:
-    """One batch to make: its rows (B,) and, if the images are to be changed, the seed of each (B,)."""
+    """One batch to make: its rows (B,) and, if the images are to be changed at random, the seed of each (B,)."""
 
     rows: NDArray[np.int64]
     seeds: tuple[int, ...] | None = None
@@ -37,13 +37,17 @@ class BatchMaker:
     Args:
         pixels: The images.
         labels: Labels of every row of the sample table.
+        size: Side S of the images of a batch; larger ones are cut, at random by ``augment``, else from the middle.
         grey: Whether images become luminance, before they are changed.
         augment: Builds a pipeline; called once a thread, since a pipeline is not to be shared.
     """
 
-    def __init__(self, pixels: Pixels, labels: Labels, *, grey: bool, augment: Callable[[], Augment | None]) -> None:
+    def __init__(
+        self, pixels: Pixels, labels: Labels, *, size: int, grey: bool, augment: Callable[[], Augment | None]
+    ) -> None:
         self._pixels = pixels
         self._labels = labels
+        self._size = size
         self._grey = grey
         self._build_augment = augment
         self._of_thread = threading.local()
@@ -54,10 +58,18 @@ class BatchMaker:
         if self._grey:
             images = to_grey(images)
         if job.seeds is not None and (augment := self._augment()) is not None:
-            for place, seed in enumerate(job.seeds):
-                images[place] = augment(images[place], seed)
+            images = self._changed(images, job.seeds, augment)
+        images = centre_crop(images, self._size)
         rows = torch.from_numpy(job.rows)
         return Batch(images=torch.from_numpy(images).permute(0, 3, 1, 2), labels=pick(self._labels, rows), rows=rows)
+
+    def _changed(self, images: NDArray[np.uint8], seeds: tuple[int, ...], augment: Augment) -> NDArray[np.uint8]:
+        """The images (B, D, D, C) changed at random, in place where that leaves them their size."""
+        same = images.shape[1] == self._size
+        changed = images if same else np.empty((len(images), self._size, self._size, images.shape[3]), np.uint8)
+        for place, seed in enumerate(seeds):
+            changed[place] = augment(images[place], seed)
+        return changed
 
     def _augment(self) -> Augment | None:
         if not hasattr(self._of_thread, "augment"):

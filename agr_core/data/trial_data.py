@@ -60,8 +60,9 @@ class TrialData:
         self._maker = BatchMaker(
             pixels,
             self._labels,
+            size=config.image.size,
             grey=config.image.color == "grey",
-            augment=lambda: build_augment(config.augment, size=config.image.size),
+            augment=lambda: build_augment(config.augment, config.image),
         )
         self.num_train = len(self._rows["train"])
         self.steps_per_epoch = len(batch_bounds(self.num_train, config.batch_size))
@@ -86,7 +87,7 @@ class TrialData:
         cv2.setNumThreads(0)
         data = Packed.open(packed)
         image = config.image
-        pixels = open_pixels(data, size=image.size, mode=image.cache, folder=cache)
+        pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache)
         return cls(config, data, read_split(split), pixels, workers=workers)
 
     def num_rows(self, part: str) -> int:
@@ -116,7 +117,7 @@ class TrialData:
             batch_size=config.batch_size,
             seed=config.seed,
             epoch=epoch,
-            augmented=config.augment.name != "none",
+            augmented=config.augment.name != "none" or config.image.crop_from is not None,
         )
         return in_order(self._maker.make, jobs, self._workers)
 

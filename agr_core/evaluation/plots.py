@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
@@ -84,6 +85,28 @@ def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+def image_grid_png(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str], title: str) -> bytes:
+    """Images side by side.
+
+    Args:
+        rows: Images (H, W, 3) or (H, W, 1) of each row, by the words to the left of it.
+        columns: Words above each column.
+        title: Words above the picture.
+    """
+    figure = _figure(width=1.15 * len(columns) + 1.2, height=1.15 * len(rows) + 0.8)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes_of_row, (name, images) in zip(grid, rows.items(), strict=True):
+        for axes, image in zip(axes_of_row, images, strict=True):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)  # the last two are for luminance alone
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        axes_of_row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    for axes, name in zip(grid[0], columns, strict=True):
+        axes.set_title(name, fontsize=8)
     figure.suptitle(title, fontsize=11)
     return _png(figure)
 

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.common import JsonOption, errors_in_one_line, print_json, say
+from orchestrator.cli.validate import SetOption
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from agr_core.data.pack import Packed
+    from orchestrator.spec.load import Sweep
 
 BinsOption = Annotated[str, typer.Option("--bins", metavar="SCHEME", help="Age groups that are counted.")]
 OutputOption = Annotated[str, typer.Option("--output", "-o", help="Folder to make, or s3://bucket/prefix.")]
 
 _BAR_WIDTH = 40
+_DRAWN_TRIALS = 64
+_SHOWN_AUGMENTS = 8
 
 commands = typer.Typer(name="data", help="Make, copy and look at data sets.", no_args_is_help=True)
 
@@ -129,6 +133,60 @@ def stats(
         check_bins(bins)
         with opened(source, cache=Settings.from_environment().cache) as packed:
             _show(packed, source, bins, as_json)
+
+
+@commands.command()
+def augment(
+    source: Annotated[str, typer.Argument(help="Packed folder, s3://bucket/prefix, or a raw folder or archive.")],
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The sweep file whose `augment` is shown.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+    overrides: SetOption = None,
+    images: Annotated[int, typer.Option(min=1, max=24, help="Images of each augmentation.")] = 3,
+    versions: Annotated[int, typer.Option(min=1, max=24, help="Changed versions of each image.")] = 7,
+) -> None:
+    """Draw images before and after each augmentation of a sweep file, as the model would see them.
+
+    Example: agr data augment faces --config sweeps/quickstart.yaml -o grid.png --set trial.augment=rand_augment
+    """
+    with errors_in_one_line():
+        from agr_core.errors import InputError
+        from orchestrator.datasets import opened
+        from orchestrator.settings import Settings
+        from orchestrator.spec.load import load_sweep
+
+        sweep = load_sweep(config, overrides=overrides or ())
+        with opened(source, cache=Settings.from_environment().cache) as packed:
+            picture = _augment_grid(sweep, packed, source, images=images, versions=versions)
+        try:
+            output.write_bytes(picture)
+        except OSError as error:
+            raise InputError(f"cannot write {output}: {error.strerror}. Give another file with --output.") from error
+        say(f"wrote {output}")
+
+
+def _augment_grid(sweep: Sweep, packed: Packed, source: str, *, images: int, versions: int) -> bytes:
+    """A PNG with a block of rows for each augmentation of a sweep, at most ``_SHOWN_AUGMENTS``."""
+    import numpy as np
+
+    from agr_core.data.augment_preview import before_and_after
+    from agr_core.evaluation.plots import image_grid_png
+    from orchestrator.spec.preview import sample
+
+    drawn = {(c.augment, c.image): c for c in (proposal.config for proposal in sample(sweep, _DRAWN_TRIALS))}
+    shown = list(drawn.values())[:_SHOWN_AUGMENTS]
+    if len(shown) < len(drawn):
+        say(f"{_DRAWN_TRIALS} trials drawn at random have {len(drawn)} augmentations; the first {len(shown)} are shown")
+    chosen = np.linspace(0, len(packed) - 1, num=min(images, len(packed)), dtype=np.int64)
+    rows = {}
+    for number, trial in enumerate(shown, start=1):
+        settings = trial.augment.model_dump(exclude_defaults=True, exclude={"name"})
+        of = "" if trial.image.crop_from is None else f" of {trial.image.crop_from}"
+        lines = [f"{number}. {trial.augment.name}", f"{trial.image.size}{of} px {trial.image.color}"]
+        name = "\n".join(lines + [f"{field} {value:g}" for field, value in settings.items()])
+        for place, row in enumerate(before_and_after(packed, trial, chosen, versions=versions)):
+            rows[f"{name}\n#{chosen[place]}"] = row
+    columns = ["as it is", *(f"epoch {epoch}" for epoch in range(1, versions + 1))]
+    return image_grid_png(rows, columns, f"{sweep.spec.name}: augmentation of {source}")
 
 
 def _check_address(text: str, *, s3: bool) -> None:

@@ -296,6 +296,16 @@ def test_what_does_not_fit_the_schema_is_refused_at_its_path(document: dict[str,
             "schedule.cosine",
             "warmup_epochs=5 must be below epochs=5.",
         ),
+        (
+            {"image": {"size": 227, "crop_from": 227}},
+            "image",
+            "crop_from=227 must be above size=227, which is cut from it; leave crop_from out to bring images to size",
+        ),
+        (
+            {"augment": "crop_flip", "image": {"size": 227}},
+            "",
+            "augment=crop_flip cuts image.size=227 at random from a larger image: set image.crop_from",
+        ),
         ({"schedule": "step"}, "schedule.step", "step needs exactly one of milestones and every."),
         (
             {"schedule": {"name": "step", "milestones": [3], "every": 2}},

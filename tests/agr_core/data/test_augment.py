@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from agr_core.config import AugmentConfig
-from agr_core.data.augment import Augment, build_augment, sample_seed, to_grey
+from agr_core.config import AugmentConfig, ImageConfig
+from agr_core.data.augment import Augment, build_augment, centre_crop, sample_seed, to_grey
 
 STILL = {"name": "light", "flip": 0.0, "affine_p": 0.0, "light_p": 0.0}
 
 
-def augment(size: int = 48, **config: Any) -> Augment:
-    built = build_augment(TypeAdapter(AugmentConfig).validate_python(config), size=size)
+SAME_SIZE = ["light", "agecnn", "flip_contrast", "shear_zoom", "rand_augment"]
+
+
+def augment(size: int = 48, crop_from: int | None = None, **config: Any) -> Augment:
+    image = ImageConfig(size=size, crop_from=crop_from)
+    built = build_augment(TypeAdapter(AugmentConfig).validate_python(config), image)
     assert built is not None
     return built
 
@@ -24,10 +28,10 @@ def noise(size: int = 48, channels: int = 3) -> np.ndarray:
 
 
 def test_none_changes_nothing_and_builds_nothing() -> None:
-    assert build_augment(TypeAdapter(AugmentConfig).validate_python("none"), size=48) is None
+    assert build_augment(TypeAdapter(AugmentConfig).validate_python("none"), ImageConfig(size=48)) is None
 
 
-@pytest.mark.parametrize("name", ["light", "agecnn"])
+@pytest.mark.parametrize("name", SAME_SIZE)
 @pytest.mark.parametrize("size", [16, 48, 224])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_keeps_its_shape_and_kind_and_the_original_is_left_alone(name: str, size: int, channels: int) -> None:
@@ -40,7 +44,7 @@ def test_an_image_keeps_its_shape_and_kind_and_the_original_is_left_alone(name: 
     np.testing.assert_array_equal(image, before)
 
 
-@pytest.mark.parametrize("name", ["light", "agecnn"])
+@pytest.mark.parametrize("name", SAME_SIZE)
 def test_the_seed_alone_decides_the_change(name: str) -> None:
     image, other = noise(), augment(name=name)
     first = [augment(name=name)(image, seed) for seed in range(12)]
@@ -49,6 +53,68 @@ def test_the_seed_alone_decides_the_change(name: str) -> None:
     for seed in reversed(range(12)):
         np.testing.assert_array_equal(other(image, seed), first[seed])
     assert len({changed.tobytes() for changed in first}) > 8
+
+
+def test_a_crop_is_a_window_of_the_image_at_any_place_and_may_be_mirrored() -> None:
+    image = np.arange(20 * 20, dtype=np.uint16).astype(np.uint8).reshape(20, 20, 1).repeat(3, axis=2)
+    image[..., 1] = np.arange(20)[:, np.newaxis]
+    image[..., 2] = np.arange(20)[np.newaxis]
+    pipeline, places, mirrored = augment(16, 20, name="crop_flip"), set(), 0
+    for seed in range(400):
+        window = pipeline(image, seed)
+        assert window.shape == (16, 16, 3)
+        flipped = window[0, 0, 2] > window[0, 1, 2]
+        window = window[:, ::-1] if flipped else window
+        top, left = int(window[0, 0, 1]), int(window[0, 0, 2])
+        np.testing.assert_array_equal(window, image[top : top + 16, left : left + 16])
+        places.add((top, left))
+        mirrored += int(flipped)
+    assert places == {(top, left) for top in range(5) for left in range(5)}
+    assert 160 < mirrored < 240  # 200 expected, deviation 10
+
+
+@pytest.mark.parametrize("name", ["none", *SAME_SIZE])
+def test_any_augmentation_can_follow_a_crop(name: str) -> None:
+    assert augment(32, 40, name=name)(noise(40), 3).shape == (32, 32, 3)
+
+
+def test_the_middle_is_cut_from_the_middle() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(centre_crop(images, 227), images[:, 14:241, 14:241])  # as torchvision's CenterCrop
+    assert centre_crop(images, 256) is images
+
+
+def test_contrast_changes_the_distance_from_the_mean_and_leaves_the_mean() -> None:
+    image = np.random.default_rng(0).integers(90, 150, (64, 64, 1), dtype=np.uint8)
+    pipeline = augment(64, name="flip_contrast", flip=0.0, contrast=0.5)
+    spreads = []
+    for seed in range(60):
+        changed = pipeline(image, seed)
+        assert abs(changed.mean() - image.mean()) < 1
+        spreads.append(changed.std() / image.std())
+    assert 0.49 < min(spreads) < 0.6
+    assert 1.4 < max(spreads) < 1.51
+
+
+def test_shear_leans_an_upright_line_and_zoom_changes_width_and_height_each_on_its_own() -> None:
+    image = np.zeros((101, 101, 1), dtype=np.uint8)
+    image[:, 50] = 255
+    lean = augment(101, name="shear_zoom", shear=20.0, zoom=0.0)
+    angles = []
+    for seed in range(60):
+        rows, columns = np.nonzero(lean(image, seed)[..., 0] > 60)
+        angles.append(np.degrees(np.arctan(np.polyfit(rows, columns, 1)[0])))
+    assert -20.5 < min(angles) < -14
+    assert 14 < max(angles) < 20.5
+
+    square = np.zeros((100, 100, 1), dtype=np.uint8)
+    square[30:70, 30:70] = 255
+    zoom, sizes = augment(100, name="shear_zoom", shear=0.0, zoom=0.2), []
+    for seed in range(60):
+        shown = zoom(square, seed)[..., 0] > 127
+        sizes.append((shown.any(axis=1).sum(), shown.any(axis=0).sum()))
+    assert 31 <= np.min(sizes) < 35 < 45 < np.max(sizes) <= 49
+    assert abs(np.corrcoef(np.array(sizes).T)[0, 1]) < 0.4
 
 
 def test_a_flip_mirrors_the_image() -> None:

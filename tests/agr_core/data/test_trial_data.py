@@ -103,12 +103,14 @@ def test_a_single_image_left_over_trains_with_the_batch_before(open_data: Open) 
     assert data.steps_per_epoch == 1
 
 
-@pytest.mark.parametrize("augment", ["none", "light", "agecnn"])
+@pytest.mark.parametrize(
+    ("augment", "crop_from"), [("none", None), ("light", None), ("agecnn", 30), ("rand_augment", 30)]
+)
 @pytest.mark.parametrize("color", ["rgb", "grey"])
 def test_batches_are_the_same_bits_for_any_number_of_workers_and_either_cache(
-    augment: str, color: str, open_data: Open
+    augment: str, crop_from: int | None, color: str, open_data: Open
 ) -> None:
-    image = {"size": 24, "color": color}
+    image = {"size": 24, "color": color, "crop_from": crop_from}
     expected = list(open_data(augment=augment, image={**image, "cache": "decoded"}).train_batches(3))
     for workers, cache in ((2, "decoded"), (0, "jpeg"), (3, "jpeg")):
         data = open_data(workers=workers, augment=augment, image={**image, "cache": cache})
@@ -130,6 +132,25 @@ def test_seed_and_epoch_change_order_and_augmentation(open_data: Open) -> None:
 
 def test_validation_images_are_never_augmented(open_data: Open) -> None:
     assert_equal(list(open_data(augment="light").batches("train")), list(open_data().batches("train")))
+
+
+def test_images_decoded_larger_are_cut_at_random_in_training_and_from_the_middle_elsewhere(open_data: Open) -> None:
+    large = open_data(image={"size": 32})
+    whole = {int(row): image for b in large.batches("train") for row, image in zip(b.rows, b.images, strict=True)}
+    data = open_data(image={"size": 24, "crop_from": 32})
+    for batch in data.batches("train"):
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        for row, image in zip(batch.rows, batch.images, strict=True):
+            assert torch.equal(image, whole[int(row)][:, 4:28, 4:28])
+    windows = dict.fromkeys(whole, torch.zeros(0))
+    for batch in data.train_batches(0):
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        for row, image in zip(batch.rows, batch.images, strict=True):
+            places = whole[int(row)].unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4)
+            assert (places == image).flatten(2).all(dim=2).any()
+            windows[int(row)] = image
+    middle = sum(torch.equal(windows[row], whole[row][:, 4:28, 4:28]) for row in whole)
+    assert middle < len(whole) / 4
 
 
 def test_grey_is_one_channel(open_data: Open) -> None:

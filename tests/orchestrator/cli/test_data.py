@@ -204,3 +204,31 @@ def test_real_faces_are_packed_but_for_the_three_malformed_names(tmp_path: Path)
         "UTKFace/61_1_20170109150557335.jpg.chip.jpg",
     ]
     assert sum(packed["gender"].values()) == sum(packed["race"].values()) == sum(packed["bins"].values()) == 8_000
+
+
+AUGMENTS = """
+name: pictures
+space:
+  augment: [{name: crop_flip}, {name: rand_augment}]
+trial: {image: {size: 16, crop_from: 20}}
+search: {algorithm: grid}
+objective: {metric: val/loss, direction: minimize}
+"""
+
+
+def test_augment_draws_each_augmentation_of_a_sweep_file_before_and_after(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(AUGMENTS)
+    picture = tmp_path / "grid.png"
+    result = agr("augment", raw, "--config", tmp_path / "sweep.yaml", "-o", picture, "--images", "2", "--versions", "3")
+    assert result.exit_code == 0, result.output
+    pixels = cv2.imread(str(picture))
+    assert pixels is not None
+    assert pixels.shape[0] > pixels.shape[1] / 2 > 100  # four rows of four
+
+
+def test_augment_refuses_a_picture_that_cannot_be_written(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(AUGMENTS)
+    result = agr("augment", raw, "--config", tmp_path / "sweep.yaml", "-o", tmp_path / "no" / "grid.png")
+    assert result.exit_code == 2
+    assert "cannot write" in result.output
+    assert "--output" in result.output
