@@ -25,16 +25,21 @@ from agr_core.errors import AgrError, InputError
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong in a sweep file: where, and what was given, the rule, the way out."""
+    """One thing wrong in a sweep file: where, and what was given, the rule, the way out.
+
+    ``file`` is named where it is another than the sweep file itself: one that it extends.
+    """
 
     line: int
     column: int
     path: str
     message: str
+    file: str = ""
 
     def render(self, file: str) -> str:
         """``file:line:column: path: message``; without line and column where the value stands in no file (line 0)."""
         where = f"{self.path}: " if self.path else ""
+        file = self.file or file
         place = f"{file}:{self.line}:{self.column}" if self.line else file
         return f"{place}: {where}{self.message}"
 
@@ -44,7 +49,7 @@ class SpecError(InputError):
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
-        self.problems = tuple(sorted(problems))
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem)))
         super().__init__("\n".join(problem.render(file) for problem in self.problems))
 
 

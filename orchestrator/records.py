@@ -31,6 +31,7 @@ class SweepStarted(_Event):
     objective: Objective
     document: dict[str, Any] = Field(description="The sweep file after profiles and --set; enough to resume.")
     provenance: dict[str, Any] = Field(description="Versions, hardware, git commit; see orchestrator.provenance.")
+    profile: str | None = Field(default=None, description="Profile of the file that the document was made with.")
     rerun_of: str | None = Field(default=None, description="ID of the trial that this one-trial sweep repeats.")
     stop_after_epochs: int | None = Field(default=None, description="A re-run trains exactly so many epochs.")
 

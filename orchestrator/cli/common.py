@@ -20,6 +20,10 @@ StorageOption = Annotated[
     str | None,
     typer.Option("--storage", help="Storage of sweeps and data sets; default: AGR_STORAGE, else a folder of AGR_HOME."),
 ]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="LABEL", help="Lay this profile of the file over it, before --set."),
+]
 
 _debug = False
 

@@ -13,6 +13,7 @@ from orchestrator.cli.common import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     JsonOption,
+    ProfileOption,
     StorageOption,
     errors_in_one_line,
     print_json,
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     file: Annotated[Path, typer.Argument(help="Sweep file, such as sweeps/quickstart.yaml.")],
+    profile: ProfileOption = None,
     settings: SetOption = None,
     address: AddressOption = None,
     storage: StorageOption = None,
@@ -60,7 +62,7 @@ def submit(
     with errors_in_one_line():
         from orchestrator.spec.load import load_sweep
 
-        sweep = load_sweep(file, overrides=settings or [])
+        sweep = load_sweep(file, profile=profile, overrides=settings or [])
         for warning in sweep.warnings:
             say(f"warning: {warning}")
         place, engine = _engine(storage, address)
@@ -248,6 +250,7 @@ def _started(sweep: Sweep, *, rerun_of: str | None = None, stop_after_epochs: in
         objective=spec.objective,
         document=sweep.document,
         provenance=collect(),
+        profile=sweep.profile,
         rerun_of=rerun_of,
         stop_after_epochs=stop_after_epochs,
     )

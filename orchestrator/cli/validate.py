@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.common import EXIT_INPUT, JsonOption, errors_in_one_line, print_json, say
+from orchestrator.cli.common import EXIT_INPUT, JsonOption, ProfileOption, errors_in_one_line, print_json, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,12 +37,14 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file.")],
+    profile: ProfileOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a sweep file; print the size of its space, its rungs and three of its trials.
 
     Every problem is printed as FILE:LINE:COLUMN: PATH: what was given, the rule, the way out; the exit code is then 2.
+    Without --profile the file is checked as it is and under each of its profiles.
 
     Example: agr validate sweeps/quickstart.yaml
     """
@@ -50,10 +53,13 @@ def validate(
 
     with errors_in_one_line():
         try:
-            sweep = load_sweep(file, overrides=overrides or ())
+            sweep = load_sweep(file, profile=profile, overrides=overrides or ())
+            if profile is None:
+                _check_under_profiles(file, sweep.profiles, overrides or ())
         except SpecError as error:
             if as_json:
-                print_json({"problems": [vars(problem) for problem in error.problems]})
+                problems = [{**vars(problem), "file": problem.file or error.file} for problem in error.problems]
+                print_json({"problems": problems})
             say(str(error))
             raise typer.Exit(EXIT_INPUT) from error
         found = _summary(sweep)
@@ -61,6 +67,20 @@ def validate(
             print_json(found)
         else:
             _print(found)
+
+
+def _check_under_profiles(file: Path, profiles: Sequence[str], overrides: Sequence[str]) -> None:
+    from orchestrator.errors import SpecError
+    from orchestrator.spec.load import load_sweep
+
+    for profile in profiles:
+        try:
+            sweep = load_sweep(file, profile=profile, overrides=overrides)
+        except SpecError:
+            say(f"under --profile {profile}:")
+            raise
+        for warning in sweep.warnings:
+            say(f"warning: under --profile {profile}: {warning}")
 
 
 def schema(
@@ -86,6 +106,8 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
     assert search is not None  # load_sweep fills it in
     return {
         "name": sweep.spec.name,
+        "profile": sweep.profile,
+        "profiles": list(sweep.profiles),
         "size": sweep.space.size(),
         "search": {"algorithm": search.algorithm, "trials": search.trials, "seed": search.seed},
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
@@ -106,6 +128,8 @@ def _print(found: dict[str, Any]) -> None:
     space = "has continuous ranges" if size is None else f"{size:,} configuration{'s' if size > 1 else ''}"
     seeds = f" with {found['repeat']} seeds each" if found["repeat"] > 1 else ""
     console.print(f"{found['name']}: the sweep file is right")
+    if found["profiles"]:
+        console.print(f"profiles   {', '.join(_marked(each, found['profile']) for each in found['profiles'])}")
     console.print(f"space      {space}")
     console.print(f"search     {search['algorithm']}, {search['trials']} configurations{seeds}, seed {search['seed']}")
     console.print(f"objective  {objective['direction']} {objective['metric']}")
@@ -133,6 +157,10 @@ def _samples_table(samples: list[dict[str, Any]]) -> Table:
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(_cell(column[name]) if name in column else "" for column in columns))
     return table
+
+
+def _marked(profile: str, chosen: str | None) -> str:
+    return f"{profile} (chosen)" if profile == chosen else profile
 
 
 def _cell(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from orchestrator.errors import SpecError
 from orchestrator.spec.check import check_configurations
 from orchestrator.spec.explain import explain, given
+from orchestrator.spec.layers import EXTENDS, PROFILES, apply_profile, read_layers
 from orchestrator.spec.merge import Node, merge, read
 from orchestrator.spec.metrics_checks import direction_warnings, refuse_unfit_objective
 from orchestrator.spec.model import SweepSpec
@@ -20,14 +21,17 @@ from orchestrator.spec.overrides import apply_overrides, refuse_ineffective
 from orchestrator.spec.parse import parse_space
 from orchestrator.spec.refusals import refuse_secrets, refuse_unbuilt
 from orchestrator.spec.search_checks import complete_search, search_warnings
-from orchestrator.spec.source import Source, from_document, read_file
+from orchestrator.spec.source import Source, from_document
 from orchestrator.spec.space import Space
 from orchestrator.spec.variants import variant_bases
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep. ``document`` is the file after ``--set``, plain JSON, from which the same sweep comes again.
+    """A checked sweep.
+
+    ``document`` is the file over what it extends, under ``profile`` and after ``--set``: plain JSON, from which the
+    same sweep comes again. ``profiles`` are the labels that the file has.
 
     ``spec.search`` is always there and says how many configurations there will be; ``max_epochs`` is the most that any
     of them may train.
@@ -38,18 +42,20 @@ class Sweep:
     space: Space
     max_epochs: int
     warnings: tuple[str, ...]
+    profile: str | None = None
+    profiles: tuple[str, ...] = ()
 
 
-def load_sweep(path: Path, *, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a YAML file, after ``overrides`` of the form ``path.from.the.root=value``.
+def load_sweep(path: Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a YAML file under one of its profiles, after ``overrides`` such as ``path.from.the.root=value``.
 
     Raises:
         InputError: If the file cannot be read.
         SpecError: With every problem found.
     """
-    source = read_file(path)
+    source, profiles = apply_profile(read_layers(path), profile)
     apply_overrides(source, overrides)
-    return _check(source)
+    return replace(_check(source), profile=profile, profiles=profiles)
 
 
 def sweep_from_document(document: Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Sweep:
@@ -59,6 +65,10 @@ def sweep_from_document(document: Mapping[str, Any], *, overrides: Sequence[str]
         SpecError: With every problem found.
     """
     source = from_document(dict(document), file="the sweep's document")
+    for layer in (EXTENDS, PROFILES):
+        if layer in document:
+            source.add((layer,), "a document of its own has no layers; give the file that has them.")
+            source.settle((layer,))
     apply_overrides(source, overrides)
     return _check(source)
 

@@ -117,6 +117,12 @@ class BudgetSpec(StrictModel):
 class SweepSpec(StrictModel):
     """One sweep: what is trained, what varies, how it is searched, what it may cost."""
 
+    extends: str | None = Field(
+        default=None, description="Sweep file that this one is laid over; a path relative to this file."
+    )
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="By label, what `--profile LABEL` lays over this file."
+    )
     name: str = Field(description="Letters, digits, - _ . , at most 60; part of the sweep's ID and its name in MLflow.")
     description: str = Field(default="", description="What the sweep is to find out.")
     tags: tuple[str, ...] = Field(default=(), description="Words to find it by.")

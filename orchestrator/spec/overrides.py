@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.spec.explain import given
+from orchestrator.spec.layers import EXTENDS, PROFILES
 from orchestrator.spec.merge import expand_bare_word
 from orchestrator.spec.paths import ConfigPath
 from orchestrator.spec.source import DocPath, Source, parse_value, render_path
@@ -28,7 +29,9 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
         except SpecError as error:
             _note(source, name, f"the value of --set is not YAML: {error.problems[0].message}")
             continue
-        if isinstance(source.document, dict):  # else the whole file is refused anyway
+        if name.split(".")[0] in (EXTENDS, PROFILES):
+            _note(source, name, "--set changes what the file says with its base and profile; set that field itself.")
+        elif isinstance(source.document, dict):  # else the whole file is refused anyway
             try:
                 source.replace(_reach(source.document, name), parsed, name)
             except LookupError as error:

@@ -19,8 +19,6 @@ _SECRET_VALUE = re.compile(
 )
 
 _UNBUILT_ROOT = {
-    "extends": "put the base's fields into this file",
-    "profiles": "change single values with --set",
     "keep": "each trial keeps its best epoch by the objective",
     "stages": "train the stages as sweeps of their own",
     "confirm": "submit the best configuration again as a `variants` sweep with `repeat: {seeds: n}`",

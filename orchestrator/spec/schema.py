@@ -21,24 +21,43 @@ _SPACE = "Space"
 
 _NUMBERS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _WHOLE: Schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+_NULL: Schema = {"type": "null"}
 _ABOVE_ZERO: Schema = {"exclusiveMinimum": 0}
 
 
 def sweep_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a sweep file."""
-    sweep = _loosened(SweepSpec, "", required=True)
+    sweep = _loosened(SweepSpec, "")
     trial = _loosened(TrialConfig, "")
     space = _loosened(TrialConfig, _SPACE)
     variant = _copied_with_from(trial["TrialConfig"])
     root = sweep.pop("SweepSpec")
     for name, definition in (("trial", "TrialConfig"), ("space", f"{_SPACE}TrialConfig")):
-        root["properties"][name] |= {"$ref": _REF + definition}
-    root["properties"]["variants"]["additionalProperties"] = {"$ref": _REF + "Variant"}
+        root["properties"][name]["anyOf"][0] = {"$ref": _REF + definition}
+    for name, definition in (("variants", "Variant"), ("profiles", "Profile")):
+        root["properties"][name]["anyOf"][0]["additionalProperties"] = {"$ref": _REF + definition}
+    profile = _profile(root)
+    required = [name for name, field in SweepSpec.model_fields.items() if field.is_required()]
+    root["anyOf"] = [{"required": required}, {"required": ["extends"]}]  # the base may have what is required
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A sweep file of agr",
         **root,
-        "$defs": dict(sorted({**sweep, **trial, **space, "Variant": variant, "Domain": _domain()}.items())),
+        "$defs": dict(
+            sorted({**sweep, **trial, **space, "Variant": variant, "Profile": profile, "Domain": _domain()}.items())
+        ),
+    }
+
+
+def _profile(root: Schema) -> Schema:
+    """What may be laid over the file: all it may hold, but no further layers."""
+    properties = {name: value for name, value in root["properties"].items() if name not in ("extends", "profiles")}
+    return {
+        "type": "object",
+        "title": "Profile",
+        "description": "What changes under --profile LABEL.",
+        "properties": properties,
+        "additionalProperties": False,
     }
 
 
@@ -63,23 +82,22 @@ def _domain() -> Schema:
     }
 
 
-def _loosened(model: type[BaseModel], prefix: str, *, required: bool = False) -> dict[str, Schema]:
+def _loosened(model: type[BaseModel], prefix: str) -> dict[str, Schema]:
     """Definitions of ``model`` and its parts, by ``prefix`` and name.
 
-    Bare words stand for components, nothing but what ``required`` says is required (a partial configuration is merged
-    over another), and with a prefix every field takes a domain.
+    Bare words stand for components, nothing is required and null takes a field away (what stands here is laid over
+    something else), and with a prefix every field takes a domain.
     """
     document = model.model_json_schema()
     definitions: dict[str, Schema] = document.pop("$defs", {})
     definitions[model.__name__] = document
     return {
-        prefix + name: _loosened_object(definition, definitions, prefix, required=required)
-        for name, definition in definitions.items()
+        prefix + name: _loosened_object(definition, definitions, prefix) for name, definition in definitions.items()
     }
 
 
-def _loosened_object(definition: Schema, definitions: dict[str, Schema], prefix: str, *, required: bool) -> Schema:
-    loose = {key: value for key, value in definition.items() if required or key != "required"}
+def _loosened_object(definition: Schema, definitions: dict[str, Schema], prefix: str) -> Schema:
+    loose = {key: value for key, value in definition.items() if key != "required"}
     loose["properties"] = {
         name: _loosened_property(value, definitions, prefix) for name, value in definition["properties"].items()
     }
@@ -87,7 +105,7 @@ def _loosened_object(definition: Schema, definitions: dict[str, Schema], prefix:
 
 
 def _loosened_property(schema: Schema, definitions: dict[str, Schema], prefix: str) -> Schema:
-    about = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    about: Schema = {key: schema[key] for key in ("title", "description", "default") if key in schema}
     if "$ref" in schema:  # pydantic leaves out a description that is the part's own
         about.setdefault("description", definitions[schema["$ref"].removeprefix(_REF)]["description"])
     value = _renamed({key: item for key, item in schema.items() if key not in about}, prefix)
@@ -99,7 +117,7 @@ def _loosened_property(schema: Schema, definitions: dict[str, Schema], prefix: s
         item = {"type": "string"} if "const" in value else {"anyOf": [value, {"$ref": _REF + "Domain"}]}
         choice = {"type": "array", "items": item, "minItems": 1}
         value = {"anyOf": [value, {"$ref": _REF + "Domain"}, choice]}
-    return {**about, **value}
+    return {**about, "anyOf": [*_members(value), *([] if _NULL in _members(value) else [_NULL])]}
 
 
 def _members(schema: Schema) -> list[Schema]:

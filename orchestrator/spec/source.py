@@ -38,10 +38,14 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a file, both counted from 1; line 0 is a value that stands in no file."""
+    """A place in a file, both counted from 1; line 0 is a value that stands in no file.
+
+    ``file`` is named where it is another than the source's: one that the sweep file extends.
+    """
 
     line: int
     column: int
+    file: str = ""
 
 
 NOWHERE = Mark(0, 0)
@@ -52,7 +56,8 @@ class Source:
     """A document and where its parts come from.
 
     ``document`` is plain: mappings with text keys, lists, numbers, text, booleans, null. ``_overridden`` holds the
-    name of each ``--set`` by the path it replaced. A source made from a document alone has no marks.
+    name of each ``--set`` by the path it replaced, ``from_profile`` the paths that the chosen profile gives. A source
+    made from a document alone has no marks.
     """
 
     file: str
@@ -60,6 +65,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     key_marks: dict[DocPath, Mark] = field(default_factory=dict)
     value_marks: dict[DocPath, Mark] = field(default_factory=dict)
+    from_profile: tuple[DocPath, ...] = ()
     _overridden: dict[DocPath, str] = field(default_factory=dict)
     _settled: set[DocPath] = field(default_factory=set)
 
@@ -82,7 +88,7 @@ class Source:
         if override is not None:
             message = f"{message} (Given by --set {override}.)"
         mark = self.mark(path, key=key)
-        problem = Problem(mark.line, mark.column, render_path(path), message)
+        problem = Problem(mark.line, mark.column, render_path(path), message, mark.file)
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -99,8 +105,8 @@ class Source:
         self._overridden[path] = name
 
     def overrides(self) -> list[tuple[DocPath, Any]]:
-        """Path and value of each override."""
-        return [(path, self.at(path)) for path in self._overridden]
+        """Path and value of each override, and of each value that the profile gives."""
+        return [(path, self.at(path)) for path in (*self._overridden, *self.from_profile) if self.has(path)]
 
     def at(self, path: DocPath) -> Any:
         """The value at ``path``.

@@ -142,6 +142,8 @@ def sweep_tags(sweep: SweepStarted, storage_uri: str) -> dict[str, str]:
         "agr.storage": storage_uri,
         "mlflow.note.content": f"{sweep.description}\n\n`agr leaderboard {sweep.sweep_id}`".strip(),
     }
+    if sweep.profile is not None:
+        tags["agr.profile"] = sweep.profile
     if sweep.tags:
         tags["agr.tags"] = ", ".join(sweep.tags)
     if sweep.rerun_of is not None:

@@ -54,7 +54,7 @@ def test_problems_as_json() -> None:
     assert result.exit_code == 2
     problems = json.loads(result.stdout)["problems"]
     assert len(problems) == 5
-    assert set(problems[0]) == {"line", "column", "path", "message"}
+    assert set(problems[0]) == {"file", "line", "column", "path", "message"}
 
 
 def test_values_are_set_before_the_check() -> None:

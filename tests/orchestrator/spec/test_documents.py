@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.spec.load import sweep_from_document
+from orchestrator.spec.load import load_sweep, sweep_from_document
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.source import parse_value
 
@@ -19,9 +20,21 @@ RANDOM: dict[str, Any] = {"search": {"algorithm": "random", "trials": 5}}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_the_examples_of_the_document_are_right(example: str) -> None:
+def test_the_examples_of_the_document_are_right(example: str, tmp_path: Path) -> None:
     document = parse_value(example, file="docs/sweeps.md")
+    if "extends" in document:
+        _check_layers(example, document, tmp_path)
+        return
     assert sweep_from_document(REQUIRED | ({} if "variants" in document else RANDOM) | document).warnings == ()
+
+
+def _check_layers(example: str, document: dict[str, Any], folder: Path) -> None:
+    varies = {"space": {"batch_size": {"randint": [8, 64]}, "augment": ["none", "light"]}}
+    (folder / "base.yaml").write_text(json.dumps(REQUIRED | RANDOM | varies))
+    (folder / "mine").mkdir()
+    (folder / "mine/sweep.yaml").write_text(example)
+    for profile in (None, *document["profiles"]):
+        assert load_sweep(folder / "mine/sweep.yaml", profile=profile).warnings == ()
 
 
 def test_the_names_of_domains_are_those_of_the_document() -> None:
