@@ -30,7 +30,8 @@ def test_the_examples_of_the_document_are_right(example: str, tmp_path: Path) ->
 
 def _check_layers(example: str, document: dict[str, Any], folder: Path) -> None:
     varies = {"space": {"batch_size": {"randint": [8, 64]}, "augment": ["none", "light"]}}
-    (folder / "base.yaml").write_text(json.dumps(REQUIRED | RANDOM | varies))
+    trial = {"schedule": {"name": "constant", "epochs": 9}}
+    (folder / "base.yaml").write_text(json.dumps(REQUIRED | RANDOM | varies | {"trial": trial}))
     (folder / "mine").mkdir()
     (folder / "mine/sweep.yaml").write_text(example)
     for profile in (None, *document["profiles"]):
