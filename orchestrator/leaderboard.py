@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agr_core.errors import InputError
+from agr_core.evaluation.names import better_direction
 from agr_core.objective import Direction, Objective
 from agr_core.registry import did_you_mean
 from orchestrator.outcome import OUTCOMES, Outcome
@@ -230,11 +231,10 @@ def resolve_metric(metric: str, found: Iterable[Row]) -> str:
 
 
 def metric_direction(metric: str, objective: Objective) -> Direction:
-    """Losses, errors in years and seconds are better small; everything else we report is better large."""
-    name = metric.rsplit("/", 1)[-1]
-    if name == objective.metric.rsplit("/", 1)[-1]:
+    """The objective's own direction for the objective; else by what the metric is (``names.better_direction``)."""
+    if metric.rsplit("/", 1)[-1] == objective.metric.rsplit("/", 1)[-1]:
         return objective.direction
-    return "minimize" if name.endswith(("loss", "_mae", "_s")) else "maximize"
+    return better_direction(metric) or "maximize"
 
 
 def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) -> Row:

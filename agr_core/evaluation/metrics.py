@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,24 @@ from torch import Tensor
 from agr_core.config import Task
 from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
-from agr_core.evaluation.names import ERROR_METRIC, REPORTING_SCHEMES, TABLE_SCHEME, LabelKind
-from agr_core.evaluation.scores import IntArray, accuracy, confusion_counts, macro_scores, range_distance
+from agr_core.evaluation.groups import group_figures
+from agr_core.evaluation.names import (
+    ERROR_METRIC,
+    REPORTING_SCHEMES,
+    LabelKind,
+    group_classes,
+    grouped_figures,
+    table_scheme,
+)
+from agr_core.evaluation.scores import (
+    FloatArray,
+    IntArray,
+    accuracy,
+    class_scores,
+    confusion_counts,
+    macro_scores,
+    range_distance,
+)
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import Bins, nearest_year
 from agr_core.labels.encodings import AgeEncoding
@@ -27,6 +44,17 @@ from agr_core.labels.encodings import AgeEncoding
 _Columns = Mapping[str, NDArray[Any]]
 Table = dict[str, Any]
 """A confusion matrix: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows."""
+
+
+@dataclass
+class _Part:
+    """A part's columns, and the figures made of them."""
+
+    columns: _Columns
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    of_image: dict[str, FloatArray] = field(default_factory=dict)
+    """By figure, its value for each image (N,), NaN where the label is not known; groups are means of these."""
 
 
 class PartMetrics:
@@ -58,6 +86,8 @@ class PartMetrics:
         self._classes = {"gender": vocabulary.genders, "race": vocabulary.races}
         self._label_kind = label_kind
         self._schemes = tuple(schemes)
+        self._table_bins = Bins.from_spec(scheme) if (scheme := table_scheme(schemes)) is not None else None
+        self._groups = group_classes(vocabulary, scheme)
         self._brief = brief
         self._parts: defaultdict[str, list[Tensor]] = defaultdict(list)
 
@@ -80,11 +110,10 @@ class PartMetrics:
             self._add(f"{task}_loss", losses[task].detach().view(1))
             self._add(f"{task}_loss_weight", known.sum().view(1))
             if task != "age":
-                self._add(task, getattr(labels, task))
                 self._add(f"{task}_predicted", logits[task].argmax(dim=1))
+        for name in ("age", "age_low", "age_high", "gender", "race"):
+            self._add(name, getattr(labels, name))
         if self._encoding is not None:
-            for name in ("age", "age_low", "age_high"):
-                self._add(name, getattr(labels, name))
             self._add("age_predicted", self._encoding.years(logits["age"]))
             bin_index = self._encoding.bin_index(logits["age"])
             if bin_index is not None:
@@ -99,22 +128,22 @@ class PartMetrics:
             DivergedError: If a loss or an estimated age is not finite.
         """
         columns = {name: torch.cat(parts).cpu().numpy() for name, parts in self._parts.items()}
-        metrics: dict[str, float] = {}
-        tables: dict[str, Table] = {}
+        part = _Part(columns)
         if not columns:
-            return metrics, tables
+            return part.metrics, part.tables
         for name in ("loss", *(f"{task}_loss" for task in self._tasks)):
-            metrics |= _mean_loss(name, columns)
+            part.metrics |= _mean_loss(name, columns)
         if self._encoding is not None:
-            self._compute_age(columns, self._encoding, metrics, tables)
+            self._compute_age(part, self._encoding)
         for task in ("gender", "race"):
             if task in self._tasks:
-                self._compute_classes(task, columns, metrics, tables)
-        return metrics, tables
+                self._compute_classes(part, task)
+        if not self._brief:
+            self._compute_groups(part)
+        return part.metrics, part.tables
 
-    def _compute_age(
-        self, columns: _Columns, encoding: AgeEncoding, metrics: dict[str, float], tables: dict[str, Table]
-    ) -> None:
+    def _compute_age(self, part: _Part, encoding: AgeEncoding) -> None:
+        columns, metrics, tables, of_image = part.columns, part.metrics, part.tables, part.of_image
         known = ~np.isnan(columns["age"])
         if not known.any():
             return
@@ -123,36 +152,74 @@ class PartMetrics:
             raise DivergedError("an estimated age is not finite: the model's outputs have diverged.")
         low, high = (columns[name][known].astype(np.float64) for name in ("age_low", "age_high"))
         errors = range_distance(years, low, high)
-        metrics[ERROR_METRIC[self._label_kind]] = float(errors.mean())
+        error_metric = ERROR_METRIC[self._label_kind]
+        metrics[error_metric] = float(errors.mean())
         if self._brief:
             return
+        of_image[error_metric] = _spread(errors, known)
         metrics["age_cs5"] = float((errors <= 5).mean())
-        table_scheme = TABLE_SCHEME if TABLE_SCHEME in self._schemes else next(iter(self._schemes), None)
+        metrics["age_majority"] = _share_near_median(columns["age"][known])
+        metrics["age_constancy"] = _share_near_median(years)
         for scheme in self._schemes:
             bins = Bins.from_spec(scheme)
-            confusion = confusion_counts(bins.index(low), bins.index(nearest_year(years)), bins.count)
+            true, predicted = bins.index(low), bins.index(nearest_year(years))
+            confusion = confusion_counts(true, predicted, bins.count)
             metrics[f"age_acc.{scheme}"] = accuracy(confusion)
             metrics[f"age_acc1off.{scheme}"] = accuracy(confusion, off_by=1)
             metrics[f"age_f1.{scheme}"] = macro_scores(confusion)["f1"]
-            if scheme == table_scheme:
+            of_image[f"age_acc.{scheme}"] = _spread(true == predicted, known)
+            if bins == self._table_bins:
                 tables["age_confusion"] = _table(bins.labels, confusion)
         if encoding.bins is not None:
-            own = confusion_counts(encoding.bins.index(low), columns["bin_predicted"][known], encoding.bins.count)
+            true, predicted = encoding.bins.index(low), columns["bin_predicted"][known]
+            own = confusion_counts(true, predicted, encoding.bins.count)
             metrics["age_acc"] = accuracy(own)
             metrics["age_f1"] = macro_scores(own)["f1"]
+            of_image["age_acc"] = _spread(true == predicted, known)
 
-    def _compute_classes(
-        self, task: str, columns: _Columns, metrics: dict[str, float], tables: dict[str, Table]
-    ) -> None:
+    def _compute_classes(self, part: _Part, task: str) -> None:
+        columns, metrics = part.columns, part.metrics
         known = columns[task] >= 0
         if not known.any():
             return
+        true, predicted = columns[task][known], columns[f"{task}_predicted"][known]
         classes = self._classes[task]
-        confusion = confusion_counts(columns[task][known], columns[f"{task}_predicted"][known], len(classes))
+        confusion = confusion_counts(true, predicted, len(classes))
         metrics[f"{task}_acc"] = accuracy(confusion)
-        if not self._brief:
-            metrics |= {f"{task}_{name}": value for name, value in macro_scores(confusion).items()}
-            tables[f"{task}_confusion"] = _table(classes, confusion)
+        if self._brief:
+            return
+        part.of_image[f"{task}_acc"] = _spread(true == predicted, known)
+        metrics |= {f"{task}_{name}": value for name, value in macro_scores(confusion).items()}
+        metrics[f"{task}_majority"] = float(confusion.sum(axis=1).max() / confusion.sum())
+        metrics[f"{task}_constancy"] = float(confusion.sum(axis=0).max() / confusion.sum())
+        part.tables[f"{task}_confusion"] = _table(classes, confusion)
+        if task == "gender":  # two classes: a score is of one of them, which its name says
+            for name, scores in class_scores(confusion).items():
+                by_class = zip(self._groups["gender"], scores, strict=True)
+                metrics |= {f"gender_{name}.{gender}": float(score) for gender, score in by_class}
+
+    def _compute_groups(self, part: _Part) -> None:
+        columns = part.columns
+        part.metrics["images"] = float(len(columns["age"]))
+        for by, groups in self._groups.items():
+            index = columns[by] if by != "age" else self._age_group(columns)
+            figures = grouped_figures(
+                self._tasks,
+                self._label_kind,
+                by,
+                binned=self._encoding is not None and self._encoding.bins is not None,
+                scheme=table_scheme(self._schemes),
+            )
+            values = {figure: part.of_image[figure] for figure in figures if figure in part.of_image}
+            part.metrics |= group_figures(values, by, index, groups)
+
+    def _age_group(self, columns: _Columns) -> IntArray:
+        """The bin of each image's age in the table's scheme (N,), -1 where the age is not known."""
+        assert self._table_bins is not None, "without a scheme there are no age groups"
+        known = ~np.isnan(columns["age"])
+        group = np.full(len(known), -1, dtype=np.int64)
+        group[known] = self._table_bins.index(columns["age_low"][known])
+        return group
 
     def _add(self, column: str, values: Tensor) -> None:
         self._parts[column].append(values)
@@ -170,3 +237,15 @@ def _mean_loss(name: str, columns: _Columns) -> dict[str, float]:
 
 def _table(labels: Sequence[str], confusion: IntArray) -> Table:
     return {"labels": list(labels), "counts": confusion.tolist()}
+
+
+def _spread(values: NDArray[Any], known: NDArray[np.bool_]) -> FloatArray:
+    """Values of the images where ``known``, as values of all images (N,), NaN for the others."""
+    spread = np.full(len(known), np.nan)
+    spread[known] = values
+    return spread
+
+
+def _share_near_median(years: NDArray[Any]) -> float:
+    """Share of ages at most a year from their median."""
+    return float((np.abs(years - np.median(years)) <= 1).mean())

@@ -26,19 +26,28 @@ def accuracy(confusion: IntArray, *, off_by: int = 0) -> float:
     return float(near / confusion.sum())
 
 
+def class_scores(confusion: IntArray) -> dict[str, FloatArray]:
+    """Precision, recall and F1 of each class (K,), a quotient 0 / 0 counting as 0.
+
+    Precision is the share of the images predicted as the class that are of it, recall the share of the images of the
+    class that are predicted as it, F1 their harmonic mean.
+    """
+    right = np.diag(confusion).astype(np.float64)
+    is_true, is_predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "precision": _ratio(right, is_predicted),
+        "recall": _ratio(right, is_true),
+        "f1": _ratio(2 * right, is_true + is_predicted),
+    }
+
+
 def macro_scores(confusion: IntArray) -> dict[str, float]:
     """Precision, recall and F1, each the plain mean over the classes that occur in the truth or the prediction.
 
     A quotient 0 / 0 counts as 0, as scikit-learn's ``zero_division=0``.
     """
-    right = np.diag(confusion).astype(np.float64)
-    is_true, is_predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    occurs = is_true + is_predicted > 0
-    return {
-        "precision": float(_ratio(right, is_predicted)[occurs].mean()),
-        "recall": float(_ratio(right, is_true)[occurs].mean()),
-        "f1": float(_ratio(2 * right, is_true + is_predicted)[occurs].mean()),
-    }
+    occurs = confusion.sum(axis=1) + confusion.sum(axis=0) > 0
+    return {name: float(scores[occurs].mean()) for name, scores in class_scores(confusion).items()}
 
 
 def range_distance(years: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:

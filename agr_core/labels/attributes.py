@@ -20,6 +20,17 @@ GENDERS: tuple[str, ...] = ("male", "female")
 UTKFACE_RACES: tuple[str, ...] = ("White", "Black", "Asian", "Indian", "Others")
 """UTKFace's 0 to 4 (Zhang, Song and Qi 2017)."""
 
+FAIRFACE_RACES: tuple[str, ...] = (
+    "White",
+    "Black",
+    "Latino_Hispanic",
+    "East Asian",
+    "Southeast Asian",
+    "Indian",
+    "Middle Eastern",
+)
+"""FairFace's seven (Karkkainen and Joo, WACV 2021), in the order of its published models."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -51,3 +62,7 @@ class Vocabulary:
             return places[value]
 
         return np.fromiter((place(value) for value in values), dtype=np.int64)
+
+
+ANY_VOCABULARY = Vocabulary(genders=GENDERS, races=tuple(dict.fromkeys((*UTKFACE_RACES, *FAIRFACE_RACES))))
+"""Every class of the data sets we read: what a data set that was not looked at may have."""

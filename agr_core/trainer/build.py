@@ -72,7 +72,7 @@ def check_watched_metrics(config: TrialConfig, data: TrainingData, objective: Ob
     if config.early_stopping is not None:
         watched["early_stopping.metric"] = config.early_stopping.metric
     schemes = allowed_schemes(data.label_kind, data.age_ranges)
-    known = metric_names(config, data.label_kind, schemes=schemes)
+    known = metric_names(config, data.label_kind, schemes=schemes, vocabulary=data.vocabulary)
     for field, name in watched.items():
         if name not in known or name.startswith("time/"):
             raise ConfigError(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from agr_core.config import EarlyStoppingConfig, PlateauSchedule, TrialConfig
-from agr_core.evaluation.names import LabelKind, fair_metrics, metric_names, own_bin_metrics
+from agr_core.evaluation.names import LabelKind, better_direction, fair_metrics, metric_names, own_bin_metrics
 from agr_core.labels.bins import SCHEMES
 from agr_core.objective import Direction
 from agr_core.registry import did_you_mean
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.source import Source
 from orchestrator.spec.space import Proposal
-
-_ERRORS = ("loss", "mae")
-_SCORES = ("acc", "acc1off", "f1", "precision", "recall", "cs5")
 
 
 def reported(config: TrialConfig) -> frozenset[str]:
@@ -66,7 +62,7 @@ def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[s
         looked_at |= {(path[0], metric, direction): None for path, metric, direction in watched(proposal.config)}
     warnings = []
     for where, metric, direction in looked_at:
-        better = _better(metric)
+        better = better_direction(metric)
         if better is not None and better != direction:
             warnings.append(
                 f"{where} would {direction} {metric}, of which {'less' if better == 'minimize' else 'more'} is better; "
@@ -76,8 +72,19 @@ def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[s
 
 
 def _listed(names: Iterable[str]) -> str:
-    """The names, those of the reporting schemes as one."""
-    return ", ".join(dict.fromkeys(re.sub(r"\..*", ".<scheme>", name) for name in names))
+    """The names, those of the reporting schemes as one, and those of the groups."""
+    return ", ".join(dict.fromkeys(_general(name) for name in names))
+
+
+def _general(name: str) -> str:
+    words = name.split(".")
+    if len(words) > 1 and words[-2].startswith("by_"):
+        return ".".join([words[0], words[-2], "<class>"])
+    if words[-1].startswith("gap_by_"):
+        return f"{words[0]}.{words[-1]}"
+    if words[0].startswith("val/gender_") and len(words) == 2:
+        return f"{words[0]}.<class>"
+    return ".".join([words[0], *("<scheme>" for _ in words[1:])])
 
 
 def _label_kind(config: TrialConfig) -> LabelKind | None:
@@ -92,8 +99,3 @@ def _varies_age(configs: Iterable[TrialConfig]) -> bool:
             bins = getattr(config.age, "bins", None)
             seen.add((config.age.encoding, SCHEMES.get(bins, ()) if isinstance(bins, str) else bins))
     return len(seen) > 1
-
-
-def _better(metric: str) -> Direction | None:
-    figure = metric.split("/")[-1].split(".")[0].split("_")[-1]
-    return "minimize" if figure in _ERRORS else "maximize" if figure in _SCORES else None

@@ -8,77 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from parts import ENCODINGS, FAIRFACE_RANGES, VOCABULARY, config_of, labels_of, logits_of, part_of
 from sklearn import metrics as reference
 from torch import Tensor
-from torch.nn import functional
 
-from agr_core.config import TrialConfig
 from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import REPORTING_SCHEMES, TIME_METRICS, allowed_schemes, metric_names
-from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
+from agr_core.labels.attributes import GENDERS, UTKFACE_RACES
 from agr_core.labels.bins import SCHEMES
 from agr_core.labels.encodings import build_encoding
-
-FAIRFACE_RANGES = [(0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 116)]
-ENCODINGS: dict[str, dict[str, Any]] = {
-    "regression": {"encoding": "regression"},
-    "onehot": {"encoding": "onehot", "bins": "fairface9"},
-    "ordinal": {"encoding": "ordinal", "bins": "fairface9"},
-    "label_distribution": {"encoding": "label_distribution", "bins": "fairface9"},
-}
-
-
-VOCABULARY = Vocabulary(genders=GENDERS, races=UTKFACE_RACES)
-
-
-def config_of(encoding: str = "onehot", tasks: tuple[str, ...] = ("age", "gender", "race")) -> TrialConfig:
-    return TrialConfig.from_document({"tasks": list(tasks), "age": ENCODINGS[encoding]})
-
-
-def labels_of(images: int, *, kind: str, seed: int = 0, unknown: float = 0.0) -> Labels:
-    rng = np.random.default_rng(seed)
-    if kind == "range":
-        low, high = np.array(FAIRFACE_RANGES, dtype=np.float32)[rng.integers(0, 9, images)].T
-    else:
-        low = high = rng.integers(0, 117, images).astype(np.float32)
-    age = (low + high) / 2
-    hidden = rng.random((3, images)) < unknown
-    return Labels(
-        age=torch.tensor(np.where(hidden[0], np.nan, age), dtype=torch.float32),
-        age_low=torch.tensor(np.where(hidden[0], np.nan, low), dtype=torch.float32),
-        age_high=torch.tensor(np.where(hidden[0], np.nan, high), dtype=torch.float32),
-        gender=torch.tensor(np.where(hidden[1], -1, rng.integers(0, 2, images))),
-        race=torch.tensor(np.where(hidden[2], -1, rng.integers(0, 5, images))),
-    )
-
-
-def logits_of(config: TrialConfig, images: int, *, seed: int = 0) -> dict[Any, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    widths = {"age": build_encoding(config.age).outputs, "gender": 2, "race": 5}
-    return {task: torch.randn(images, widths[task], generator=generator) for task in config.tasks}
-
-
-def part_of(
-    config: TrialConfig, labels: Labels, logits: dict[Any, Tensor], *, kind: Any, batch_size: int = 50, **options: Any
-) -> tuple[dict[str, float], dict[str, Any]]:
-    encoding = build_encoding(config.age)
-    part = PartMetrics(encoding, config.tasks, VOCABULARY, kind, **options)
-    for start in range(0, len(labels.age), batch_size):
-        rows = slice(start, start + batch_size)
-        batch = Labels(*(getattr(labels, name)[rows] for name in ("age", "age_low", "age_high", "gender", "race")))
-        outputs = {task: logits[task][rows] for task in config.tasks}
-        losses: dict[Any, Tensor] = {}
-        for task in config.tasks:
-            if task == "age":
-                losses[task] = encoding.loss(outputs[task], batch)
-            else:
-                known = getattr(batch, task) >= 0
-                loss = functional.cross_entropy(outputs[task], getattr(batch, task), reduction="sum", ignore_index=-1)
-                losses[task] = loss / known.sum().clamp(min=1)
-        part.update(outputs, batch, losses, sum(losses.values(), torch.tensor(0.0)))
-    return part.compute()
 
 
 @pytest.mark.parametrize("tasks", [("age", "gender", "race"), ("age",), ("gender",), ("race", "gender")])
@@ -87,11 +27,12 @@ def part_of(
 def test_a_trial_reports_exactly_the_announced_names(encoding: str, kind: Any, tasks: tuple[str, ...]) -> None:
     config = config_of(encoding, tasks)
     schemes = allowed_schemes(kind, FAIRFACE_RANGES)
-    labels, logits = labels_of(60, kind=kind), logits_of(config, 60)
+    labels, logits = labels_of(200, kind=kind), logits_of(config, 200)  # someone in every group
     train, no_tables = part_of(config, labels, logits, kind=kind, schemes=schemes, brief=True)
     val, tables = part_of(config, labels, logits, kind=kind, schemes=schemes)
     reported = {*TIME_METRICS, *(f"train/{name}" for name in train), *(f"val/{name}" for name in val)}
-    assert reported == metric_names(config, kind, schemes=schemes)
+    assert reported == metric_names(config, kind, schemes=schemes, vocabulary=VOCABULARY)
+    assert reported <= metric_names(config, None)
     assert not no_tables
     assert set(tables) == {f"{task}_confusion" for task in tasks}
     assert all(type(value) is float and math.isfinite(value) for value in (train | val).values())
@@ -123,10 +64,27 @@ def test_figures_on_exact_ages_equal_scikit_learns(encoding: str) -> None:
         for name, value in zip(("precision", "recall", "f1"), scores, strict=False):
             assert metrics[f"{task}_{name}"] == pytest.approx(value)
         assert metrics[f"{task}_acc"] == pytest.approx(reference.accuracy_score(true, predicted))
+        assert metrics[f"{task}_majority"] == np.bincount(true).max() / 500
+        assert metrics[f"{task}_constancy"] == np.bincount(predicted).max() / 500
         assert tables[f"{task}_confusion"] == {
             "labels": list(classes),
             "counts": reference.confusion_matrix(true, predicted).tolist(),
         }
+
+
+def test_a_score_of_a_gender_says_of_which_and_takes_it_as_the_positive_class() -> None:
+    config = config_of(tasks=("gender",))
+    labels, logits = labels_of(300, kind="exact"), logits_of(config, 300)
+    metrics, _ = part_of(config, labels, logits, kind="exact")
+    true, predicted = labels.gender.numpy(), logits["gender"].argmax(dim=1).numpy()
+    for positive, name in enumerate(GENDERS):
+        for figure, score in (
+            ("precision", reference.precision_score),
+            ("recall", reference.recall_score),
+            ("f1", reference.f1_score),
+        ):
+            expected = score(true, predicted, pos_label=positive)
+            assert metrics[f"gender_{figure}.{name}"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("encoding", ["onehot", "ordinal", "label_distribution"])
@@ -179,16 +137,15 @@ def test_unknown_labels_are_left_out_of_every_figure() -> None:
         alone, _ = part_of(
             config_of(tasks=(task,)), kept, {task: logits[task][known]}, kind="exact", batch_size=int(known.sum())
         )
-        assert {name: metrics[name] for name in alone if name != "loss"} == pytest.approx(
-            {name: value for name, value in alone.items() if name != "loss"}
-        )
+        own = {name for name in alone if name != "loss" and "images" not in name}
+        assert {name: metrics[name] for name in own} == pytest.approx({name: alone[name] for name in own})
 
 
 def test_figures_without_a_known_label_are_absent() -> None:
     config = config_of()
     labels = labels_of(20, kind="exact", unknown=1.0)
     metrics, tables = part_of(config, labels, logits_of(config, 20), kind="exact")
-    assert set(metrics) == {"loss"}
+    assert metrics.keys() == {"loss", "images"}
     assert not tables
 
 
@@ -223,7 +180,11 @@ def test_ranges_that_fit_no_reporting_scheme_still_have_an_error_in_years() -> N
     assert allowed_schemes("range", [(0, 116)]) == ()
     config = config_of("regression", ("age",))
     metrics, tables = part_of(config, labels_of(30, kind="range"), logits_of(config, 30), kind="range", schemes=())
-    assert set(metrics) == {"loss", "age_loss", "age_interval_mae", "age_cs5"}
+    figures = {name.partition(".")[0] for name in metrics}
+    assert figures == {
+        "loss", "age_loss", "age_interval_mae", "age_cs5", "age_majority", "age_constancy", "images",
+    }  # fmt: skip
+    assert not [name for name in metrics if "by_age" in name]
     assert not tables
 
 

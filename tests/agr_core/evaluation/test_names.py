@@ -14,12 +14,16 @@ from agr_core.config import TrialConfig
 from agr_core.evaluation.names import (
     REPORTING_SCHEMES,
     allowed_schemes,
+    better_direction,
     fair_metrics,
+    group_classes,
     headline_metrics,
     metric_names,
     own_bin_metrics,
 )
+from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import SCHEMES
+from orchestrator.tracking.base import MetricPoint
 
 ADIENCE_RANGES = [(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100)]
 ENCODINGS = ["regression", "onehot", "ordinal", "label_distribution"]
@@ -49,7 +53,8 @@ def test_names_of_data_that_was_not_read_yet_are_those_of_both_kinds() -> None:
 
 
 def test_only_predicted_tasks_have_metrics() -> None:
-    assert not {name for name in metric_names(config_of(tasks=("gender",)), None) if "age_" in name or "race" in name}
+    figures = {name.split("/")[1].partition(".")[0] for name in metric_names(config_of(tasks=("gender",)), None)}
+    assert not {name for name in figures if name.startswith(("age_", "race_"))}
 
 
 @pytest.mark.parametrize("kind", ["exact", "range", None])
@@ -87,5 +92,43 @@ def test_an_objective_among_the_headlines_is_not_named_twice() -> None:
 def test_the_documentation_explains_every_scheme_encoding_and_metric() -> None:
     words = (Path(__file__).parents[3] / "docs" / "labels.md").read_text(encoding="utf-8")
     metrics = {name.split("/")[1] for name in metric_names(config_of(), None) if not name.startswith("time/")}
-    general = {re.sub(r"\.\w+$", ".<scheme>", re.sub(r"^(gender|race)_", "<task>_", name)) for name in metrics}
+    general = {_in_general(name) for name in metrics}
     assert [name for name in sorted({*general, *SCHEMES, *ENCODINGS}) if f"`{name}`" not in words] == []
+
+
+def _in_general(metric: str) -> str:
+    name = re.sub(r"\.(gap_)?by_.*", r".\1by_<group>", metric)
+    name = re.sub(r"^gender_(\w+)\.(fe)?male$", r"gender_\1.<class>", name)
+    name = re.sub(r"\.(utk7a?|utk4|adience8|fairface9)", ".<scheme>", name)
+    if name.endswith("<group>"):
+        return name.rsplit(".", 1)[1]
+    return re.sub(r"^(gender|race)_", "<task>_", name) if "<class>" not in name else name
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("val/age_mae.by_race.White", "minimize"),
+        ("best/age_acc.utk7.by_gender.male", "maximize"),
+        ("age_acc.utk7.gap_by_gender", "minimize"),
+        ("val/gender_f1.female", "maximize"),
+        ("val/gender_constancy", "minimize"),
+        ("time/epoch_s", "minimize"),
+        ("images.by_age.66-116", None),
+        ("val/race_majority", None),
+    ],
+)
+def test_which_direction_is_better_is_known_of_scores_errors_and_gaps(metric: str, direction: str | None) -> None:
+    assert better_direction(metric) == direction
+
+
+def test_groups_have_names_that_mlflow_takes() -> None:
+    vocabulary = Vocabulary(genders=("male", "female"), races=("White", "Latino/Hispanic (any)"))
+    assert group_classes(vocabulary, "utk4") == {
+        "race": ("White", "Latino_Hispanic _any_"),
+        "gender": ("male", "female"),
+        "age": ("0-12", "13-19", "20-59", "60-116"),
+    }
+    assert group_classes(Vocabulary((), ()), None) == {}
+    for name in metric_names(config_of(), None):
+        MetricPoint(name, 1.0, 1, 0.0)  # raises on a name that MLflow refuses
