@@ -24,7 +24,9 @@ from agr_core.config.base import (
     bare_name,
 )
 from agr_core.config.data import (
+    ClassSampler,
     DataConfig,
+    OversampleSampler,
     SamplerConfig,
     ShuffleSampler,
     SplitConfig,
@@ -91,6 +93,7 @@ __all__ = [
     "AgecnnAugment",
     "AugmentConfig",
     "BasicCnnConfig",
+    "ClassSampler",
     "ComputeConfig",
     "ConstantSchedule",
     "CosineSchedule",
@@ -113,6 +116,7 @@ __all__ = [
     "OnehotAge",
     "OptimizerConfig",
     "OrdinalAge",
+    "OversampleSampler",
     "PlateauSchedule",
     "Probability",
     "RandAugmentConfig",

@@ -65,11 +65,12 @@ class ShuffleSampler(StrictModel):
     name: Literal["shuffle"]
 
 
-class WeightedSampler(StrictModel):
-    """Images drawn with replacement, weight 1 / (count of the image's class), as many as there are (S4-W1)."""
+class ClassSampler(StrictModel):
+    """What samplers that draw by classes share."""
 
-    name: Literal["weighted"]
-    by: Task = Field(default="age", description="Label whose classes are drawn equally often.")
+    by: Literal["age", "gender", "race"] = Field(
+        default="age", description="Label whose classes are drawn equally often."
+    )
     bins: BinsSpec | None = Field(
         default=None,
         description="Age scheme of the classes when `by: age`; default: the trial's own bins, else utk7.",
@@ -87,6 +88,23 @@ class WeightedSampler(StrictModel):
         return self
 
 
+class WeightedSampler(ClassSampler):
+    """Images drawn with replacement, weight 1 / (count of the image's class), as many as there are (S4-W1)."""
+
+    name: Literal["weighted"]
+
+
+class OversampleSampler(ClassSampler):
+    """Every image, those of smaller classes repeatedly, so that an epoch has equally many of each class (S0-T8)."""
+
+    name: Literal["oversample"]
+    to: Literal["largest", "full"] = Field(
+        default="largest",
+        description="Images of each class in an epoch: as many as the largest class has, or the whole training part.",
+    )
+
+
 SamplerConfig = Annotated[
-    Annotated[ShuffleSampler | WeightedSampler, Field(discriminator="name")], BeforeValidator(bare_name)
+    Annotated[ShuffleSampler | WeightedSampler | OversampleSampler, Field(discriminator="name")],
+    BeforeValidator(bare_name),
 ]

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from agr_core.config import TrialConfig, WeightedSampler
+from agr_core.config import ClassSampler, TrialConfig
 from agr_core.data import sampling
 from agr_core.data.augment import build_augment
 from agr_core.data.batch import Batch, Labels
@@ -38,6 +38,7 @@ class TrialData:
         data_digest: Digest of the data set.
         split_digest: Digest of the split.
         num_train: Images trained on, after ``data.fraction``.
+        images_per_epoch: Images drawn in a training epoch; a sampler may draw some repeatedly.
         steps_per_epoch: Training batches an epoch.
     """
 
@@ -65,7 +66,8 @@ class TrialData:
             augment=lambda: build_augment(config.augment, config.image),
         )
         self.num_train = len(self._rows["train"])
-        self.steps_per_epoch = len(batch_bounds(self.num_train, config.batch_size))
+        self.images_per_epoch = len(self._order(epoch=0))
+        self.steps_per_epoch = len(batch_bounds(self.images_per_epoch, config.batch_size))
 
     @classmethod
     def open(cls, config: TrialConfig, *, packed: Path, split: Path, cache: Path, workers: int = 0) -> Self:
@@ -108,12 +110,8 @@ class TrialData:
         The last has those that are left, and a single image left over joins the batch before it.
         """
         config = self._config
-        if self._classes is None:
-            order = sampling.shuffled(self.num_train, seed=config.seed, epoch=epoch)
-        else:
-            order = sampling.weighted(self._classes, seed=config.seed, epoch=epoch)
         jobs = training_jobs(
-            self._rows["train"][order],
+            self._rows["train"][self._order(epoch)],
             batch_size=config.batch_size,
             seed=config.seed,
             epoch=epoch,
@@ -131,11 +129,14 @@ class TrialData:
         """Let go of the images, so that a reused worker does not hold the map of its last trial."""
         del self._maker
 
-    def _sampler_classes(self, table: pd.DataFrame) -> NDArray[np.int64] | None:
-        """The class of each training image (n,) by which the weighted sampler draws; None: it shuffles."""
+    def _order(self, epoch: int) -> sampling.Order:
+        return sampling.draw(self._config.sampler, self._classes, seed=self._config.seed, epoch=epoch)
+
+    def _sampler_classes(self, table: pd.DataFrame) -> NDArray[np.int64]:
+        """The class of each training image (n,) by which the sampler draws; one for all if it does not."""
         sampler = self._config.sampler
-        if not isinstance(sampler, WeightedSampler):
-            return None
+        if not isinstance(sampler, ClassSampler):
+            return np.zeros(len(self._rows["train"]), dtype=np.int64)
         if sampler.by != "age":
             classes: torch.Tensor = getattr(self._labels, sampler.by)
             return np.asarray(classes.numpy()[self._rows["train"]], dtype=np.int64)
@@ -181,7 +182,7 @@ def _check_labels(config: TrialConfig, packed: Packed, train_rows: NDArray[np.in
     """Refuse tasks and samplers without labels, classes left out of training, and bins that cut label ranges."""
     table = packed.table
     wanted = {task: f"tasks names {task}" for task in config.tasks}
-    if isinstance(config.sampler, WeightedSampler):
+    if isinstance(config.sampler, ClassSampler):
         wanted.setdefault(config.sampler.by, f"sampler draws by {config.sampler.by}")
     for label, setting in wanted.items():
         if not table[label].iloc[train_rows].notna().any():

@@ -111,7 +111,7 @@ class Training:
             **prefixed("train", trained),
             **prefixed("val", val),
             "time/epoch_s": time.perf_counter() - started,
-            "time/images_per_s": self._data.num_train / trained_s,
+            "time/images_per_s": self._data.images_per_epoch / trained_s,
         }
         report = self._state.add_epoch(self._config, metrics, prefixed("val", tables))
         if self.best_epoch == report.epoch:

@@ -38,7 +38,11 @@ class TrainingData(Protocol):
 
     @property
     def num_train(self) -> int:
-        """Images in a training epoch."""
+        """Images that are trained on."""
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images drawn in a training epoch, repetitions counted."""
 
     @property
     def steps_per_epoch(self) -> int:

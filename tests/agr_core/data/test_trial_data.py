@@ -153,6 +153,21 @@ def test_images_decoded_larger_are_cut_at_random_in_training_and_from_the_middle
     assert middle < len(whole) / 4
 
 
+@pytest.mark.parametrize("to", ["largest", "full"])
+def test_oversampled_genders_are_equally_many_and_none_is_left_out(to: str, open_data: Open) -> None:
+    data = open_data(sampler={"name": "oversample", "by": "gender", "to": to}, augment="light")
+    sizes = torch.bincount(data.train_labels().gender)
+    size = int(sizes.max()) if to == "largest" else data.num_train
+    batches = list(data.train_batches(1))
+    genders = torch.cat([batch.labels.gender for batch in batches])
+    assert torch.bincount(genders).tolist() == [size, size]
+    assert data.images_per_epoch == 2 * size
+    assert data.steps_per_epoch == len(batches)
+    rows, images = joined(batches)
+    assert set(rows) == set(joined(list(data.batches("train")))[0])
+    assert len({image.tobytes() for image in images}) == len(images)  # each repetition is changed in its own way
+
+
 def test_grey_is_one_channel(open_data: Open) -> None:
     batch = next(open_data(image={"size": 24, "color": "grey"}, augment="agecnn").train_batches(0))
     assert batch.images.shape == (20, 1, 24, 24)

@@ -34,6 +34,8 @@ class MemoryData:
     def num_train(self) -> int:
         return self.counts["train"]
 
+    images_per_epoch = num_train
+
     @property
     def steps_per_epoch(self) -> int:
         return -(-self.num_train // self.batch_size)
