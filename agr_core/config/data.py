@@ -13,6 +13,12 @@ from agr_core.labels.bins import BinsSpec, check_bins
 class SyntheticConfig(StrictModel):
     """The drawn faces that ``source: synthetic`` stands for."""
 
+    like: Literal["plain", "adience", "celeba", "fairface"] = Field(
+        default="plain",
+        description="Whose labels the faces carry. plain: exact age, gender, UTKFace's races; adience: eight age "
+        "ranges, gender, subjects, five folds; celeba: gender, forty attributes, official partition; fairface: nine "
+        "age ranges, gender, seven races, official partition.",
+    )
     images: int = Field(default=4000, ge=10, description="Number of faces drawn.")
     size: int = Field(default=64, ge=16, le=512, description="Height and width of each drawn face, pixels.")
     seed: int = Field(default=0, ge=0, description="Seed of the drawing; it fixes every pixel.")

@@ -1,6 +1,6 @@
 """What passes from the data to the trainer.
 
-B: images in the batch, C: 3 or 1 channels, H = W: ``image.size``.
+B: images in the batch, A: attributes of the vocabulary, C: 3 or 1 channels, H = W: ``image.size``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_NO_ATTRIBUTES = torch.empty(0)  # stands for (B, 0), as B is not known yet
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -17,7 +19,8 @@ class Labels:
 
     ``age`` (B,) float32 years, the exact age or the middle of its range, NaN where not known; ``age_low`` and
     ``age_high`` (B,) float32 years, both ends included, equal to ``age`` for exact ages; ``gender`` and ``race`` (B,)
-    int64 indices into the data set's vocabularies, -1 where not known.
+    int64 indices into the data set's vocabularies, -1 where not known; ``attributes`` (B, A) float32, 1 where the image
+    has the attribute, 0 where it has not, NaN where not known; by default there is none (B, 0).
     """
 
     age: Tensor
@@ -25,6 +28,11 @@ class Labels:
     age_high: Tensor
     gender: Tensor
     race: Tensor
+    attributes: Tensor = _NO_ATTRIBUTES
+
+    def __post_init__(self) -> None:
+        if self.attributes is _NO_ATTRIBUTES:
+            object.__setattr__(self, "attributes", self.age.new_empty((len(self.age), 0), dtype=torch.float32))
 
     def to(self, device: torch.device) -> Labels:
         """The same labels on a device."""
@@ -34,6 +42,7 @@ class Labels:
             age_high=self.age_high.to(device, non_blocking=True),
             gender=self.gender.to(device, non_blocking=True),
             race=self.race.to(device, non_blocking=True),
+            attributes=self.attributes.to(device, non_blocking=True),
         )
 
 

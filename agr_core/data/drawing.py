@@ -58,6 +58,7 @@ class Traits:
     eye_slant: float
     nose_width: float
     glasses: bool
+    smile: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,14 +271,16 @@ class _Face:
 
     def _mouth(self) -> None:
         traits = self.traits
-        half = 0.088 + 0.012 * traits.jaw - 0.018 * traits.child
+        half = (0.088 + 0.012 * traits.jaw - 0.018 * traits.child) * (1 + 0.4 * traits.smile)
         thick = (0.011 + 0.021 * traits.lips) * (1 - 0.42 * min(1.0, traits.aging))
         color = _mix(_mix(traits.skin * 0.84, _LIP_RED, 0.22), _LIP_RED, traits.lipstick)
         self.canvas.ellipse((self.x, self.mouth_y - thick * 0.45), (half * 0.88, thick * 0.85), color * 0.94)
         self.canvas.ellipse((self.x, self.mouth_y + thick * 0.60), (half * 0.80, thick), color)
-        sag = 0.014 * traits.aging - 0.006
+        sag = 0.014 * traits.aging - 0.006 - 0.030 * traits.smile
         corners = [(-1.0, sag), (-0.5, 0.002), (0.0, 0.0), (0.5, 0.002), (1.0, sag)]
         line = [(self.x + dx * half, self.mouth_y + dy) for dx, dy in corners]
+        if traits.smile > 0:  # shows teeth
+            self.canvas.ellipse((self.x, self.mouth_y), (half * 0.75, thick * (0.4 + 0.5 * traits.smile)), _WHITE)
         self.canvas.stroke(line, color * 0.48, 0.009)
 
     def _eyes(self) -> None:

@@ -86,6 +86,7 @@ def pick(labels: Labels, rows: torch.Tensor) -> Labels:
         age_high=labels.age_high[rows],
         gender=labels.gender[rows],
         race=labels.race[rows],
+        attributes=labels.attributes[rows],
     )
 
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from agr_core.config import SyntheticConfig
 from agr_core.data.readers import RawImage, Skipped, find_reader
 from agr_core.data.readers.files import open_files
-from agr_core.data.shards import MANIFEST, SCHEMA_VERSION, SHARD_BYTES, ShardWriter, data_digest
-from agr_core.data.synthetic import VOCABULARY, draw_faces
+from agr_core.data.shards import MANIFEST, SCHEMA_VERSION, SHARD_BYTES, TABLE_SCHEMA, ShardWriter, data_digest
+from agr_core.data.synthetic import draw_faces, vocabulary_of
 from agr_core.data.table import COLUMNS, LabelKind, RowsDigest
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import file_digest
@@ -87,7 +87,7 @@ def pack_images(
         output: Folder to make.
         source: Where they come from, for messages.
         kind: The ``source`` of their rows, the reader's name.
-        vocabulary: Their gender and race classes.
+        vocabulary: Their gender and race classes, and their attributes.
         shard_bytes: Image bytes after which a new shard begins.
 
     Raises:
@@ -124,7 +124,7 @@ class Packed:
         manifest: Its manifest.
         digest: Data digest: labels, vocabularies and image contents in row order, not the source's or folder's name,
             nor how rows are spread over shards.
-        vocabulary: Its gender and race classes.
+        vocabulary: Its gender and race classes, and its attributes.
         label_kind: ``exact`` or ``range`` ages.
         table: The sample table (N rows), without the image bytes.
     """
@@ -133,7 +133,11 @@ class Packed:
         self.folder = folder
         self.manifest = manifest
         self.digest: str = manifest["digest"]
-        self.vocabulary = Vocabulary(genders=tuple(manifest["genders"]), races=tuple(manifest["races"]))
+        self.vocabulary = Vocabulary(
+            genders=tuple(manifest["genders"]),
+            races=tuple(manifest["races"]),
+            attributes=tuple(manifest.get("attributes", ())),  # older manifests have none
+        )
         self.label_kind: LabelKind = manifest["label_kind"]
         self._reading = threading.Lock()  # a Parquet reader serves one thread at a time
         self._shards = [pq.ParquetFile(folder / shard["file"], memory_map=True) for shard in manifest["shards"]]
@@ -145,8 +149,7 @@ class Packed:
         ]
         self._groups = [(shard, group) for shard, group, _ in groups]
         self._starts = np.concatenate([[0], np.cumsum([rows for _, _, rows in groups], dtype=np.int64)])
-        tables = [file.read(columns=list(COLUMNS)) for file in self._shards]
-        self.table: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        self.table: pd.DataFrame = pa.concat_tables(_labels(file) for file in self._shards).to_pandas()
 
     @classmethod
     def open(cls, folder: Path) -> Packed:
@@ -225,6 +228,15 @@ def verify(folder: Path) -> None:
         raise IntegrityError(f"the rows of {folder} have data digest {found}; its manifest says {packed.digest}.")
 
 
+def _labels(shard: pq.ParquetFile) -> pa.Table:
+    """The sample table of a shard; columns that came after it was written are null."""
+    table = shard.read(columns=list(COLUMNS))
+    for field in TABLE_SCHEMA:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(list(COLUMNS))
+
+
 def _check_size(folder: Path, shard: dict[str, Any]) -> None:
     path = folder / shard["file"]
     size = path.stat().st_size if path.is_file() else None
@@ -239,7 +251,8 @@ def _open_source(
 ) -> Iterator[tuple[str, Vocabulary, Iterable[RawImage | Skipped]]]:
     """The kind of the source, its vocabulary and its images."""
     if source == SYNTHETIC:
-        yield SYNTHETIC, VOCABULARY, draw_faces(synthetic or SyntheticConfig())
+        drawn = synthetic or SyntheticConfig()
+        yield SYNTHETIC, vocabulary_of(drawn.like), draw_faces(drawn)
         return
     folder = Path(source).expanduser()
     if is_packed(folder):

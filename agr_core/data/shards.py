@@ -24,11 +24,12 @@ SHARD_BYTES = 64 * 2**20
 
 # Few rows a group, because a group is the least that can be read when images are wanted one by one.
 _GROUP_ROWS = 32
-_TEXT = ("sample_id", "path", "gender", "race", "subject", "source", "sha256")
-_SCHEMA = pa.schema(
-    [pa.field(name, pa.string() if name in _TEXT else pa.float64()) for name in COLUMNS]
-    + [pa.field("image", pa.binary())]
-)
+_TYPES = dict.fromkeys(("age", "age_low", "age_high"), pa.float64()) | {"attributes": pa.list_(pa.bool_())}
+
+TABLE_SCHEMA = pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
+"""The sample table as Arrow holds it."""
+
+_SCHEMA = TABLE_SCHEMA.append(pa.field("image", pa.binary()))
 
 
 class ShardWriter:
@@ -62,6 +63,8 @@ class ShardWriter:
             "gender": item.gender,
             "race": item.race,
             "subject": item.subject,
+            "partition": item.partition,
+            "attributes": item.attributes,
             "source": self._kind,
             "sha256": sha256,
         }
@@ -94,6 +97,7 @@ class ShardWriter:
             "label_kind": "range" if self._ranged else "exact",
             "genders": list(vocabulary.genders),
             "races": list(vocabulary.races),
+            "attributes": list(vocabulary.attributes),
             "shards": [
                 {
                     "file": name,
@@ -123,7 +127,7 @@ class ShardWriter:
                 _SCHEMA,
                 # JPEG does not shrink further, and uncompressed bytes are read without a copy through zstd.
                 compression={name: "none" if name == "image" else "zstd" for name in _SCHEMA.names},
-                use_dictionary=["gender", "race", "source"],
+                use_dictionary=["gender", "race", "partition", "source"],
                 write_statistics=False,
             )
         self._shard.write_table(pa.Table.from_pylist(self._group, schema=_SCHEMA))
@@ -140,11 +144,12 @@ class ShardWriter:
 
 def data_digest(vocabulary: Vocabulary, count: int, rows: RowsDigest) -> str:
     """The data digest: classes, number of rows, and the rows themselves in their order."""
-    return digest(
-        {
-            "genders": list(vocabulary.genders),
-            "races": list(vocabulary.races),
-            "rows": count,
-            "rows_digest": rows.hexdigest(),
-        }
-    )
+    content: dict[str, Any] = {
+        "genders": list(vocabulary.genders),
+        "races": list(vocabulary.races),
+        "rows": count,
+        "rows_digest": rows.hexdigest(),
+    }
+    if vocabulary.attributes:  # left out else, so that data sets without any keep the digest they had before
+        content["attributes"] = list(vocabulary.attributes)
+    return digest(content)

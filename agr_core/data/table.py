@@ -12,6 +12,10 @@ age_high    float64  oldest age the label allows, years, included
 gender      str      class name, missing where not known
 race        str      class name, missing where not known
 subject     str      who is on the image, missing where not known; unique within ``source``
+partition   str      where the data set's authors put the image: ``train``, ``val``, ``test``, or the number of its
+                     fold, from ``0``; missing where they say nothing
+attributes  list     for each attribute of the vocabulary whether the image has it: True, False, None where not known;
+                     the whole missing where none is known
 source      str      name of the reader the row came from
 sha256      str      SHA-256 of the image file's bytes, hex
 ==========  =======  ===================================================================================================
@@ -20,6 +24,7 @@ sha256      str      SHA-256 of the image file's bytes, hex
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +42,8 @@ COLUMNS: tuple[str, ...] = (
     "gender",
     "race",
     "subject",
+    "partition",
+    "attributes",
     "source",
     "sha256",
 )
@@ -73,11 +80,22 @@ class RowsDigest:
         """Take up a row; a missing value may be None or NaN."""
         years = [None if pd.isna(row[column]) else float(row[column]) for column in _DIGESTED_YEARS]
         words = [None if pd.isna(row[column]) else str(row[column]) for column in _DIGESTED_TEXT]
-        self._hasher.update(canonical_json([*years, *words]).encode("utf-8") + b"\n")
+        # Columns that came later are taken up where they are known, so that older data sets keep their digest.
+        later: dict[str, Any] = {}
+        if isinstance(row["partition"], str):
+            later["partition"] = row["partition"]
+        if is_known(row["attributes"]):
+            later["attributes"] = [None if value is None else bool(value) for value in row["attributes"]]
+        self._hasher.update(canonical_json([*years, *words, *([later] if later else [])]).encode("utf-8") + b"\n")
 
     def hexdigest(self) -> str:
         """64 lower-case hex digits."""
         return self._hasher.hexdigest()
+
+
+def is_known(attributes: object) -> bool:
+    """Whether a value of the column ``attributes`` says anything; a missing one is None or NaN."""
+    return isinstance(attributes, Sequence | np.ndarray)
 
 
 def age_ranges(table: pd.DataFrame) -> set[tuple[float, float]]:

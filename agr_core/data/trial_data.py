@@ -20,7 +20,7 @@ from agr_core.data.cache import Pixels, open_pixels
 from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, pick, training_jobs
 from agr_core.data.pack import Packed
 from agr_core.data.splits import PARTS, Split, check_classes_trained, draw_share, read_split
-from agr_core.data.table import LabelKind, age_ranges
+from agr_core.data.table import LabelKind, age_ranges, is_known
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import Bins, BinsSpec
@@ -32,7 +32,7 @@ class TrialData:
     """Labels and batches of one trial. Training batches are a function of (``config.seed``, epoch, sample) alone.
 
     Attributes:
-        vocabulary: Gender and race classes of the data set.
+        vocabulary: Gender and race classes of the data set, and its attributes.
         label_kind: Whether ages are known exactly or as ranges.
         age_ranges: Distinct (low, high) of the known ages, years, both ends included, ascending.
         data_digest: Digest of the data set.
@@ -161,7 +161,17 @@ def _labels(table: pd.DataFrame, vocabulary: Vocabulary) -> Labels:
         age_high=years("age_high"),
         gender=torch.from_numpy(vocabulary.index("gender", table["gender"])),
         race=torch.from_numpy(vocabulary.index("race", table["race"])),
+        attributes=torch.from_numpy(_attributes(table, len(vocabulary.attributes))),
     )
+
+
+def _attributes(table: pd.DataFrame, count: int) -> NDArray[np.float32]:
+    """Attributes of every row (N, count): 1 has it, 0 has it not, NaN not known."""
+    values = np.full((len(table), count), np.nan, dtype=np.float32)
+    for row, known in enumerate(table["attributes"]):
+        if is_known(known):
+            values[row] = np.asarray(known, dtype=np.float32)  # None becomes NaN
+    return values
 
 
 def _age_bins(config: TrialConfig) -> BinsSpec | None:

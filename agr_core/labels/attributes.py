@@ -1,4 +1,4 @@
-"""Gender and race vocabularies: the class names of a data set and the indices models are trained on.
+"""Vocabularies: the gender and race classes of a data set, their indices, and the attributes its images may have.
 
 A class is stored by its name; its index is its place in the data set's own vocabulary, so that two data sets with
 different race classes never share an index by accident.
@@ -31,13 +31,61 @@ FAIRFACE_RACES: tuple[str, ...] = (
 )
 """FairFace's seven (Karkkainen and Joo, WACV 2021), in the order of its published models."""
 
+CELEBA_ATTRIBUTES: tuple[str, ...] = (
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+)
+"""CelebA's forty (Liu, Luo, Wang and Tang, ICCV 2015), in the order of ``list_attr_celeba.txt``."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes a data set knows, in index order, whether or not an image has them; empty: it has no such label."""
+    """The classes a data set knows, in index order, whether or not an image has them; empty: it has no such label.
+
+    An image has one gender and one race, but any number of ``attributes``, each present or absent.
+    """
 
     genders: tuple[str, ...]
     races: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
 
     def names(self, label: str) -> tuple[str, ...]:
         """The class names of ``gender`` or ``race``."""

@@ -20,7 +20,8 @@ class RawImage:
     """One readable image and what its data set says about it.
 
     ``path`` is the name inside the source; ages are years (``age`` the exact age or the middle of ``age_low`` to
-    ``age_high``, both included); None where the data set does not say.
+    ``age_high``, both included); ``partition`` is ``train``, ``val``, ``test`` or the number of a fold; ``attributes``
+    says for each attribute of the vocabulary whether the image has it. None where the data set does not say.
     """
 
     path: str
@@ -31,6 +32,8 @@ class RawImage:
     gender: str | None = None
     race: str | None = None
     subject: str | None = None
+    partition: str | None = None
+    attributes: tuple[bool | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Reader(Protocol):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Every gender and race the data set knows."""
+        """Every gender, race and attribute the data set knows."""
         ...
 
     def recognises(self, paths: Sequence[str]) -> bool:

@@ -79,6 +79,7 @@ def sample_table(
     races: Sequence[str | None] | None = None,
     subjects: Sequence[str | None] | None = None,
     contents: Sequence[str] | None = None,
+    partitions: Sequence[str | None] | None = None,
 ) -> pd.DataFrame:
     """A sample table without images; ``contents`` are stand-ins of the image bytes, by default all different."""
     count = len(ages)
@@ -93,6 +94,8 @@ def sample_table(
             "gender": pd.Series(genders if genders is not None else ["male"] * count, dtype="str"),
             "race": pd.Series(races if races is not None else ["White"] * count, dtype="str"),
             "subject": pd.Series(subjects if subjects is not None else [None] * count, dtype="str"),
+            "partition": pd.Series(partitions if partitions is not None else [None] * count, dtype="str"),
+            "attributes": pd.Series([None] * count, dtype=object),
             "source": "test",
             "sha256": sha256,
         }

@@ -6,9 +6,12 @@ import shutil
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from agr_core.config import SyntheticConfig
@@ -140,6 +143,63 @@ def test_ages_known_as_ranges_make_a_data_set_of_ranges_and_missing_labels_stay_
     assert packed.table["subject"].tolist()[0] == "someone"
     assert packed.vocabulary.index("gender", packed.table["gender"]).tolist() == [0, -1]
     verify(tmp_path / "p")
+
+
+def test_partitions_and_attributes_are_kept_and_part_of_the_digest(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(GENDERS, (), ("Bald", "Young"))
+    images = [
+        RawImage(path="a", data=b"a", partition="train", attributes=(True, False)),
+        RawImage(path="b", data=b"b", partition="0", attributes=(None, True)),
+        RawImage(path="c", data=b"c"),
+    ]
+    report = pack_images(images, tmp_path / "p", source="test", kind="test", vocabulary=vocabulary)
+    packed = Packed.open(tmp_path / "p")
+    assert packed.vocabulary == vocabulary
+    assert packed.table["partition"].iloc[:2].tolist() == ["train", "0"]
+    assert packed.table["partition"].isna().tolist() == [False, False, True]
+    assert [None if known is None else list(known) for known in packed.table["attributes"]] == [
+        [True, False],
+        [None, True],
+        None,
+    ]
+    verify(tmp_path / "p")
+    digests = {report.digest}
+    for number, (change, words) in enumerate(
+        [({"partition": "val"}, vocabulary), ({"attributes": (True, True)}, vocabulary),
+         ({"attributes": (True, None)}, vocabulary), ({"attributes": None}, vocabulary),
+         ({"partition": None}, vocabulary), ({}, Vocabulary(GENDERS, (), ("Bald", "Old")))]
+    ):  # fmt: skip
+        changed = [replace(images[0], **change), *images[1:]]
+        digests.add(pack_images(changed, tmp_path / f"{number}", source="test", kind="test", vocabulary=words).digest)
+    assert len(digests) == 7
+
+
+def test_data_sets_without_partitions_and_attributes_keep_the_digest_they_had_before_these_columns(
+    tmp_path: Path,
+) -> None:
+    images = [
+        RawImage(path="a.jpg", data=b"one", age=31.0, age_low=31.0, age_high=31.0, gender="male", race="Asian",
+                 subject="s"),
+        RawImage(path="b.jpg", data=b"two"),
+        RawImage(path="c.jpg", data=b"one", age=28.5, age_low=25.0, age_high=32.0),
+    ]  # fmt: skip
+    report = pack_images(images, tmp_path / "p", source="test", kind="test", vocabulary=VOCABULARY)
+    assert report.digest == "871a6e93f77a386556d06e874f83e22ef9a647a61c7a87dd560268e609b4b3fb"
+
+
+def test_a_data_set_packed_before_these_columns_is_read_as_knowing_neither(faces: Packed, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    manifest = {name: deepcopy(value) for name, value in faces.manifest.items() if name != "attributes"}
+    for shard in manifest["shards"]:
+        table = pq.read_table(faces.folder / shard["file"]).drop_columns(["partition", "attributes"])
+        pq.write_table(table, older / shard["file"])
+        shard["bytes"] = (older / shard["file"]).stat().st_size
+        shard["sha256"] = hashlib.sha256((older / shard["file"]).read_bytes()).hexdigest()
+    (older / MANIFEST).write_text(json.dumps(manifest))
+    verify(older)
+    assert Packed.open(older).table.equals(faces.table)
+    assert Packed.open(older).vocabulary == faces.vocabulary
 
 
 def test_what_was_skipped_is_reported_sorted(raw: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_sample_ids_come_from_the_image_and_stay_unique_for_repeated_bytes() -> 
 
 ROW: dict[str, Any] = {
     "sample_id": "a", "path": "a.jpg", "age": 30.0, "age_low": 30.0, "age_high": 30.0, "gender": "male", "race": None,
-    "subject": None, "source": "utkface", "sha256": "ab",
+    "subject": None, "partition": None, "attributes": None, "source": "utkface", "sha256": "ab",
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def digest_of(*changes: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     "change",
     [{"age": 31.0}, {"age_low": 29.0}, {"age_high": 31.0}, {"gender": "female"}, {"race": "White"}, {"subject": "x"},
-     {"sha256": "cd"}, {"sample_id": "b"}, {"age": None}],
+     {"sha256": "cd"}, {"sample_id": "b"}, {"age": None}, {"partition": "0"}, {"attributes": (True, None)}],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_the_digest_covers_every_label_and_the_image(change: dict[str, Any]) -> None:
@@ -82,8 +82,15 @@ def test_the_digest_covers_every_label_and_the_image(change: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     "change",
-    [{"path": "elsewhere/a.jpg"}, {"source": "other"}, {"race": float("nan")}, {"age": np.float64(30)}, {"age": 30}],
-    ids=["path", "reader", "NaN for missing", "numpy number", "whole number"],
+    [
+        {"path": "elsewhere/a.jpg"},
+        {"source": "other"},
+        {"race": float("nan")},
+        {"age": np.float64(30)},
+        {"age": 30},
+        {"partition": float("nan"), "attributes": float("nan")},
+    ],
+    ids=["path", "reader", "NaN for missing", "numpy number", "whole number", "NaN for missing later columns"],
 )
 def test_the_digest_covers_neither_where_a_file_lay_nor_how_a_value_is_held(change: dict[str, Any]) -> None:
     assert digest_of(change) == digest_of({})

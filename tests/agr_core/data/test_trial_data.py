@@ -14,12 +14,13 @@ from agr_core.config import SplitConfig, TrialConfig
 from agr_core.data.augment import sample_seed
 from agr_core.data.batch import Batch
 from agr_core.data.pack import Packed, pack_images
+from agr_core.data.readers import RawImage
 from agr_core.data.splits import make_split, write_split
 from agr_core.data.trial_data import TrialData
 from agr_core.errors import DataError
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
 
-from .conftest import range_images
+from .conftest import picture, range_images
 
 SPLIT = SplitConfig(by=("age", "race"), fractions=(0.7, 0.2, 0.1))
 Open = Callable[..., TrialData]
@@ -55,7 +56,7 @@ def assert_equal(first: list[Batch], second: list[Batch]) -> None:
         assert torch.equal(one.images, other.images)
         assert one.images.stride() == other.images.stride()  # the memory format changes the bits of a convolution
         assert torch.equal(one.rows, other.rows)
-        for label in ("age", "age_low", "age_high", "gender", "race"):
+        for label in ("age", "age_low", "age_high", "gender", "race", "attributes"):
             assert torch.equal(getattr(one.labels, label), getattr(other.labels, label))
 
 
@@ -240,6 +241,37 @@ def test_data_and_split_are_named_by_their_digests(faces: Packed, open_data: Ope
     assert data.split_digest == make_split(faces.table, SPLIT).digest
     assert data.label_kind == "exact"
     assert data.vocabulary == Vocabulary(GENDERS, UTKFACE_RACES)
+
+
+def test_attributes_reach_the_trainer_in_the_vocabulary_s_order_and_are_nan_where_not_known(tmp_path: Path) -> None:
+    told: list[tuple[bool | None, ...] | None] = [(True, False, None), None, (False, None, True)]
+    images = [
+        RawImage(
+            path=f"{number:03d}.jpg", data=picture(number), gender=GENDERS[number % 2], attributes=told[number % 3]
+        )
+        for number in range(60)
+    ]
+    vocabulary = Vocabulary(GENDERS, (), ("Bald", "Smiling", "Young"))
+    pack_images(images, tmp_path / "p", source="test", kind="test", vocabulary=vocabulary)
+    write_split(make_split(Packed.open(tmp_path / "p").table, SplitConfig(by=("gender",))), tmp_path / "s")
+    data = TrialData.open(
+        trial(tasks=["gender"], data={}), packed=tmp_path / "p", split=tmp_path / "s", cache=tmp_path / "c"
+    )
+    assert data.vocabulary.attributes == ("Bald", "Smiling", "Young")
+    nan = float("nan")
+    values = np.array([[1, 0, nan], [nan, nan, nan], [0, nan, 1]], dtype=np.float32)
+    batches = list(data.train_batches(0))
+    assert {batch.labels.attributes.dtype for batch in batches} == {torch.float32}
+    for batch in batches:
+        np.testing.assert_array_equal(batch.labels.attributes.numpy(), values[batch.rows.numpy() % 3])
+    rows = torch.cat([batch.rows for batch in data.batches("val")])
+    np.testing.assert_array_equal(data.labels("val").attributes.numpy(), values[rows.numpy() % 3])
+
+
+def test_a_data_set_without_attributes_has_none(open_data: Open) -> None:
+    data = open_data()
+    assert data.labels("val").attributes.shape == (data.num_rows("val"), 0)
+    assert next(data.train_batches(0)).labels.attributes.shape == (20, 0)
 
 
 # --------------------------------------------------------------------------------------------------------------------
