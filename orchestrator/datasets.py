@@ -7,6 +7,7 @@ answer depends on, the packing code included; so a second sweep neither packs, n
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,10 +20,10 @@ from typing import Any
 from filelock import FileLock
 
 import agr_core.data
-from agr_core.config import DataConfig, SplitConfig, SyntheticConfig
+from agr_core.config import DataConfig, SyntheticConfig
 from agr_core.data.pack import SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
 from agr_core.data.shards import MANIFEST
-from agr_core.data.splits import make_split, read_split, write_split
+from agr_core.data.splits import PUBLISHED, make_split, read_split, write_split
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import canonical_json, digest, file_digest
 from orchestrator.errors import NotFoundError
@@ -32,6 +33,8 @@ from orchestrator.storage.base import Storage
 from orchestrator.storage.local import LocalStorage
 from orchestrator.storage.staging import adopt, cached, verified
 from orchestrator.storage.transfer import download, manifest_of, publish
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def prepare_data(data: DataConfig, *, storage: Storage, cache: Path) -> DataRef:
         StorageError: If a store refuses or does not answer.
     """
     data_uri, data_digest = _prepare_packed(data, storage, cache)
-    split_digest = _prepare_split(data.split, data_uri, data_digest, storage, cache)
+    split_digest = _prepare_split(data, data_uri, data_digest, storage, cache)
     return DataRef(data_uri, data_digest, split_digest)
 
 
@@ -80,17 +83,7 @@ def stage(ref: DataRef, *, storage: Storage, cache: Path) -> StagedData:
         StorageError: If a store refuses or does not answer, or the data set does not fit the cache.
     """
     packed = _here(ref.data_uri, ref.data_digest, cache)
-    split = cache / layout.split(ref.split_digest)
-    if not split.exists():
-        with tempfile.TemporaryDirectory(prefix=".split-", dir=_made(cache)) as folder:
-            arriving = Path(folder, "split.parquet")
-            storage.download(layout.split(ref.split_digest), arriving)
-            found = read_split(arriving).digest
-            if found != ref.split_digest:
-                place = f"{storage.uri}/{layout.split(ref.split_digest)}"
-                raise IntegrityError(f"{place} holds another split ({found}); delete it and submit the sweep again.")
-            arriving.replace(_made(split.parent) / split.name)
-    return StagedData(packed, split)
+    return StagedData(packed, _split_here(ref.split_digest, storage, cache))
 
 
 @contextmanager
@@ -179,6 +172,11 @@ def _prepare_packed(data: DataConfig, storage: Storage, cache: Path) -> tuple[st
         source = open_storage(data.source)
         return source.uri, str(manifest_of(source)["digest"])
     path = None if data.source == SYNTHETIC else Path(data.source).expanduser().absolute()
+    if path is not None and not path.exists():
+        raise NotFoundError(
+            f"data.source {str(path)!r} does not exist; give `synthetic`, a folder, an archive, or s3://bucket/prefix "
+            "of a packed data set."
+        )
     if path is not None and is_packed(path):
         data_digest = str(read_manifest(path)["digest"])
         if not is_remote(storage.uri):
@@ -201,18 +199,24 @@ def _prepare_packed(data: DataConfig, storage: Storage, cache: Path) -> tuple[st
     return _data_uri(storage, data_digest), data_digest
 
 
-def _prepare_split(config: SplitConfig, data_uri: str, data_digest: str, storage: Storage, cache: Path) -> str:
+def _prepare_split(data: DataConfig, data_uri: str, data_digest: str, storage: Storage, cache: Path) -> str:
     """Digest of the split, which lies in the storage afterwards."""
 
     def split_and_store() -> str:
-        split = make_split(Packed.open(_here(data_uri, data_digest, cache)).table, config)
+        split = make_split(Packed.open(_here(data_uri, data_digest, cache)).table, data.split, ages=data.ages)
         with tempfile.TemporaryDirectory(prefix=".split-", dir=_made(cache)) as folder:
             write_split(split, Path(folder, "split.parquet"))
             storage.upload(Path(folder, "split.parquet"), layout.split(split.digest))
         return split.digest
 
-    what = {"data_digest": data_digest, "split": config.model_dump(mode="json")}
-    return _remembered(what, split_and_store, lambda known: storage.exists(layout.split(known)), cache)
+    what = {"data_digest": data_digest, "ages": data.ages, "split": data.split.model_dump(mode="json")}
+    if data.split.path is not None:
+        what["published"] = _identity(Path(data.split.path).expanduser().absolute())
+    split_digest = _remembered(what, split_and_store, lambda known: storage.exists(layout.split(known)), cache)
+    if data.ages is not None or data.split.strategy in PUBLISHED:
+        for note in read_split(_split_here(split_digest, storage, cache)).notes:
+            _log.warning("split %s: %s", split_digest[:12], note)
+    return split_digest
 
 
 def _remembered(what: dict[str, Any], make: Callable[[], str], is_there: Callable[[str], bool], cache: Path) -> str:
@@ -238,12 +242,7 @@ def _code_digest() -> str:
 
 
 def _identity(path: Path) -> dict[str, Any]:
-    """What tells, without reading it, whether a raw data set is the one packed before."""
-    if not path.exists():
-        raise NotFoundError(
-            f"data.source {str(path)!r} does not exist; give `synthetic`, a folder, an archive, or s3://bucket/prefix "
-            "of a packed data set."
-        )
+    """What tells, without reading it, whether the files at a place are those of before."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     states = ((file, file.stat()) for file in files)
     listing = [[str(file), status.st_size, status.st_mtime_ns] for file, status in states]
@@ -273,6 +272,21 @@ def _here(data_uri: str, data_digest: str, cache: Path) -> Path:
             "several nodes set AGR_STORAGE to s3://bucket/prefix and submit again."
         )
     return verified(Path(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
+
+
+def _split_here(split_digest: str, storage: Storage, cache: Path) -> Path:
+    """The split on this machine, verified."""
+    split = cache / layout.split(split_digest)
+    if not split.exists():
+        with tempfile.TemporaryDirectory(prefix=".split-", dir=_made(cache)) as folder:
+            arriving = Path(folder, "split.parquet")
+            storage.download(layout.split(split_digest), arriving)
+            found = read_split(arriving).digest
+            if found != split_digest:
+                place = f"{storage.uri}/{layout.split(split_digest)}"
+                raise IntegrityError(f"{place} holds another split ({found}); delete it and submit the sweep again.")
+            arriving.replace(_made(split.parent) / split.name)
+    return split
 
 
 def _made(folder: Path) -> Path:

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agr_core.config.base import Probability, StrictModel, Task, bare_name
-from agr_core.labels.bins import BinsSpec, check_bins
+from agr_core.labels.bins import MAX_AGE, BinsSpec, check_bins
+
+AgeYears = Annotated[int, Field(ge=0, le=MAX_AGE)]
 
 
 class SyntheticConfig(StrictModel):
@@ -24,19 +26,58 @@ class SyntheticConfig(StrictModel):
     seed: int = Field(default=0, ge=0, description="Seed of the drawing; it fixes every pixel.")
 
 
+class PartitionsConfig(StrictModel):
+    """Which values of the data set's official partition train, validate and test."""
+
+    train: tuple[str | int, ...] = Field(min_length=1, description="Partitions trained on.")
+    val: tuple[str | int, ...] = Field(default=(), description="Partitions that validate; none: val is cut from train.")
+    test: tuple[str | int, ...] = Field(default=(), description="Partitions that test; none: no test part.")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [str(value) for value in (*self.train, *self.val, *self.test)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"partition {twice[0]!r} is named twice; a partition is in one part.")
+        return self
+
+
 class SplitConfig(StrictModel):
     """How the data set is cut into train, val and test; byte-identical images always fall on one side."""
 
-    strategy: Literal["stratified", "random"] = Field(
-        default="stratified", description="stratified keeps the shares of the classes in `by` alike in all parts."
+    strategy: Literal["stratified", "random", "official", "kfold", "file"] = Field(
+        default="stratified",
+        description="stratified keeps the shares of the classes in `by` alike in all parts; official and file take a "
+        "published split.",
     )
     by: tuple[Task, ...] = Field(
-        default=("age",), min_length=1, description="Labels whose joint classes are kept alike (stratified only)."
+        default=("age",), min_length=1, description="Labels whose joint classes are kept alike (not with random)."
     )
     fractions: tuple[Probability, Probability, Probability] = Field(
-        default=(0.8, 0.1, 0.1), description="Shares of train, val and test; they add up to 1."
+        default=(0.8, 0.1, 0.1),
+        description="Shares of train, val and test; they add up to 1. Where a published split has no val part, one is "
+        "cut from train at the ratio of the first two.",
     )
     seed: int = Field(default=42, ge=0, description="Seed of the cut; independent of the trial's seed.")
+    folds: int = Field(default=5, ge=3, le=100, description="Number of folds (kfold).")
+    fold: int = Field(
+        default=0,
+        ge=0,
+        description="The fold that tests, from 0; the one before it validates, the others train (kfold).",
+    )
+    partitions: PartitionsConfig | None = Field(
+        default=None, description="Which official partitions are which part (official); default: those of that name."
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="CSV file, folder of one CSV file a part, or .parquet of `agr data split` (file).",
+    )
+    leaks: Literal["move", "keep"] = Field(
+        default="move",
+        description="Identical images and images of one subject that a published split puts in several parts: move the "
+        "fewest to one part, or keep the split as it was published (official, file).",
+    )
 
     @model_validator(mode="after")
     def _fractions_add_up(self) -> Self:
@@ -46,6 +87,32 @@ class SplitConfig(StrictModel):
         if self.fractions[0] <= 0 or self.fractions[1] <= 0:
             raise ValueError(f"fractions={list(self.fractions)} leave train or val empty; both need a share above 0.")
         return self
+
+    @model_validator(mode="after")
+    def _fields_fit_the_strategy(self) -> Self:
+        if self.strategy == "file" and self.path is None:
+            raise ValueError(
+                "strategy=file needs path: the CSV or Parquet file that says which image is in which part."
+            )
+        for name, strategies in _OF_STRATEGIES.items():
+            if self.strategy not in strategies and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} with strategy={self.strategy} has no effect: it belongs to {' or '.join(strategies)}; "
+                    "leave it out."
+                )
+        if self.fold >= self.folds:
+            raise ValueError(f"fold={self.fold} must be below folds={self.folds}; the first fold is 0.")
+        return self
+
+
+_OF_STRATEGIES = {
+    "folds": ("kfold",),
+    "fold": ("kfold",),
+    "partitions": ("official",),
+    "path": ("file",),
+    "leaks": ("official", "file"),
+}
+"""Fields of SplitConfig that only some strategies read."""
 
 
 class DataConfig(StrictModel):
@@ -62,7 +129,19 @@ class DataConfig(StrictModel):
     fraction: float = Field(
         default=1.0, gt=0, le=1, description="Share of the training part that is trained on, drawn by split.seed."
     )
+    ages: tuple[AgeYears, AgeYears] | None = Field(
+        default=None,
+        description="Youngest and oldest age used, years, both included; other images, those whose age is not known "
+        "and those whose age range reaches out of it are in no part. None: all.",
+    )
     split: SplitConfig = Field(default_factory=SplitConfig, description="How train, val and test are cut.")
+
+    @field_validator("ages")
+    @classmethod
+    def _ages_ascend(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"ages={list(value)} are upside down; write [{value[1]}, {value[0]}].")
+        return value
 
 
 class ShuffleSampler(StrictModel):

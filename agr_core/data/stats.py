@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from agr_core.data.pack import Packed
+from agr_core.data.splits import PARTS, Split
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import Bins, BinsSpec
 
@@ -44,6 +46,28 @@ def describe(packed: Packed, scheme: BinsSpec = "utk7") -> dict[str, Any]:
         "digest": packed.digest,
         "skipped": packed.manifest["skipped"],
         **statistics(packed.table, scheme, vocabulary=packed.vocabulary),
+    }
+
+
+def describe_split(packed: Packed, split: Split, scheme: BinsSpec = "utk7") -> dict[str, Any]:
+    """What ``agr data split --json`` prints: each part's images and classes, and what was tied and left out.
+
+    Raises:
+        ValueError: If the scheme is not known.
+    """
+    tables = {part: packed.table.iloc[split.rows(part)] for part in PARTS}
+    return {
+        "images": len(packed),
+        "digest": split.digest,
+        "data_digest": packed.digest,
+        "parts": {
+            part: {"images": len(table), **statistics(table, scheme, vocabulary=packed.vocabulary)}
+            for part, table in tables.items()
+        },
+        "groups": asdict(split.groups),
+        "left_out": dict(split.left_out),
+        "unmatched": split.unmatched,
+        "notes": list(split.notes),
     }
 
 

@@ -34,7 +34,7 @@ class TrialData:
     Attributes:
         vocabulary: Gender and race classes of the data set, and its attributes.
         label_kind: Whether ages are known exactly or as ranges.
-        age_ranges: Distinct (low, high) of the known ages, years, both ends included, ascending.
+        age_ranges: Distinct (low, high) of the known ages of the images used, years, both ends included, ascending.
         data_digest: Digest of the data set.
         split_digest: Digest of the split.
         num_train: Images trained on, after ``data.fraction``.
@@ -46,7 +46,7 @@ class TrialData:
         _check_fits(packed, split)
         self.vocabulary: Vocabulary = packed.vocabulary
         self.label_kind: LabelKind = packed.label_kind
-        self.age_ranges: list[tuple[float, float]] = sorted(age_ranges(packed.table))
+        self.age_ranges: list[tuple[float, float]] = sorted(age_ranges(packed.table.iloc[split.used]))
         self.data_digest: str = packed.digest
         self.split_digest: str = split.digest
         self._config = config
@@ -55,7 +55,7 @@ class TrialData:
         self._rows["train"] = draw_share(
             split.sample_ids, self._rows["train"], config.data.fraction, config.data.split.seed
         )
-        _check_labels(config, packed, self._rows["train"])
+        _check_labels(config, packed, self._rows["train"], split.used)
         self._labels = _labels(packed.table, packed.vocabulary)
         self._classes = self._sampler_classes(packed.table)
         self._maker = BatchMaker(
@@ -188,7 +188,7 @@ def _check_fits(packed: Packed, split: Split) -> None:
         )
 
 
-def _check_labels(config: TrialConfig, packed: Packed, train_rows: NDArray[np.int64]) -> None:
+def _check_labels(config: TrialConfig, packed: Packed, train_rows: NDArray[np.int64], used: NDArray[np.int64]) -> None:
     """Refuse tasks and samplers without labels, classes left out of training, and bins that cut label ranges."""
     table = packed.table
     wanted = {task: f"tasks names {task}" for task in config.tasks}
@@ -205,7 +205,7 @@ def _check_labels(config: TrialConfig, packed: Packed, train_rows: NDArray[np.in
         f"raise data.fraction (now {config.data.fraction:g}), name the label in data.split.by, try another "
         "data.split.seed, or take the task out of tasks"
     )
-    check_classes_trained(table, train_rows, labels=config.tasks, way_out=way_out)
+    check_classes_trained(table, train_rows, labels=config.tasks, used=used, way_out=way_out)
     bins = _age_bins(config)
     if "age" in config.tasks and bins is not None:
-        Bins.from_spec(bins).check_ranges(sorted(age_ranges(table)))
+        Bins.from_spec(bins).check_ranges(sorted(age_ranges(table.iloc[used])))

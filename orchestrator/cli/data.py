@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.common import JsonOption, errors_in_one_line, print_json, say
+from orchestrator.cli.data_split import split
 from orchestrator.cli.validate import SetOption
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ commands = typer.Typer(name="data", help="Make, copy and look at data sets.", no
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the commands of this module and of those beside it."""
+    commands.command()(split)
     app.add_typer(commands)
 
 

@@ -255,3 +255,23 @@ def test_the_real_utkface_is_split_without_its_repeats_on_two_sides(utkface_tar:
                 contents[sha256] += 1
     assert max(len(parts) for parts in where.values()) == 1
     assert split.groups.identical == sum(count > 1 for count in contents.values()) > 0
+
+
+@pytest.mark.slow
+def test_the_published_split_of_the_real_utkface_leaks_until_it_is_mended(utkface_tar: Path, tmp_path: Path) -> None:
+    published = utkface_tar.parent / "published_split.csv"
+    pack(str(utkface_tar), tmp_path / "packed")
+    table = Packed.open(tmp_path / "packed").table
+    listed = pd.read_csv(published).set_index("file")["split"]
+    contents = table["sha256"].to_numpy()
+    straddling = pd.Series(listed.loc[[path.split("/")[-1] for path in table["path"]]].to_numpy()).groupby(contents)
+
+    kept = make_split(table, config(strategy="file", path=str(published), leaks="keep"))
+    assert [len(kept.rows(part)) for part in PARTS] == [5994, 2006, 0]  # counted in the file by hand
+    assert kept.groups.straddling == (straddling.nunique() > 1).sum() > 0
+    mended = make_split(table, config(strategy="file", path=str(published)))
+    assert 0 < mended.groups.moved == (mended.parts != kept.parts).sum()
+    assert pd.Series(mended.parts).groupby(contents).nunique().max() == 1
+
+    within = make_split(table, config(strategy="random", fractions=(0.49, 0.21, 0.3)), ages=(10, 65))
+    assert len(within.used) == table["age"].between(10, 65).sum() == 8000 - sum(within.left_out.values())

@@ -1,0 +1,134 @@
+"""``agr data split``: write down which image trains, validates and tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.common import JsonOption, errors_in_one_line, print_json
+
+if TYPE_CHECKING:
+    from agr_core.config import DataConfig
+
+
+def split(
+    source: Annotated[str, typer.Argument(help="Packed folder, s3://bucket/prefix, or a raw folder or archive.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    strategy: Annotated[str, typer.Option(help="stratified, random, kfold, official or file.")] = "stratified",
+    by: Annotated[str | None, typer.Option(help="Labels whose classes are kept alike, as age,gender.")] = None,
+    fractions: Annotated[str | None, typer.Option(help="Shares of train, val and test, as 0.8,0.1,0.1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the cut.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds (kfold).")] = None,
+    fold: Annotated[int | None, typer.Option(help="The fold that tests, from 0 (kfold).")] = None,
+    train: Annotated[str | None, typer.Option(help="Partitions that train, as 0,1,2 (official).")] = None,
+    val: Annotated[str | None, typer.Option(help="Partitions that validate (official).")] = None,
+    test: Annotated[str | None, typer.Option(help="Partitions that test (official).")] = None,
+    path: Annotated[str | None, typer.Option(help="Published split: a CSV file, a folder of them, .parquet.")] = None,
+    leaks: Annotated[str | None, typer.Option(help="move or keep what a published split leaks.")] = None,
+    ages: Annotated[str | None, typer.Option(help="Youngest and oldest age used, years, as 10,65.")] = None,
+    bins: Annotated[str, typer.Option("--bins", metavar="SCHEME", help="Age groups that are counted.")] = "utk7",
+    as_json: JsonOption = False,
+) -> None:
+    """Cut a data set into train, val and test, and say who is where; options default as `data.split` does.
+
+    A trial takes the file as data.split: {strategy: file, path: FILE}. Example: agr data split faces -o split.parquet
+    --by age,gender
+    """
+    with errors_in_one_line():
+        from agr_core.data.splits import make_split, write_split
+        from agr_core.data.stats import describe_split
+        from agr_core.labels.bins import check_bins
+        from orchestrator.datasets import opened
+        from orchestrator.settings import Settings
+
+        check_bins(bins)
+        partitions = {"train": _words(train), "val": _words(val), "test": _words(test)}
+        given = {
+            "strategy": strategy,
+            "by": _words(by),
+            "fractions": _numbers(fractions, "--fractions"),
+            "seed": seed,
+            "folds": folds,
+            "fold": fold,
+            "partitions": {part: words for part, words in partitions.items() if words} or None,
+            "path": path,
+            "leaks": leaks,
+        }
+        data = _data_config({"ages": _numbers(ages, "--ages"), "split": _known(given)})
+        with opened(source, cache=Settings.from_environment().cache) as packed:
+            made = make_split(packed.table, data.split, ages=data.ages)
+            _refuse_another_split(output, made.digest)
+            write_split(made, output)
+            _show_split(describe_split(packed, made, bins), output, as_json)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",")]
+
+
+def _numbers(text: str | None, option: str) -> list[float] | None:
+    from agr_core.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return [int(word) if word.strip().isdigit() else float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} must be numbers with commas between them, as 10,65.") from error
+
+
+def _known(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _data_config(document: dict[str, Any]) -> DataConfig:
+    from pydantic import ValidationError
+
+    from agr_core.config import DataConfig
+    from agr_core.errors import InputError
+
+    try:
+        return DataConfig.model_validate_json(json.dumps(_known(document)))
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InputError("; ".join(problems)) from error
+
+
+def _refuse_another_split(output: Path, digest: str) -> None:
+    from agr_core.data.splits import read_split
+    from agr_core.errors import InputError
+
+    if output.exists() and read_split(output).digest != digest:
+        raise InputError(f"{output} holds another split; choose another file or remove it yourself.")
+
+
+def _show_split(description: dict[str, Any], output: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(description)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"{escape(str(output))}: digest {description['digest'][:12]}", soft_wrap=True)
+    parts = description["parts"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for part in parts:
+        table.add_column(part, justify="right", min_width=8)
+    table.add_row("images", *(f"{part['images']:,}" for part in parts.values()))
+    for title in ("bins", "gender", "race"):
+        for name in next(iter(parts.values()))[title]:
+            label = f"age {name}" if title == "bins" else name
+            table.add_row(escape(label), *(f"{part[title][name]:,}" for part in parts.values()))
+    console.print(table)
+    groups = description["groups"]
+    console.print(
+        f"{groups['groups']:,} groups of identical images or one subject, {groups['images']:,} images in them"
+    )
+    for note in description["notes"]:
+        console.print(escape(note), soft_wrap=True)
