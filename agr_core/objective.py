@@ -1,11 +1,12 @@
-"""The objective: which metric, which direction, and which epoch of a trial was its best."""
+"""The objective: which metric or weighted sum, which direction, and which epoch of a trial was its best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agr_core.config import StrictModel
 from agr_core.errors import ConfigError
@@ -15,25 +16,73 @@ from agr_core.reporting import EpochReport, Metrics
 Direction = Literal["minimize", "maximize"]
 
 
-class Objective(StrictModel):
-    """One metric and the direction in which it is better."""
+WEIGHTED = "val/objective"
+"""What a weighted sum is called among the metrics of an epoch."""
 
-    metric: str = Field(description="Name of a reported validation metric, such as val/age_mae.")
+
+class Objective(StrictModel):
+    """One metric, or a weighted sum of several, and the direction in which it is better."""
+
+    metric: str | dict[str, float] = Field(
+        description="Name of a reported validation metric, such as val/age_mae; or weights by name, whose weighted sum "
+        "counts: {val/age_acc: 1, val/gender_acc: 1}."
+    )
     direction: Direction = Field(description="minimize or maximize.")
 
+    @field_validator("metric")
+    @classmethod
+    def _weighs(cls, value: str | dict[str, float]) -> str | dict[str, float]:
+        if isinstance(value, dict):
+            if not value:
+                raise ValueError("no metric given; name one, or weights as {val/age_acc: 1, val/gender_acc: 1}.")
+            without = [name for name, weight in value.items() if weight == 0]
+            if without:
+                raise ValueError(f"{without[0]} has the weight 0 and no effect; drop it or give it another weight.")
+        return value
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each metric; 1 for a single one."""
+        return self.metric if isinstance(self.metric, dict) else {self.metric: 1.0}
+
+    @property
+    def name(self) -> str:
+        """What the objective is called among the metrics of an epoch: the metric, or ``val/objective``."""
+        return WEIGHTED if isinstance(self.metric, dict) else self.metric
+
+    @property
+    def formula(self) -> str:
+        """In words: ``val/age_mae``, or ``val/age_loss + 2 val/gender_loss``."""
+        terms = [name if weight == 1 else f"{weight:g} {name}" for name, weight in self.weights.items()]
+        return " + ".join(terms)
+
     def value(self, metrics: Metrics) -> float:
-        """The objective of one epoch.
+        """The objective of one epoch, ``sum(weight * metric)``; the order of the weights does not matter.
 
         Raises:
-            ConfigError: If the metric is not among those reported.
+            ConfigError: If a metric is not among those reported.
         """
-        if self.metric not in metrics:
-            reported = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
-            raise ConfigError(
-                f"objective.metric is {self.metric!r}, which no epoch reported."
-                f"{did_you_mean(self.metric, metrics)} Reported: {reported}."
-            )
-        return metrics[self.metric]
+        for name in self.weights:
+            if name not in metrics:
+                reported = ", ".join(sorted(known for known in metrics if known.startswith("val/")))
+                raise ConfigError(
+                    f"objective.metric is {name!r}, which no epoch reported."
+                    f"{did_you_mean(name, metrics)} Reported: {reported}."
+                )
+        return math.fsum(weight * metrics[name] for name, weight in self.weights.items())
+
+    def weighted_sum(self, metrics: Metrics, *, part: str = "val") -> dict[str, float]:
+        """``{"val/objective": value}`` beside the figures of a ``part``; empty for a single metric, or where one lacks.
+
+        Args:
+            metrics: Figures named ``<part>/...``.
+            part: The part that they are of; the objective's own names are those of val.
+        """
+        names = {name: f"{part}/{name.removeprefix('val/')}" for name in self.weights}
+        if isinstance(self.metric, str) or any(name not in metrics for name in names.values()):
+            return {}
+        value = self.value({name: metrics[own] for name, own in names.items()})
+        return {f"{part}/{WEIGHTED.removeprefix('val/')}": value}
 
     def better(self, candidate: float, incumbent: float | None) -> bool:
         """Whether ``candidate`` strictly beats ``incumbent`` (anything beats none)."""

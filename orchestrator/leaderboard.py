@@ -148,10 +148,10 @@ def check_comparable(states: Sequence[SweepState]) -> None:
     if len(states) < 2:
         return
     objectives = {
-        state.started.sweep_id: f"{state.started.objective.direction} {state.started.objective.metric}"
+        state.started.sweep_id: f"{state.started.objective.direction} {state.started.objective.formula}"
         for state in states
     }
-    if len(set(objectives.values())) > 1:
+    if any(state.started.objective != states[0].started.objective for state in states):
         raise InputError(
             "these sweeps have different objectives and share no leaderboard: "
             + ", ".join(f"{sweep} ({objective})" for sweep, objective in objectives.items())
@@ -209,6 +209,7 @@ def against_baseline(state: SweepState) -> dict[str, tuple[float, float]]:
     if best is None or report is None:
         return {}
     baseline = state.baselines.get(best.created.split_digest, {})
+    baseline = {**state.started.objective.weighted_sum(baseline), **baseline}
     return {
         name.removeprefix("val/"): (report.metrics[name], baseline[name])
         for name in sorted(baseline)
@@ -232,7 +233,7 @@ def resolve_metric(metric: str, found: Iterable[Row]) -> str:
 
 def metric_direction(metric: str, objective: Objective) -> Direction:
     """The objective's own direction for the objective; else by what the metric is (``names.better_direction``)."""
-    if metric.rsplit("/", 1)[-1] == objective.metric.rsplit("/", 1)[-1]:
+    if metric.rsplit("/", 1)[-1] == objective.name.rsplit("/", 1)[-1]:
         return objective.direction
     return better_direction(metric) or "maximize"
 

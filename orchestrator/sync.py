@@ -364,7 +364,7 @@ class Syncer:
         return describe.trial_name(trial.created, repeated="repeat" in sweep.document)
 
     def _metrics(self, sweep: SweepStarted, trial: TrialState) -> tuple[str, ...]:
-        return describe.shown_metrics(trial.created, sweep.objective.metric)
+        return describe.shown_metrics(trial.created, sweep.objective)
 
 
 def _is_closed(run: TrackedRun, tag: str, value: str) -> bool:

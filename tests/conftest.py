@@ -302,7 +302,8 @@ class RecordedSweep:
 
         metrics = {"train/loss": value / 10, "val/loss": value / 9, "val/age_mae": value, "val/age_cs5": 1 / value}
         metrics |= {"val/gender_acc": 1 - value / 40, "val/race_acc": 1 - value / 30, "time/epoch_s": 1.0, **more}
-        objective = metrics[self.started.objective.metric]
+        metrics |= self.started.objective.weighted_sum(metrics)
+        objective = self.started.objective.value(metrics)
         event = TrialReported(
             time=self.tick(), trial_id=trial, attempt=attempt, epoch=epoch, value=objective, metrics=metrics
         )

@@ -12,7 +12,7 @@ from typing import Literal
 from agr_core.config import Task, TrialConfig
 from agr_core.labels.attributes import ANY_VOCABULARY, Vocabulary
 from agr_core.labels.bins import MAX_AGE, Bins, schemes_for_ranges
-from agr_core.objective import Direction
+from agr_core.objective import Direction, Objective
 
 LabelKind = Literal["exact", "range"]
 """Whether a data set's age labels are years, or ranges such as 25-32."""
@@ -179,12 +179,18 @@ def fair_metrics(label_kind: LabelKind | None = None) -> tuple[str, ...]:
     return (*errors, "val/age_cs5", *(f"val/age_f1.{scheme}" for scheme in REPORTING_SCHEMES))
 
 
-def headline_metrics(config: TrialConfig, objective_metric: str) -> tuple[str, ...]:
-    """About fifteen metrics of an epoch that are worth a curve in the tracker, the objective first.
+def headline_metrics(config: TrialConfig, objective: Objective) -> tuple[str, ...]:
+    """About fifteen metrics of an epoch that are worth a curve in the tracker, the objective and its parts first.
 
     On a given data set one of ``age_mae`` and ``age_interval_mae`` occurs, and the schemes its labels allow.
     """
-    names = [objective_metric, "train/loss", "val/loss", *(f"val/{task}_loss" for task in config.tasks)]
+    names = [
+        objective.name,
+        *objective.weights,
+        "train/loss",
+        "val/loss",
+        *(f"val/{task}_loss" for task in config.tasks),
+    ]
     if "age" in config.tasks:
         names += [f"val/{name}" for name in ERROR_METRIC.values()]
         names += [f"val/{name}.gap_by_race" for name in ERROR_METRIC.values()]

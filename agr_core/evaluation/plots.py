@@ -64,7 +64,7 @@ def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str)
     """
     from matplotlib.ticker import MaxNLocator
 
-    metrics = list(dict.fromkeys(("val/loss", objective.metric)))
+    metrics = list(dict.fromkeys(("val/loss", objective.name)))
     best = objective.best(reports)
     figure = _figure(width=4.6 * len(metrics), height=3.6)
     for position, metric in enumerate(metrics, start=1):
@@ -72,7 +72,7 @@ def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str)
         name = metric.removeprefix("val/")
         _curve(axes, reports, f"train/{name}", _TRAIN_COLOR)
         _curve(axes, reports, metric, _VAL_COLOR)
-        if best is not None and metric == objective.metric:
+        if best is not None and metric == objective.name:
             value = objective.value(best.metrics)
             label = f"best: {value:.4g} at epoch {best.epoch}"
             axes.plot(best.epoch, value, "o", color=_BEST_COLOR, markersize=7, label=label, zorder=3)

@@ -66,14 +66,14 @@ def check_watched_metrics(config: TrialConfig, data: TrainingData, objective: Ob
     Raises:
         ConfigError: Naming the field, what it said and what is reported.
     """
-    watched = {"objective.metric": objective.metric}
+    watched = [("objective.metric", name) for name in objective.weights]
     if isinstance(config.schedule, PlateauSchedule):
-        watched["schedule.metric"] = config.schedule.metric
+        watched.append(("schedule.metric", config.schedule.metric))
     if config.early_stopping is not None:
-        watched["early_stopping.metric"] = config.early_stopping.metric
+        watched.append(("early_stopping.metric", config.early_stopping.metric))
     schemes = allowed_schemes(data.label_kind, data.age_ranges)
     known = metric_names(config, data.label_kind, schemes=schemes, vocabulary=data.vocabulary)
-    for field, name in watched.items():
+    for field, name in watched:
         if name not in known or name.startswith("time/"):
             raise ConfigError(
                 f"{field} is {name!r}, which this trial does not report.{did_you_mean(name, known)} "

@@ -107,9 +107,11 @@ class Training:
             val, tables = evaluate(self._predictor, self._data.batches("val"), val_metrics)
         except DivergedError as error:
             raise DivergedError(f"epoch {self.epochs_done + 1}, {error}") from error
+        val = prefixed("val", val)
         metrics = {
             **prefixed("train", trained),
-            **prefixed("val", val),
+            **val,
+            **self._objective.weighted_sum(val),
             "time/epoch_s": time.perf_counter() - started,
             "time/images_per_s": self._data.images_per_epoch / trained_s,
         }

@@ -115,7 +115,7 @@ class Progress:
             error = f"  {event.error}" if event.error else ""
             epochs = f"{event.epochs} epoch" + ("" if event.epochs == 1 else "s")
             self._say(
-                f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {self.objective.metric} {value:<8} "
+                f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {self.objective.name} {value:<8} "
                 f"{epochs:<10} {trial_name(row.created)}{error}"
             )
 
@@ -140,7 +140,7 @@ class Progress:
             pad_edge=False,
             box=None,
         )
-        for column in ("trial", "outcome", "epoch", self.objective.metric, "name"):
+        for column in ("trial", "outcome", "epoch", self.objective.name, "name"):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         completed = [row for row in rows if row.outcome == "completed" and row.best is not None]
         sign = 1 if self.objective.direction == "minimize" else -1

@@ -64,7 +64,7 @@ def leaderboard(
             print_json([row.to_json() for row in rows])
             return
         objective = states[0].started.objective
-        value = board.resolve_metric(metric or objective.metric, rows) if rows else objective.metric
+        value = board.resolve_metric(metric or objective.name, rows) if rows else objective.name
         _print_leaderboard(rows, states, value, board.metric_direction(value, objective))
 
 
@@ -264,10 +264,13 @@ def _running_by_node(storage: Storage, summary: dict[str, Any]) -> dict[str, lis
 
 
 def _print_status(summary: dict[str, Any]) -> None:
-    objective, best, budget = summary["objective"], summary["best"], summary["budget_wall_s"]
+    from agr_core.objective import Objective
+
+    objective = Objective.model_validate(summary["objective"])
+    best, budget = summary["best"], summary["budget_wall_s"]
     lines = {"status": summary["status"], "trials": _progress(summary)}
     if best is not None:
-        lines["best"] = f"{objective['metric']} {best['value']:.5g} by trial {best['trial_id']}"
+        lines["best"] = f"{objective.name} {best['value']:.5g} by trial {best['trial_id']}"
     lines["ran"] = f"{summary['wall_s']:.0f} s" + ("" if budget is None else f" of {budget:.0f} s")
     if summary["status"] in ("running", "lost"):
         lines["driver"] = f"last heard of {summary['heartbeat_age_s']:.0f} s ago"

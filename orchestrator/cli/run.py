@@ -331,7 +331,7 @@ class _Watch:
         if result.reason:
             typer.echo(f"because: {result.reason}")
         if result.best is not None:
-            typer.echo(f"best: {result.best[0]} with {self._started.objective.metric} {result.best[1]:.5g}")
+            typer.echo(f"best: {result.best[0]} with {self._started.objective.name} {result.best[1]:.5g}")
             for line in baseline_lines(read_state(self.engine.storage, result.sweep_id)):
                 typer.echo(line)
             typer.echo(f"next: agr leaderboard {result.sweep_id}")

@@ -111,7 +111,7 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         "size": sweep.space.size(),
         "search": {"algorithm": search.algorithm, "trials": search.trials, "seed": search.seed},
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
-        "objective": {"metric": sweep.spec.objective.metric, "direction": sweep.spec.objective.direction},
+        "objective": sweep.spec.objective.model_dump(mode="json"),
         "rungs": [vars(rung) for rung in rung_table(sweep)],
         "samples": [{"variant": drawn.variant, "params": drawn.params} for drawn in sample(sweep, _SAMPLES)],
         "warnings": list(sweep.warnings),
@@ -123,8 +123,10 @@ def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from agr_core.objective import Objective
+
     console = Console(soft_wrap=True, highlight=False)
-    size, search, objective = found["size"], found["search"], found["objective"]
+    size, search, objective = found["size"], found["search"], Objective.model_validate(found["objective"])
     space = "has continuous ranges" if size is None else f"{size:,} configuration{'s' if size > 1 else ''}"
     seeds = f" with {found['repeat']} seeds each" if found["repeat"] > 1 else ""
     console.print(f"{found['name']}: the sweep file is right")
@@ -132,7 +134,7 @@ def _print(found: dict[str, Any]) -> None:
         console.print(f"profiles   {', '.join(_marked(each, found['profile']) for each in found['profiles'])}")
     console.print(f"space      {space}")
     console.print(f"search     {search['algorithm']}, {search['trials']} configurations{seeds}, seed {search['seed']}")
-    console.print(f"objective  {objective['direction']} {objective['metric']}")
+    console.print(f"objective  {objective.direction} {objective.formula}")
     rungs = Table(title="Trials that reach an epoch", title_justify="left")
     rungs.add_column("epoch", justify="right")
     rungs.add_column("trials", justify="right")

@@ -124,4 +124,5 @@ def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any
             report = evaluate_part(config, data, weights, "test")
     finally:
         data.close()
-    return {"metrics": dict(report.metrics), "tables": dict(report.tables)}, baseline
+    metrics = {**report.metrics, **Objective.model_validate(job.objective).weighted_sum(report.metrics, part="test")}
+    return {"metrics": metrics, "tables": dict(report.tables)}, baseline

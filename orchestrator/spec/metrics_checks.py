@@ -10,8 +10,10 @@ from agr_core.labels.bins import SCHEMES
 from agr_core.objective import Direction
 from agr_core.registry import did_you_mean
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.source import Source
+from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import Proposal
+
+_OTHER: dict[Direction, Direction] = {"minimize": "maximize", "maximize": "minimize"}
 
 
 def reported(config: TrialConfig) -> frozenset[str]:
@@ -28,11 +30,20 @@ def watched(config: TrialConfig) -> Iterator[tuple[tuple[str, ...], str, Directi
 
 
 def refuse_unfit_objective(spec: SweepSpec, proposals: Sequence[Proposal], source: Source) -> None:
-    """Note an objective that trials do not report, or that does not compare them."""
-    metric, path = spec.objective.metric, ("objective", "metric")
+    """Note a metric of the objective that trials do not report, or that does not compare them."""
     # Without one right configuration a metric can still be unknown to every trial there could be.
     configs = [proposal.config for proposal in proposals] or [TrialConfig()]
-    names = [reported(config) for config in configs]
+    reports = [reported(config) for config in configs]
+    for metric in spec.objective.weights:
+        path: DocPath = ("objective", "metric")
+        if isinstance(spec.objective.metric, dict):
+            path = (*path, metric)
+        _refuse_unfit_metric(metric, path, configs, reports, source)
+
+
+def _refuse_unfit_metric(
+    metric: str, path: DocPath, configs: Sequence[TrialConfig], names: Sequence[frozenset[str]], source: Source
+) -> None:
     without = [config for config, reports in zip(configs, names, strict=True) if metric not in reports]
     if metric in own_bin_metrics() and _varies_age(configs):
         fair = ", ".join(fair_metrics(_label_kind(configs[0])))
@@ -57,7 +68,10 @@ def unknown_metric(metric: str, reports: Iterable[str]) -> str:
 
 def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
     """Metrics that are looked at the wrong way round."""
-    looked_at = {("objective", spec.objective.metric, spec.objective.direction): None}
+    looked_at: dict[tuple[str, str, Direction], None] = {
+        ("objective", metric, spec.objective.direction if weight > 0 else _OTHER[spec.objective.direction]): None
+        for metric, weight in spec.objective.weights.items()
+    }
     for proposal in proposals:
         looked_at |= {(path[0], metric, direction): None for path, metric, direction in watched(proposal.config)}
     warnings = []

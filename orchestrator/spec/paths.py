@@ -82,6 +82,8 @@ def locate(
         elif any(part in model.model_fields for model in shape.models):
             path.append(part)
             shape = _below(part, shape.models)
+        elif len(shape.plain) > 1 and part in ("str", "dict[str,float]"):  # pydantic's tags of its alternatives
+            shape = Shape((), tuple(kind for kind in shape.plain if get_origin(kind) is dict))
         elif any(get_origin(kind) is dict for kind in shape.plain):
             path.append(part)
         else:

@@ -67,9 +67,12 @@ def refuse_unbuilt(source: Source) -> None:
         _refuse(source, ("scheduler", "name"), "scheduler hyperband", "use asha or none", key=False)
         source.settle(("scheduler",))
     if isinstance(objective, list):
-        _refuse(source, ("objective",), "a list of objectives", "give one, {metric: ..., direction: ...}")
-    elif isinstance(objective, dict) and isinstance(objective.get("metric"), dict):
-        _refuse(source, ("objective", "metric"), "a weighted objective", "name one metric (val/loss is a sum)")
+        _refuse(
+            source,
+            ("objective",),
+            "a list of objectives",
+            "give one; its metric may be a weighted sum, {metric: {val/age_acc: 1, val/gender_acc: 1}, ...}",
+        )
     _refuse_in_configurations(document, source)
 
 

@@ -138,7 +138,7 @@ def sweep_tags(sweep: SweepStarted, storage_uri: str) -> dict[str, str]:
     """What is known of a sweep when it starts."""
     tags = {
         "agr.name": sweep.name,
-        "agr.objective": f"{sweep.objective.direction} {sweep.objective.metric}",
+        "agr.objective": f"{sweep.objective.direction} {sweep.objective.formula}",
         "agr.storage": storage_uri,
         "mlflow.note.content": f"{sweep.description}\n\n`agr leaderboard {sweep.sweep_id}`".strip(),
     }
@@ -179,9 +179,9 @@ def sweep_end_points(state: SweepState) -> list[MetricPoint]:
     return [MetricPoint(name, value, 0, ended.time) for name, value in {**figures, "wall_s": ended.wall_s}.items()]
 
 
-def shown_metrics(created: TrialCreated, objective_metric: str) -> tuple[str, ...]:
+def shown_metrics(created: TrialCreated, objective: Objective) -> tuple[str, ...]:
     """The metrics of an epoch that go to the tracker, about fifteen."""
-    return headline_metrics(TrialConfig.from_document(created.config), objective_metric)
+    return headline_metrics(TrialConfig.from_document(created.config), objective)
 
 
 def epoch_points(reports: Iterable[TrialReported], names: Iterable[str]) -> list[MetricPoint]:
@@ -214,7 +214,7 @@ def mean_name(name: str) -> str:
 
 def mean_point(objective: Objective, mean: float, time: float) -> MetricPoint:
     """The mean of the objective over a configuration's seeds, as each of their runs shows it."""
-    return MetricPoint(mean_name(objective.metric), mean, 0, time)
+    return MetricPoint(mean_name(objective.name), mean, 0, time)
 
 
 def best_points(report: TrialReported, names: Iterable[str]) -> list[MetricPoint]:

@@ -45,12 +45,12 @@ def leaderboard_view(
         variants: Whether the trials are of labelled variants.
         means: Sort by the mean over the configuration's seeds, as the ranks under ``repeat`` are; known at the end.
     """
-    value = f"metrics.`{best_name(objective.metric)}`"
-    sort_by = f"metrics.`{mean_name(objective.metric)}`" if means else value
+    value = f"metrics.`{best_name(objective.name)}`"
+    sort_by = f"metrics.`{mean_name(objective.name)}`" if means else value
     reported = set(metrics)
     others = [best_name(f"val/{name}") for name in KEY_METRICS if f"val/{name}" in reported]
     columns = [f"tags.`{RANK}`", *(["tags.`agr.variant`"] if variants else []), *dict.fromkeys([sort_by, value])]
-    columns += [f"metrics.`{name}`" for name in others if name != best_name(objective.metric)]
+    columns += [f"metrics.`{name}`" for name in others if name != best_name(objective.name)]
     columns += [f"params.`{path}`" for path in params[:_MAX_PARAMS]]
     columns += [f"tags.`{EPOCHS}`", f"tags.`{OUTCOME}`"]
     widths = {_RUN_NAME: _RUN_NAME_WIDTH, **{column: _width(column) for column in columns}}

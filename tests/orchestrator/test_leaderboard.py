@@ -297,3 +297,16 @@ def test_the_best_trial_is_held_against_the_baseline_of_its_own_split(record_swe
     figures = against_baseline(state_of(sweep))
     assert figures["age_mae"] == (4.0, 15.0)
     assert {"age_mae"} <= figures.keys() <= {"age_mae", "gender_acc"}
+
+
+def test_the_baseline_has_the_weighted_sum_too(record_sweep: Recorder) -> None:
+    both = Objective(metric={"val/age_mae": 1, "val/gender_acc": -10}, direction="minimize")
+    sweep = record_sweep(objective=both)
+    best = sweep.trial(0, [8.0])  # gender_acc 0.8
+    split = state_of(sweep).trials[best].created.split_digest
+    measured = {"val/age_mae": 15.0, "val/gender_acc": 0.5}
+    sweep.record(BaselineMeasured(time=sweep.tick(), split_digest=split, metrics=measured))
+    figures = against_baseline(state_of(sweep))
+    assert figures == {"age_mae": (8.0, 15.0), "gender_acc": (0.8, 0.5), "objective": (0.0, 10.0)}
+    assert rows([state_of(sweep)])[0].metrics["best/objective"] == 0.0
+    assert metric_direction("best/objective", both) == "minimize"

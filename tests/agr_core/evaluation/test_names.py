@@ -23,6 +23,7 @@ from agr_core.evaluation.names import (
 )
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import SCHEMES
+from agr_core.objective import Objective
 from orchestrator.tracking.base import MetricPoint
 
 ADIENCE_RANGES = [(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100)]
@@ -76,7 +77,7 @@ def test_what_depends_on_the_bins_is_named_unfair() -> None:
 @pytest.mark.parametrize("kind", ["exact", "range"])
 def test_about_fifteen_metrics_make_the_headlines_and_all_of_them_can_occur(encoding: str, kind: Any) -> None:
     config = config_of(encoding)
-    headlines = headline_metrics(config, "val/age_acc1off.utk4")
+    headlines = headline_metrics(config, Objective(metric="val/age_acc1off.utk4", direction="maximize"))
     assert headlines[0] == "val/age_acc1off.utk4"
     assert len(set(headlines)) == len(headlines)
     assert set(headlines) <= metric_names(config, None)
@@ -84,7 +85,7 @@ def test_about_fifteen_metrics_make_the_headlines_and_all_of_them_can_occur(enco
 
 
 def test_an_objective_among_the_headlines_is_not_named_twice() -> None:
-    headlines = headline_metrics(config_of(), "val/age_mae")
+    headlines = headline_metrics(config_of(), Objective(metric="val/age_mae", direction="minimize"))
     assert headlines.count("val/age_mae") == 1
     assert headlines[0] == "val/age_mae"
 

@@ -237,3 +237,20 @@ def test_a_closed_training_leaves_nothing_behind(make_config: MakeConfig, data: 
         assert training.epochs_done == 1
     finally:
         gc.enable()
+
+
+def test_a_weighted_objective_is_a_figure_of_each_epoch_and_chooses_the_best(
+    make_config: MakeConfig, data: Any
+) -> None:
+    both = Objective(metric={"val/gender_acc": 1, "val/race_acc": 1}, direction="maximize")
+    training = Training(make_config(), data, both)
+    train(training, lambda _: None)
+    sums = [report.metrics["val/gender_acc"] + report.metrics["val/race_acc"] for report in training.reports]
+    assert [report.metrics["val/objective"] for report in training.reports] == pytest.approx(sums, abs=1e-15)
+    assert training.best_epoch == 1 + sums.index(max(sums))
+
+
+def test_each_metric_of_a_weighted_objective_must_be_reported(make_config: MakeConfig, data: Any) -> None:
+    both = Objective(metric={"val/gender_acc": 1, "val/age_ac": 1}, direction="maximize")
+    with pytest.raises(ConfigError, match=r"objective\.metric is 'val/age_ac', which this trial does not report"):
+        Training(make_config(), data, both)

@@ -25,7 +25,8 @@ def test_the_examples_of_the_document_are_right(example: str, tmp_path: Path) ->
     if "extends" in document:
         _check_layers(example, document, tmp_path)
         return
-    assert sweep_from_document(REQUIRED | ({} if "variants" in document else RANDOM) | document).warnings == ()
+    search = RANDOM if "space" in document else {}
+    assert sweep_from_document(REQUIRED | search | document).warnings == ()
 
 
 def _check_layers(example: str, document: dict[str, Any], folder: Path) -> None:

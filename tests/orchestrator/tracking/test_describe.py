@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agr_core.objective import Objective
 from orchestrator.journal import read_state
 from orchestrator.outcome import OUTCOMES
 from orchestrator.records import SweepStarted, TrialCreated
@@ -104,7 +105,7 @@ def test_every_outcome_has_a_status() -> None:
 
 
 def test_the_objective_is_always_shown_and_about_fifteen_metrics_are(created: Callable[..., TrialCreated]) -> None:
-    names = shown_metrics(created(0), "val/age_acc1off.utk4")
+    names = shown_metrics(created(0), Objective(metric="val/age_acc1off.utk4", direction="maximize"))
 
     assert names[0] == "val/age_acc1off.utk4"
     assert 12 <= len(names) <= 20
