@@ -37,16 +37,24 @@ class CosineSchedule(_Warmup):
 
 
 class StepSchedule(_Schedule):
-    """The rate is multiplied by ``gamma`` at each milestone, or after every ``every`` epochs."""
+    """The rate is multiplied by ``gamma`` at each milestone, or after every ``every`` epochs or steps."""
 
     name: Literal["step"]
+    unit: Literal["epoch", "step"] = Field(
+        default="epoch",
+        description="What milestones and every count: epochs, or optimizer steps of the training.",
+    )
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(), description="Finished epochs after which the rate falls, ascending."
+        default=(), description="Finished epochs or steps after which the rate falls, ascending."
     )
     every: int | None = Field(
-        default=None, ge=1, description="Instead of milestones: the rate falls every so many epochs."
+        default=None, ge=1, description="Instead of milestones: the rate falls every so many epochs or steps."
     )
     gamma: float = Field(default=0.1, gt=0, le=1, description="Factor at each fall.")
+
+    def never_reached(self, last: int) -> int | None:
+        """The first milestone (or `every`) after which a training that ends after ``last`` trains nothing, or None."""
+        return next((m for m in (*self.milestones, self.every or 0) if m >= last), None)
 
     @model_validator(mode="after")
     def _milestones_are_reached(self) -> Self:
@@ -54,9 +62,9 @@ class StepSchedule(_Schedule):
             raise ValueError("step needs exactly one of milestones and every.")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones={list(self.milestones)} must ascend without repeats.")
-        dead = [m for m in (*self.milestones, self.every or 0) if m >= self.epochs]
-        if dead:
-            raise ValueError(f"milestone {dead[0]} is never reached in epochs={self.epochs}: lower it or train longer.")
+        dead = self.never_reached(self.epochs) if self.unit == "epoch" else None  # steps: known with the data
+        if dead is not None:
+            raise ValueError(f"milestone {dead} is never reached in epochs={self.epochs}: lower it or train longer.")
         return self
 
 

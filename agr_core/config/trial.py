@@ -43,7 +43,13 @@ class TrialConfig(StrictModel):
     image: ImageConfig = Field(default_factory=ImageConfig, description="What the model sees of an image.")
     augment: AugmentConfig = Field(default=NoAugment(name="none"), description="Random changes of training images.")
     sampler: SamplerConfig = Field(default=ShuffleSampler(name="shuffle"), description="How training images are drawn.")
-    batch_size: int = Field(default=64, ge=1, le=65_536, description="Images per optimizer step.")
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="Images per forward pass.")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Batches per optimizer step, whose gradients are added up as if they were one batch.",
+    )
     model: ModelConfig = Field(default=BasicCnnConfig(name="basic_cnn"), description="The shared backbone.")
     head: HeadConfig = Field(default_factory=HeadConfig, description="Layers between backbone and each task's outputs.")
     age: AgeConfig = Field(

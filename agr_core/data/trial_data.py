@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -39,7 +40,7 @@ class TrialData:
         split_digest: Digest of the split.
         num_train: Images trained on, after ``data.fraction``.
         images_per_epoch: Images drawn in a training epoch; a sampler may draw some repeatedly.
-        steps_per_epoch: Training batches an epoch.
+        steps_per_epoch: Optimizer steps an epoch.
     """
 
     def __init__(self, config: TrialConfig, packed: Packed, split: Split, pixels: Pixels, *, workers: int = 0) -> None:
@@ -67,7 +68,8 @@ class TrialData:
         )
         self.num_train = len(self._rows["train"])
         self.images_per_epoch = len(self._order(epoch=0))
-        self.steps_per_epoch = len(batch_bounds(self.images_per_epoch, config.batch_size))
+        batches = len(batch_bounds(self.images_per_epoch, config.batch_size))
+        self.steps_per_epoch = math.ceil(batches / config.accumulate)
 
     @classmethod
     def open(cls, config: TrialConfig, *, packed: Path, split: Path, cache: Path, workers: int = 0) -> Self:

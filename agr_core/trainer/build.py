@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agr_core.config import PlateauSchedule, TrialConfig
+from agr_core.config import PlateauSchedule, StepSchedule, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import allowed_schemes, metric_names
@@ -79,6 +79,25 @@ def check_watched_metrics(config: TrialConfig, data: TrainingData, objective: Ob
                 f"{field} is {name!r}, which this trial does not report.{did_you_mean(name, known)} "
                 f"Reported: {', '.join(sorted(name for name in known if not name.startswith('time/')))}."
             )
+
+
+def check_milestones(config: TrialConfig, data: TrainingData) -> None:
+    """Refuse, before anything is trained, milestones in steps at which nothing is trained any more.
+
+    Raises:
+        ConfigError: Naming the milestone and the number of steps.
+    """
+    schedule = config.schedule
+    if not isinstance(schedule, StepSchedule) or schedule.unit == "epoch":
+        return
+    steps = schedule.epochs * data.steps_per_epoch
+    dead = schedule.never_reached(steps)
+    if dead is not None:
+        raise ConfigError(
+            f"milestone {dead:,} is never reached: epochs={schedule.epochs} of {data.steps_per_epoch:,} steps "
+            f"({data.images_per_epoch:,} images, batch_size={config.batch_size}, accumulate={config.accumulate}) are "
+            f"{steps:,} steps. Lower it, or train longer."
+        )
 
 
 def training_identity(config: TrialConfig, data: TrainingData, objective: Objective) -> str:

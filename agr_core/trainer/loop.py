@@ -12,7 +12,13 @@ from agr_core.errors import DivergedError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport, Reporter
 from agr_core.trainer import checkpoint
-from agr_core.trainer.build import build_predictor, check_watched_metrics, part_metrics, training_identity
+from agr_core.trainer.build import (
+    build_predictor,
+    check_milestones,
+    check_watched_metrics,
+    part_metrics,
+    training_identity,
+)
 from agr_core.trainer.checkpoint import Parts, TensorFile
 from agr_core.trainer.determinism import seed_everything, use_deterministic_algorithms
 from agr_core.trainer.device import grad_scaler
@@ -42,6 +48,7 @@ class Training:
 
     def __init__(self, config: TrialConfig, data: TrainingData, objective: Objective) -> None:
         check_watched_metrics(config, data, objective)
+        check_milestones(config, data)
         self._config = config
         self._data = data
         self._objective = objective
@@ -98,6 +105,7 @@ class Training:
                 self._parts.optimizer,
                 self._parts.scaler,
                 self._data.train_batches(self.epochs_done),
+                accumulate=self._config.accumulate,
                 lr_of=self._lr,
                 metrics=train_metrics,
             )

@@ -48,7 +48,8 @@ def lr_at(
         case CosineSchedule():
             return peak_lr * _cosine(schedule, step, steps_per_epoch)
         case StepSchedule():
-            return peak_lr * schedule.gamma ** _falls(schedule, step // steps_per_epoch)
+            done = step if schedule.unit == "step" else step // steps_per_epoch
+            return peak_lr * schedule.gamma ** _falls(schedule, done)
         case OneCycleSchedule():
             return peak_lr * _one_cycle(schedule, step, steps_per_epoch * schedule.epochs)
         case PlateauSchedule():
@@ -64,11 +65,11 @@ def _cosine(schedule: CosineSchedule, step: int, steps_per_epoch: int) -> float:
     return _cosine_between(1.0, schedule.final_ratio, (step - warmup) / decay)
 
 
-def _falls(schedule: StepSchedule, epochs_done: int) -> int:
-    """How often the rate has fallen: MultiStepLR, or StepLR for ``every``."""
+def _falls(schedule: StepSchedule, done: int) -> int:
+    """How often the rate has fallen after ``done`` epochs or steps: MultiStepLR, or StepLR for ``every``."""
     if schedule.every is not None:
-        return epochs_done // schedule.every
-    return sum(milestone <= epochs_done for milestone in schedule.milestones)
+        return done // schedule.every
+    return sum(milestone <= done for milestone in schedule.milestones)
 
 
 def _one_cycle(schedule: OneCycleSchedule, step: int, total_steps: int) -> float:

@@ -46,7 +46,7 @@ class TrainingData(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in a training epoch."""
+        """Optimizer steps of a training epoch, each of ``config.accumulate`` batches or, the last, of those left."""
 
     def labels(self, part: str) -> Labels:
         """Labels of all images of a part; of ``train``, those that are trained on."""

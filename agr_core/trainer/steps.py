@@ -6,7 +6,8 @@ its loss is finite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +48,14 @@ def train_one_epoch(
     scaler: torch.amp.GradScaler,
     batches: Iterable[Batch],
     *,
+    accumulate: int = 1,
     lr_of: Callable[[int], float],
     metrics: PartMetrics,
 ) -> None:
     """Train on every batch once, with the learning rate ``lr_of(step in the epoch, from 0)``.
+
+    A step is made of ``accumulate`` batches, or, at the end of the epoch, of those that are left: their losses are
+    weighted by their images, so that the gradient is that of the mean over all of them.
 
     ``metrics`` sees each batch as it was predicted in training, before its update.
 
@@ -58,20 +63,22 @@ def train_one_epoch(
         DivergedError: If a loss is not finite, before the update it would have made; the message names the step.
     """
     predictor.model.train()
-    for step, batch in enumerate(batches):
+    for step, group in enumerate(_in_groups(batches, accumulate)):
         set_lr(optimizer, lr_of(step))
         optimizer.zero_grad()
-        labels = batch.labels.to(predictor.device)
-        with autocast(predictor.compute, predictor.device):
-            logits = predictor.model(predictor.normalize(batch.images))
-        total, losses = predictor.loss(logits, labels, smooth=True)
-        is_finite = _finite_later(total)
-        torch.autograd.backward(scaler.scale(total))
-        if not is_finite():
-            raise DivergedError(f"step {step + 1}: the loss is {total.item():g}; the update was not made.")
+        images = sum(len(batch.rows) for batch in group)
+        for batch in group:
+            labels = batch.labels.to(predictor.device)
+            with autocast(predictor.compute, predictor.device):
+                logits = predictor.model(predictor.normalize(batch.images))
+            total, losses = predictor.loss(logits, labels, smooth=True)
+            is_finite = _finite_later(total)
+            torch.autograd.backward(scaler.scale(total * (len(batch.rows) / images)))
+            if not is_finite():
+                raise DivergedError(f"step {step + 1}: the loss is {total.item():g}; the update was not made.")
+            metrics.update(logits, labels, losses, total)
         scaler.step(optimizer)
         scaler.update()
-        metrics.update(logits, labels, losses, total)
 
 
 @torch.inference_mode()
@@ -89,6 +96,13 @@ def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetric
         total, losses = predictor.loss(logits, labels, smooth=False)
         metrics.update(logits, labels, losses, total)
     return metrics.compute()
+
+
+def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches, ``size`` at a time; the last group has those that are left."""
+    remaining = iter(batches)
+    while group := list(itertools.islice(remaining, size)):
+        yield group
 
 
 def _finite_later(total: Tensor) -> Callable[[], bool]:

@@ -23,6 +23,7 @@ class MemoryData:
     channels: int = 3
     counts: dict[str, int] = field(default_factory=lambda: {"train": 50, "val": 20, "test": 10})
     batch_size: int = 16
+    accumulate: int = 1
     seed: int = 42
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(("male", "female"), ("White", "Black", "Asian")))
     label_kind: str = "exact"
@@ -38,7 +39,7 @@ class MemoryData:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self.num_train // self.batch_size)
+        return -(-self.num_train // (self.batch_size * self.accumulate))
 
     def labels(self, part: str) -> Labels:
         return self._part(part).labels

@@ -41,6 +41,10 @@ RESUMED: dict[str, dict[str, Any]] = {
     "cosine": {"schedule": {"name": "cosine", "epochs": 5, "warmup_epochs": 1}},
     "one cycle": {"schedule": {"name": "one_cycle", "epochs": 5}},
     "step": {"schedule": {"name": "step", "epochs": 5, "milestones": [3]}},
+    "step counted in steps, two batches a step": {
+        "schedule": {"name": "step", "unit": "step", "epochs": 5, "milestones": [5]},
+        "accumulate": 2,
+    },
     "plateau and early stopping": {
         "schedule": {"name": "plateau", "epochs": 9, "patience": 0, "factor": 0.5, "threshold": 0.2},
         "early_stopping": {"metric": "val/age_mae", "patience": 4, "min_delta": 5.0},

@@ -193,6 +193,45 @@ def test_an_objective_that_no_epoch_reports_is_refused_before_training(make_conf
         Training(make_config(), data, Objective(metric="val/iq", direction="maximize"))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "dead"),
+    [({"milestones": [7, 8, 10_000]}, "8"), ({"every": 8}, "8"), ({"milestones": [7]}, None), ({"every": 7}, None)],
+)
+def test_a_milestone_in_steps_that_is_never_reached_is_refused_with_the_numbers(
+    make_config: MakeConfig, data: Any, objective: Objective, schedule: dict[str, Any], dead: str | None
+) -> None:
+    config = make_config(schedule={"name": "step", "epochs": 4, "unit": "step", **schedule}, accumulate=2)
+    data.accumulate = 2  # 50 images, 16 a batch: 4 batches, 2 steps an epoch, 8 in all
+    if dead is None:
+        Training(config, data, objective)
+        return
+    with pytest.raises(ConfigError, match=rf"milestone {dead} is never reached: epochs=4 of 2 steps .* are 8 steps"):
+        Training(config, data, objective)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4, 9])
+def test_accumulated_batches_train_as_one_large_batch_does(
+    make_config: MakeConfig, data: Any, objective: Objective, accumulate: int
+) -> None:
+    # 50 images in batches of 8: 7 batches, so the last group is incomplete, and its last batch too.
+    parts = {
+        "schedule": {"name": "cosine", "epochs": 2},
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "batch_norm": False, "dropout": 0.0},
+    }
+    small = type(data)(batch_size=8, accumulate=accumulate)
+    accumulated = Training(make_config(**parts, batch_size=8, accumulate=accumulate), small, objective)
+    large = type(data)(batch_size=8 * accumulate)
+    whole = Training(make_config(**parts, batch_size=8 * accumulate), large, objective)
+    assert small.steps_per_epoch == large.steps_per_epoch
+    for _ in range(2):
+        ours, theirs = accumulated.run_epoch().metrics, whole.run_epoch().metrics
+        for name in ("train/loss", "train/age_mae", "val/loss", "val/age_mae"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+    for name, tensor in _weights(whole).items():
+        assert torch.allclose(_weights(accumulated)[name], tensor, atol=1e-5), name
+
+
 def test_best_epoch_follows_the_objective(make_config: MakeConfig, data: Any) -> None:
     objective = Objective(metric="val/gender_acc", direction="maximize")
     training = Training(make_config(schedule={"name": "constant", "epochs": 6}), data, objective)

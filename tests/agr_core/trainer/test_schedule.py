@@ -83,6 +83,20 @@ def test_step_schedule_with_every_equals_torchs_step() -> None:
     assert _ours(schedule) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("fields", "theirs"),
+    [
+        ({"milestones": (10, 11, 40)}, lambda o: lr_scheduler.MultiStepLR(o, milestones=[10, 11, 40], gamma=0.3)),
+        ({"every": 9}, lambda o: lr_scheduler.StepLR(o, step_size=9, gamma=0.3)),
+    ],
+    ids=["milestones", "every"],
+)
+def test_step_schedule_counted_in_steps_equals_torchs_stepped_each_step(fields: dict[str, Any], theirs: Any) -> None:
+    schedule = _schedule(name="step", epochs=6, unit="step", gamma=0.3, **fields)
+    optimizer = _optimizer()
+    assert _ours(schedule) == pytest.approx(_torchs(optimizer, theirs(optimizer), steps=6 * STEPS_PER_EPOCH), rel=1e-12)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 9])
 @pytest.mark.parametrize("pct_start", [0.05, 0.3, 0.5])
 def test_one_cycle_schedule_equals_torchs(epochs: int, pct_start: float) -> None:
