@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agr_core.errors import InputError
+from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import better_direction
 from agr_core.objective import Direction, Objective
 from agr_core.registry import did_you_mean
@@ -29,6 +30,7 @@ class Row:
 
     ``value`` is what is ranked by; ``metrics`` holds ``best/...`` of the best epoch and ``test/...`` where it was read;
     ``mean`` and ``std`` (sample deviation, None for one seed) are over the ``seeds`` of the configuration.
+    ``stopped_early``: by its own early stopping; ``warnings`` of the best epoch, from ``agr_core.evaluation.guards``.
     """
 
     rank: int | None
@@ -47,6 +49,9 @@ class Row:
     std: float | None = None
     seeds: int = 1
     note: str | None = None
+    best_epoch: int | None = None
+    stopped_early: bool = False
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object."""
@@ -63,6 +68,9 @@ class Row:
             "number": self.number,
             "variant": self.variant,
             "configuration": self.configuration,
+            "best_epoch": self.best_epoch,
+            "stopped_early": self.stopped_early,
+            "warnings": list(self.warnings),
         }
         if self.seeds > 1:
             document |= {"mean": self.mean, "std": self.std, "seeds": self.seeds, "note": self.note}
@@ -255,4 +263,7 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         epochs=ended.epochs if ended is not None else last_epoch,
         params=created.params,
         metrics=trial_metrics(trial, objective),
+        best_epoch=None if report is None else report.epoch,
+        stopped_early=ended is not None and ended.stopped_early,
+        warnings=() if report is None else tuple(warnings(report.metrics)),
     )

@@ -215,6 +215,11 @@ def better_direction(metric: str) -> Direction | None:
     return "maximize" if word in _MORE_IS_BETTER else None
 
 
+def is_of_one_group(metric: str) -> bool:
+    """Whether a metric is the figure of one group of people, such as ``val/age_mae.by_race.White``."""
+    return ".by_" in metric
+
+
 def _plain(classes: Sequence[str]) -> tuple[str, ...]:
     """Class names without what MLflow refuses in the name of a metric, and without the dot that parts ours."""
     return tuple(re.sub(r"[^A-Za-z0-9_\-: ]", "_", name) for name in classes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +41,16 @@ def class_scores(confusion: IntArray) -> dict[str, FloatArray]:
         "precision": _ratio(right, is_predicted),
         "recall": _ratio(right, is_true),
         "f1": _ratio(2 * right, is_true + is_predicted),
+    }
+
+
+def class_report(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By class of a confusion matrix ``{"labels": [...], "counts": [[...]]}``: precision, recall, F1 and its images."""
+    confusion = np.asarray(table["counts"], dtype=np.int64)
+    scores = class_scores(confusion) | {"images": confusion.sum(axis=1).astype(np.float64)}
+    return {
+        str(label): {name: float(values[place]) for name, values in scores.items()}
+        for place, label in enumerate(table["labels"])
     }
 
 

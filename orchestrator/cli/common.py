@@ -7,9 +7,15 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.state import SweepState
+    from orchestrator.storage.base import Storage
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2
@@ -24,7 +30,11 @@ ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", metavar="LABEL", help="Lay this profile of the file over it, before --set."),
 ]
+TrialArgument = Annotated[
+    str, typer.Argument(help="Trial ID, a unique beginning of one, SWEEP/TRIAL, or its MLflow run ID.")
+]
 
+_WIDTH = 100
 _debug = False
 
 
@@ -67,3 +77,45 @@ def _report(error: Exception) -> None:
         traceback.print_exception(error)
     else:
         say(f"error: {error}")
+
+
+def storage_at(uri: str | None) -> Storage:
+    """The storage of an address, else the one of the environment."""
+    from orchestrator.settings import Settings
+    from orchestrator.storage import open_storage
+
+    return open_storage(uri or Settings.from_environment().storage)
+
+
+def run_ids_of(states: list[SweepState]) -> dict[tuple[str, str], str]:
+    """MLflow's runs of the sweeps' trials; results are shown without them when MLflow is not there."""
+    from orchestrator.errors import TrackerError
+    from orchestrator.lookup import run_ids
+    from orchestrator.settings import Settings
+    from orchestrator.tracking import open_tracker
+
+    settings = Settings.from_environment()
+    try:
+        tracker = open_tracker(settings.tracking_uri, settings.mlflow_artifacts)
+        tracker.check()
+        return {key: run for state in states for key, run in run_ids(tracker, state.started).items()}
+    except TrackerError as error:
+        say(f"warning: run_id is null: {error}")
+        return {}
+
+
+def console() -> Console:
+    """A console of the terminal's width; 100 characters where there is no terminal."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=_WIDTH)
+
+
+def print_pairs(title: str, pairs: dict[str, str]) -> None:
+    """Print names and values below each other, under a title."""
+    out = console()
+    out.print(f"\n[bold]{title}[/bold]")
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        out.print(f"  {name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)

@@ -22,6 +22,10 @@ OUTCOME_STYLE = {
     "running": "cyan",
 }
 
+STOPPED_EARLY = "*"
+WARNED = " !"
+"""Marks behind the epochs of a trial that its own early stopping ended, and behind the outcome of one with warnings."""
+
 _PADDING = 2
 _METRICS_FIRST = 2
 _LONGEST_CELL = 12
@@ -109,8 +113,10 @@ def _fixed_columns(rows: Sequence[Row], value_title: str) -> list[_Column]:
     if any(row.variant for row in rows):
         columns.append(_Column("variant", lambda row: row.variant or ""))
     columns.append(_Column(_title(value_title), _value, right=True))
-    columns.append(_Column("epochs", lambda row: str(row.epochs), right=True))
-    columns.append(_Column("outcome", lambda row: row.note or row.outcome or "running"))
+    columns.append(
+        _Column("epochs", lambda row: f"{row.epochs}{STOPPED_EARLY if row.stopped_early else ''}", right=True)
+    )
+    columns.append(_Column("outcome", _outcome))
     return columns
 
 
@@ -136,6 +142,14 @@ def _param(path: str) -> Callable[[Row], str]:
 
 def _metric(name: str) -> Callable[[Row], str]:
     return lambda row: f"{row.metrics[name]:#.3g}" if name in row.metrics else ""
+
+
+def _epochs(row: Row) -> str:
+    return f"{row.epochs}{STOPPED_EARLY if row.stopped_early else ''}"
+
+
+def _outcome(row: Row) -> str:
+    return f"{row.note or row.outcome or 'running'}{WARNED if row.warnings else ''}"
 
 
 def _value(row: Row) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import data, results, run, stack, sync, validate
+from orchestrator.cli import data, results, run, show, stack, sync, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ data.register(app)
 stack.register(app)
 
 results.register(app)
+show.register(app)
 run.register(app)
 sync.register(app)
 validate.register(app)

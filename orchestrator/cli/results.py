@@ -1,36 +1,37 @@
-"""``agr leaderboard``, ``show``, ``list``, ``status`` and ``logs``: what was found, and what runs."""
+"""``agr leaderboard``, ``list``, ``status`` and ``logs``: what was found, and what runs."""
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.common import JsonOption, StorageOption, errors_in_one_line, print_json, say
+from orchestrator.cli.common import (
+    JsonOption,
+    StorageOption,
+    TrialArgument,
+    console,
+    errors_in_one_line,
+    print_json,
+    print_pairs,
+    run_ids_of,
+    say,
+    storage_at,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from orchestrator.leaderboard import Row
-    from orchestrator.state import SweepState, TrialState
+    from orchestrator.state import SweepState
     from orchestrator.storage.base import Storage
 
 SweepArgument = Annotated[str, typer.Argument(help="Sweep ID, or a unique beginning of one.")]
-TrialArgument = Annotated[
-    str, typer.Argument(help="Trial ID, a unique beginning of one, SWEEP/TRIAL, or its MLflow run ID.")
-]
-
-_WIDTH = 100
 _FOLLOW_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(leaderboard)
-    app.command()(show)
     app.command("list")(list_sweeps)
     app.command()(status)
     app.command()(logs)
@@ -54,11 +55,11 @@ def leaderboard(
         from orchestrator.journal import read_state
         from orchestrator.lookup import find_sweep
 
-        place = _storage(storage)
+        place = storage_at(storage)
         states = [read_state(place, sweep_id) for sweep_id in dict.fromkeys(find_sweep(place, s) for s in sweeps)]
         if len(states) == 1 and len(board.splits(states[0])) > 1:
             say("warning: this sweep varies the split, so its trials were validated on different images.")
-        run_ids = _run_ids(states) if as_json else {}
+        run_ids = run_ids_of(states) if as_json else {}
         rows = board.rows(states, metric=metric, top=top, run_ids=run_ids)
         if as_json:
             print_json([row.to_json() for row in rows])
@@ -69,21 +70,27 @@ def leaderboard(
 
 
 def _print_leaderboard(rows: list[Row], states: list[SweepState], value_title: str, direction: str) -> None:
-    from orchestrator.cli.leaderboard_table import leaderboard_table
+    from orchestrator.cli.leaderboard_table import STOPPED_EARLY, WARNED, leaderboard_table
     from orchestrator.tracking.describe import varying
 
-    console = _console()
+    out = console()
     params = varying(trial.created for state in states for trial in state.trials.values())
-    table, omitted = leaderboard_table(rows, value_title=value_title, params=params, width=console.width)
-    console.print(table)
+    table, omitted = leaderboard_table(rows, value_title=value_title, params=params, width=out.width)
+    out.print(table)
     reads = sum(state.test_reads for state in states)
-    console.print(f"{value_title}, {direction}; reads of the test part: {reads}.", style="dim")
+    out.print(f"{value_title}, {direction}; reads of the test part: {reads}.", style="dim")
+    for mark, shown, words in (
+        (STOPPED_EARLY, any(row.stopped_early for row in rows), "stopped by its own early stopping"),
+        (WARNED.strip(), any(row.warnings for row in rows), "look at its warnings: `agr show TRIAL`"),
+    ):
+        if shown:
+            out.print(f"{mark} {words}", style="dim")
     if omitted:
-        console.print(f"{omitted} more params vary; `agr show TRIAL` and --json have them.", style="dim")
+        out.print(f"{omitted} more params vary; `agr show TRIAL` and --json have them.", style="dim")
     for state in states:
         for line in baseline_lines(state):
-            console.print(line, soft_wrap=True)
-        console.print(_where(state), style="dim", soft_wrap=True)
+            out.print(line, soft_wrap=True)
+        out.print(_where(state), style="dim", soft_wrap=True)
 
 
 def baseline_lines(state: SweepState) -> list[str]:
@@ -121,91 +128,12 @@ def _where(state: SweepState) -> str:
     return f"In MLflow: {view_link(tracker.uri, experiment_id, state.started.sweep_id)}"
 
 
-def show(trial: TrialArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Show one trial: what it was, how it did, and with what it was trained."""
-    with errors_in_one_line():
-        from orchestrator.journal import read_state
-        from orchestrator.leaderboard import trial_metrics
-        from orchestrator.lookup import find_trial
-
-        place = _storage(storage)
-        sweep_id, trial_id = find_trial(place, trial)
-        state = read_state(place, sweep_id)
-        found = state.trials[trial_id]
-        document = {
-            "trial_id": trial_id,
-            "sweep_id": sweep_id,
-            "run_id": _run_ids([state]).get((sweep_id, trial_id)) if as_json else None,
-            "outcome": found.outcome,
-            "config": found.created.config,
-            "metrics": trial_metrics(found, state.started.objective),
-            "provenance": _provenance(place, state, found),
-            "params": found.created.params,
-            "variant": found.created.variant,
-            "number": found.created.number,
-            "epochs": found.reports[-1].epoch if found.reports else 0,
-            "best_epoch": None if found.ended is None else found.ended.best_epoch,
-            "attempts": found.attempts,
-            "error": None if found.ended is None else found.ended.error,
-        }
-        if as_json:
-            print_json(document)
-        else:
-            _print_trial(document, found)
-
-
-def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[str, Any]:
-    """What the trial's worker recorded, else what its driver did, and the digests of what was trained."""
-    from orchestrator.errors import NotFoundError
-    from orchestrator.tracking.files import attempt_folder
-
-    folder = attempt_folder(state.started.sweep_id, trial)
-    recorded = state.started.provenance
-    if folder is not None:
-        with suppress(NotFoundError):  # it failed before it could say
-            recorded = json.loads(storage.read(f"{folder}/trial.json"))["provenance"]
-    created = trial.created
-    digests = {name: getattr(created, name) for name in ("config_digest", "data_digest", "split_digest", "data_uri")}
-    return {**recorded, **digests}
-
-
-def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
-    from agr_core.config import TrialConfig
-    from orchestrator.tracking.describe import flat, short, trial_name
-
-    console = _console()
-    outcome = document["outcome"] or "running"
-    console.print(f"[bold]{document['trial_id']}[/bold]  {trial_name(trial.created)}  ({outcome})", highlight=False)
-    console.print(f"sweep {document['sweep_id']}, {document['epochs']} epochs, {document['attempts']} attempts")
-    if document["error"]:
-        console.print(f"because: {document['error']}", style="red", markup=False)
-    for failure in trial.failures:
-        console.print(f"attempt {failure.attempt} failed: {failure.error}", style="red", markup=False)
-    config = TrialConfig.from_document(document["config"])
-    given = dict(flat(config.model_dump(mode="json", exclude_defaults=True)))
-    lines = {
-        path: f"{short(value)}{'  (varies)' if path in document['params'] else ''}" for path, value in given.items()
-    }
-    _print_pairs(console, "configuration, as far as it is not the default", lines)
-    best = document["best_epoch"]
-    title = "metrics" if best is None else f"metrics of epoch {best}, the best by the objective"
-    _print_pairs(console, title, {name: f"{value:.5g}" for name, value in sorted(document["metrics"].items())})
-    _print_pairs(console, "provenance", {name: short(value) for name, value in flat(document["provenance"])})
-
-
-def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
-    console.print(f"\n[bold]{title}[/bold]")
-    width = max((len(name) for name in pairs), default=0)
-    for name, value in pairs.items():
-        console.print(f"  {name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
-
-
 def list_sweeps(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List the sweeps of a storage, newest first."""
     with errors_in_one_line():
         from orchestrator.lookup import summaries
 
-        place = _storage(storage)
+        place = storage_at(storage)
         found = list(summaries(place, now=time.time()))
         if as_json:
             names = ("sweep_id", "name", "status", "trials", "best")
@@ -232,7 +160,7 @@ def _print_sweeps(found: list[dict[str, Any]]) -> None:
             "" if best is None else f"{best['value']:.4g} ({best['trial_id']})",
             _progress(summary),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def status(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
@@ -240,7 +168,7 @@ def status(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOpt
     with errors_in_one_line():
         from orchestrator.lookup import find_sweep, read_summary
 
-        place = _storage(storage)
+        place = storage_at(storage)
         now = time.time()
         summary = read_summary(place, find_sweep(place, sweep), now=now)
         summary["heartbeat_age_s"] = round(now - summary["heartbeat"], 1)
@@ -276,7 +204,7 @@ def _print_status(summary: dict[str, Any]) -> None:
         lines["driver"] = f"last heard of {summary['heartbeat_age_s']:.0f} s ago"
     for node, trials in sorted(summary["nodes"].items()):
         lines[node] = ", ".join(trials)
-    _print_pairs(_console(), summary["sweep_id"], lines)
+    print_pairs(summary["sweep_id"], lines)
     if summary["status"] in ("lost", "interrupted"):
         say(f"Its state is kept. Go on with: agr resume {summary['sweep_id']}")
 
@@ -296,7 +224,7 @@ def logs(
         from orchestrator.errors import NotFoundError
         from orchestrator.lookup import find_trial
 
-        place = _storage(storage)
+        place = storage_at(storage)
         sweep_id, trial_id = find_trial(place, trial)
         printed = ""
         while True:
@@ -329,38 +257,3 @@ def _is_over(storage: Storage, sweep_id: str, trial_id: str) -> bool:
     from orchestrator.journal import read_state
 
     return read_state(storage, sweep_id).trials[trial_id].ended is not None
-
-
-# ---- shared
-
-
-def _storage(uri: str | None) -> Storage:
-    from orchestrator.settings import Settings
-    from orchestrator.storage import open_storage
-
-    return open_storage(uri or Settings.from_environment().storage)
-
-
-def _run_ids(states: list[SweepState]) -> dict[tuple[str, str], str]:
-    """MLflow's runs of the sweeps' trials; results are shown without them when MLflow is not there."""
-    from orchestrator.errors import TrackerError
-    from orchestrator.lookup import run_ids
-    from orchestrator.settings import Settings
-    from orchestrator.tracking import open_tracker
-
-    settings = Settings.from_environment()
-    try:
-        tracker = open_tracker(settings.tracking_uri, settings.mlflow_artifacts)
-        tracker.check()
-        return {key: run for state in states for key, run in run_ids(tracker, state.started).items()}
-    except TrackerError as error:
-        say(f"warning: run_id is null: {error}")
-        return {}
-
-
-def _console() -> Console:
-    """A console of the terminal's width; 100 characters where there is no terminal."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)

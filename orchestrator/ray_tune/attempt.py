@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr_core.config import TrialConfig
+from agr_core.evaluation.guards import warnings
+from agr_core.evaluation.names import is_of_one_group
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
 if TYPE_CHECKING:
+    from agr_core.reporting import EpochReport
     from agr_core.trainer.loop import Training
 
 STATE = "state.json"
@@ -78,6 +81,8 @@ class Attempt:
         lines = "".join(json.dumps(report.to_json()) + "\n" for report in training.reports)
         self._storage.write(f"{self._key}/metrics.jsonl", lines.encode("utf-8"))
         self.log(_line(training))
+        if training.reports[-1].finished:
+            self._log_warnings(training.reports, best)
         self.upload_log()
         if self._saved_epoch is not None and self._saved_epoch != epoch:
             before = layout.checkpoint(self._key, self._saved_epoch)
@@ -86,6 +91,11 @@ class Attempt:
         if self._best_epoch is not None and best != self._best_epoch:
             self._storage.delete(layout.best_weights(self._key, self._best_epoch))
         self._saved_epoch, self._best_epoch = epoch, best
+
+    def _log_warnings(self, reports: Sequence[EpochReport], best: int) -> None:
+        for report in reports:
+            for words in warnings(report.metrics) if report.epoch == best else ():
+                self.log(f"warning, epoch {best}, whose weights are kept: {words}")
 
     def fetch_newest_checkpoint(self) -> bool:
         """Bring the most advanced checkpoint of the earlier attempts into ``folder``; False if there is none."""
@@ -123,5 +133,6 @@ def newest_checkpoint(storage: Storage, sweep_id: str, trial_id: str) -> tuple[s
 
 def _line(training: Training) -> str:
     report = training.reports[-1]
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(report.metrics.items()) if "/" in name)
+    figures = sorted(item for item in report.metrics.items() if not is_of_one_group(item[0]))
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures if "/" in name)
     return f"epoch {report.epoch}: {shown}"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agr_core.config import TrialConfig
-from agr_core.evaluation.names import headline_metrics
+from agr_core.evaluation.guards import warnings
+from agr_core.evaluation.names import headline_metrics, is_of_one_group
 from agr_core.objective import Objective
 from orchestrator.outcome import Outcome, SweepStatus
 from orchestrator.records import SweepStarted, TrialCreated, TrialReported
@@ -131,6 +132,10 @@ def end_tags(trial: TrialState) -> dict[str, str]:
         tags["agr.stopped_early"] = "true"
     if ended.error is not None:
         tags["agr.error"] = ended.error
+    best = trial.best_report
+    said = [] if best is None else warnings(best.metrics)
+    if said:
+        tags["agr.warnings"] = " ".join(said)
     return tags
 
 
@@ -196,10 +201,11 @@ def epoch_points(reports: Iterable[TrialReported], names: Iterable[str]) -> list
 
 
 def test_points(trial: TrialState) -> list[MetricPoint]:
-    """``test/...`` of the kept weights, at the best epoch."""
+    """``test/...`` of the kept weights, at the best epoch; the figures of single groups are for ``agr show``."""
     ended = trial.ended
     assert ended is not None, "the test part is read of trials that ended"
-    return [MetricPoint(name, value, ended.best_epoch or 0, ended.time) for name, value in trial.test.items()]
+    shown = {name: value for name, value in trial.test.items() if not is_of_one_group(name)}
+    return [MetricPoint(name, value, ended.best_epoch or 0, ended.time) for name, value in shown.items()]
 
 
 def best_name(name: str) -> str:

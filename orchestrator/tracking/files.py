@@ -50,7 +50,7 @@ def write_trial_files(folder: Path, storage: Storage, sweep: SweepStarted, trial
         (folder / "errors.txt").write_text("\n".join(errors), encoding="utf-8")
     metrics = stored.get("metrics.jsonl")
     if metrics:
-        reports = _reports(metrics, f"{storage.uri}/{source}/metrics.jsonl")
+        reports = _parsed(metrics, f"{storage.uri}/{source}/metrics.jsonl")
         _plot(folder / "plots", reports, sweep, trial, title)
 
 
@@ -103,7 +103,18 @@ def _plot_tables(folder: Path, tables: Mapping[str, Any], title: str) -> None:
         (folder / f"{part.replace('/', '_')}_{table_name}.png").write_bytes(confusion_png(table, words))
 
 
-def _reports(lines: bytes, source: str) -> list[EpochReport]:
+def stored_reports(storage: Storage, sweep_id: str, trial: TrialState) -> list[EpochReport]:
+    """All reports of a trial with their tables, as its attempt stored them; [] where it stored none.
+
+    Raises:
+        IntegrityError: If ``metrics.jsonl`` is not what a trial writes.
+    """
+    source = attempt_folder(sweep_id, trial)
+    lines = None if source is None else _read(storage, f"{source}/metrics.jsonl")
+    return [] if lines is None else _parsed(lines, f"{storage.uri}/{source}/metrics.jsonl")
+
+
+def _parsed(lines: bytes, source: str) -> list[EpochReport]:
     try:
         return [EpochReport.from_json(json.loads(line)) for line in lines.splitlines()]
     except (ValueError, TypeError) as error:

@@ -99,6 +99,9 @@ def test_the_json_row_is_the_documented_one(record_sweep: Recorder) -> None:
         "number": 0,
         "variant": None,
         "configuration": 0,
+        "best_epoch": 2,
+        "stopped_early": False,
+        "warnings": [],
     }
     assert (metrics["best/age_mae"], metrics["best/gender_acc"], metrics["test/age_mae"]) == (7.0, 1 - 7.0 / 40, 7.5)
     assert not any(name.startswith(("train/", "time/", "val/")) for name in metrics)

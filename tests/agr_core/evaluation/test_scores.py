@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from agr_core.evaluation.scores import accuracy, confusion_counts, macro_scores, range_distance
+from agr_core.evaluation.scores import (
+    accuracy,
+    class_report,
+    confusion_counts,
+    macro_scores,
+    range_distance,
+)
 
 classes = st.integers(2, 9).flatmap(
     lambda count: st.tuples(
@@ -29,6 +35,22 @@ def test_scores_equal_scikit_learns_also_where_classes_are_missing(case: tuple[i
         true, predicted, average="macro", zero_division=0
     )
     assert macro_scores(confusion) == pytest.approx({"precision": precision, "recall": recall, "f1": f1})
+
+
+@given(case=classes)
+def test_the_report_of_classes_equals_scikit_learns(case: tuple[int, list[tuple[int, int]]]) -> None:
+    count, pairs = case
+    true, predicted = np.array(pairs).T
+    labels = [f"class {place}" for place in range(count)]
+    counts = confusion_counts(true, predicted, count).tolist()
+    found = class_report({"labels": labels, "counts": counts})
+    expected = reference.classification_report(
+        true, predicted, labels=range(count), target_names=labels, output_dict=True, zero_division=0
+    )
+    for label in labels:
+        scores = {"images": expected[label]["support"], "f1": expected[label]["f1-score"]}
+        scores |= {name: expected[label][name] for name in ("precision", "recall")}
+        assert found[label] == pytest.approx(scores)
 
 
 @given(case=classes, off_by=st.integers(0, 10))

@@ -1,4 +1,4 @@
-"""``agr leaderboard``, ``show``, ``list``, ``status``, ``logs``: tables for people, JSON for programs."""
+"""``agr leaderboard``, ``list``, ``status``, ``logs``: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,13 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from orchestrator.cli.main import app
 from orchestrator.settings import Settings
 from orchestrator.storage import layout
 from orchestrator.sync import Syncer
 from orchestrator.tracking import open_tracker
 
 Recorder = Callable[..., Any]
-
-
-@pytest.fixture
-def agr(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., Result]:
-    monkeypatch.setenv("AGR_STORAGE", str(tmp_path / "storage"))
-    # A terminal narrower than the 100 characters that are promised where there is none.
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(arguments))
-        assert result.exit_code == code, result.output
-        return result
-
-    return invoke
 
 
 def deliver(sweep: Any) -> str:
@@ -221,47 +205,6 @@ def test_an_ambiguous_sweep_lists_the_candidates(record_sweep: Recorder, agr: Ca
     record_sweep("faces-20260103-030405-beef")
 
     assert "faces-20260102-030405-abcd, faces-20260103-030405-beef" in agr("status", "faces", code=2).stderr
-
-
-# ---- show
-
-
-def test_show_json_is_the_documented_shape(
-    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
-) -> None:
-    sweep = record_sweep()
-    trial = sweep.trial(0, [9.0, 7.0], params={"optimizer.name": "sgd"}, files=True)
-    sweep.read_test(trial, {"test/age_mae": 7.5})
-
-    shown = json.loads(agr("show", trial[:6], "--json").stdout)
-
-    assert (shown["trial_id"], shown["sweep_id"], shown["outcome"]) == (trial, sweep.sweep_id, "completed")
-    assert shown["run_id"] is None  # nothing was delivered
-    assert shown["config"]["optimizer"]["name"] == "sgd"
-    assert (shown["metrics"]["best/age_mae"], shown["metrics"]["test/age_mae"]) == (7.0, 7.5)
-    assert shown["provenance"]["data_digest"] == "d" * 64
-
-
-def test_show_tells_people_what_a_trial_was_and_how_it_did(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
-    sweep = record_sweep()
-    trial = sweep.trial(0, [9.0, 7.0], params={"optimizer.name": "sgd", "optimizer.lr": 0.5})
-
-    text = agr("show", trial).stdout
-
-    assert text.startswith(f"{trial}  000 sgd  (completed)")
-    assert "optimizer.lr     0.5  (varies)" in text
-    assert "metrics of epoch 2, the best by the objective" in text
-    assert "best/age_mae     7" in text
-    assert "packages.torch" in text  # the driver's provenance: the trial left none
-
-
-def test_show_says_why_a_trial_failed(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
-    sweep = record_sweep()
-    trial = sweep.create(0)
-    sweep.start(trial)
-    sweep.end_trial(trial, "failed", [], error="no such image: [a].jpg")
-
-    assert "because: no such image: [a].jpg" in agr("show", trial).stdout
 
 
 # ---- list and status

@@ -95,3 +95,19 @@ def test_trial_json_has_the_complete_configuration(storage: Storage, tmp_path: P
     document = json.loads(storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/trial.json"))
     assert TrialConfig.from_document(document["config"]) == config
     assert document["provenance"] == {"python": "3.11"}
+
+
+def test_the_log_of_a_finished_trial_warns_of_its_best_epochs_collapsed_heads(storage: Storage, tmp_path: Path) -> None:
+    trained: Any = Trained([2.0, 1.0, 3.0])
+    gender = {"val/gender_acc": 0.5, "val/gender_majority": 0.5, "val/gender_constancy": 1.0}
+    for epoch in (1, 2):  # 0-based: the best and the last
+        metrics = {**trained.reports[epoch].metrics, **gender}
+        trained.reports[epoch] = EpochReport(epoch=epoch + 1, metrics=metrics, finished=epoch == 2)
+    one = attempt(storage, tmp_path, 0)
+    one.save(trained)
+    one.close()
+    log = storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/log.txt").decode()
+    assert [line for line in log.splitlines() if line.startswith("warning")] == [
+        "warning, epoch 2, whose weights are kept: collapsed: the gender head gives 100.0% of the images the same "
+        "answer (val)."
+    ]

@@ -1,0 +1,200 @@
+"""``agr show``: what a trial was, how it did on each part and each group, and with what it was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from orchestrator.cli.common import (
+    JsonOption,
+    StorageOption,
+    TrialArgument,
+    console,
+    errors_in_one_line,
+    print_json,
+    print_pairs,
+    run_ids_of,
+    storage_at,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from agr_core.reporting import Metrics
+    from orchestrator.state import SweepState, TrialState
+    from orchestrator.storage.base import Storage
+
+_PARTS = ("train", "val", "test")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command()(show)
+
+
+def show(trial: TrialArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Show one trial: what it was, how it did on each part and each group, and with what it was trained."""
+    with errors_in_one_line():
+        from agr_core.evaluation.guards import warnings
+        from agr_core.evaluation.scores import class_report
+        from orchestrator.journal import read_state
+        from orchestrator.leaderboard import best_report, trial_metrics
+        from orchestrator.lookup import find_trial
+
+        place = storage_at(storage)
+        sweep_id, trial_id = find_trial(place, trial)
+        state = read_state(place, sweep_id)
+        found = state.trials[trial_id]
+        best = best_report(found, state.started.objective)
+        reported = {} if best is None else best.metrics
+        trained = {name: value for name, value in reported.items() if name.startswith("train/")}
+        document = {
+            "trial_id": trial_id,
+            "sweep_id": sweep_id,
+            "run_id": run_ids_of([state]).get((sweep_id, trial_id)) if as_json else None,
+            "outcome": found.outcome,
+            "config": found.created.config,
+            "metrics": trained | trial_metrics(found, state.started.objective),
+            "provenance": _provenance(place, state, found),
+            "params": found.created.params,
+            "variant": found.created.variant,
+            "number": found.created.number,
+            "epochs": found.reports[-1].epoch if found.reports else 0,
+            "best_epoch": None if best is None else best.epoch,
+            "stopped_early": found.ended is not None and found.ended.stopped_early,
+            "attempts": found.attempts,
+            "error": None if found.ended is None else found.ended.error,
+            "warnings": warnings(reported),
+            "classes": {name: class_report(table) for name, table in _tables(place, state, found).items()},
+        }
+        if as_json:
+            print_json(document)
+        else:
+            _print_trial(document, found)
+
+
+def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[str, Any]:
+    """What the trial's worker recorded, else what its driver did, and the digests of what was trained."""
+    from orchestrator.errors import NotFoundError
+    from orchestrator.tracking.files import attempt_folder
+
+    folder = attempt_folder(state.started.sweep_id, trial)
+    recorded = state.started.provenance
+    if folder is not None:
+        with suppress(NotFoundError):  # it failed before it could say
+            recorded = json.loads(storage.read(f"{folder}/trial.json"))["provenance"]
+    created = trial.created
+    digests = {name: getattr(created, name) for name in ("config_digest", "data_digest", "split_digest", "data_uri")}
+    return {**recorded, **digests}
+
+
+def _tables(storage: Storage, state: SweepState, trial: TrialState) -> dict[str, Any]:
+    """The confusion matrices of the best epoch, and of the test part where it was read."""
+    from orchestrator.leaderboard import best_report
+    from orchestrator.tracking.files import stored_reports
+
+    best = best_report(trial, state.started.objective)
+    reports = [] if best is None else stored_reports(storage, state.started.sweep_id, trial)
+    of_best = next((report.tables for report in reports if best is not None and report.epoch == best.epoch), {})
+    return {**of_best, **trial.test_tables}
+
+
+# ---- for people
+
+
+def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
+    from agr_core.config import TrialConfig
+    from orchestrator.tracking.describe import flat, short, trial_name
+
+    out = console()
+    outcome = document["outcome"] or "running"
+    out.print(f"[bold]{document['trial_id']}[/bold]  {trial_name(trial.created)}  ({outcome})", highlight=False)
+    early = " (stopped early)" if document["stopped_early"] else ""
+    out.print(f"sweep {document['sweep_id']}, {document['epochs']} epochs{early}, {document['attempts']} attempts")
+    if document["error"]:
+        out.print(f"because: {document['error']}", style="red", markup=False)
+    for failure in trial.failures:
+        out.print(f"attempt {failure.attempt} failed: {failure.error}", style="red", markup=False)
+    for words in document["warnings"]:
+        out.print(f"warning: {words}", style="yellow", markup=False, soft_wrap=True)
+    config = TrialConfig.from_document(document["config"])
+    given = dict(flat(config.model_dump(mode="json", exclude_defaults=True)))
+    lines = {
+        path: f"{short(value)}{'  (varies)' if path in document['params'] else ''}" for path, value in given.items()
+    }
+    print_pairs("configuration, as far as it is not the default", lines)
+    best = document["best_epoch"]
+    out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by the objective"))
+    parts = _by_part(document["metrics"])
+    out.print(_part_table(parts))
+    for part in ("val", "test"):
+        for by in ("race", "gender", "age"):
+            table = _group_table(parts[part], by)
+            if table is not None:
+                out.print(f"\n[bold]{part} by {by}[/bold]")
+                out.print(table)
+    for name, report in sorted(document["classes"].items()):
+        out.print(f"\n[bold]{name.removesuffix('_confusion')}, each class[/bold]", highlight=False)
+        out.print(_class_table(report))
+    print_pairs("provenance", {name: short(value) for name, value in flat(document["provenance"])})
+
+
+def _by_part(metrics: Metrics) -> dict[str, dict[str, float]]:
+    """The figures of train, val (those of the best epoch) and test, without their prefixes."""
+    parts: dict[str, dict[str, float]] = {part: {} for part in _PARTS}
+    for name, value in metrics.items():
+        prefix, _, figure = name.partition("/")
+        parts["val" if prefix == "best" else prefix][figure] = value
+    return parts
+
+
+def _part_table(parts: Mapping[str, Metrics]) -> Table:
+    """A row for each figure of the whole part, the losses first; a column for each part that was looked at."""
+    from agr_core.evaluation.names import is_of_one_group
+
+    names = {name for part in parts.values() for name in part if not is_of_one_group(name)}
+    shown = [part for part in _PARTS if parts[part]]
+    table = _plain_table("", *shown)
+    for name in sorted(names, key=lambda name: (not name.endswith("loss"), name)):
+        table.add_row(name, *(_cell(parts[part].get(name)) for part in shown))
+    return table
+
+
+def _group_table(part: Metrics, by: str) -> Table | None:
+    """A row for each group, with its images, and one for the gap; a column for each figure. None without groups."""
+    groups = [name.partition(f".by_{by}.")[2] for name in part if name.startswith(f"images.by_{by}.")]
+    figures = sorted({name.partition(f".by_{by}.")[0] for name in part if f".by_{by}." in name} - {"images"})
+    if not groups or not figures:
+        return None
+    table = _plain_table("", "images", *figures)
+    for group in groups:
+        cells = (_cell(part.get(f"{figure}.by_{by}.{group}")) for figure in figures)
+        table.add_row(group, f"{part[f'images.by_{by}.{group}']:.0f}", *cells)
+    table.add_row("gap", "", *(_cell(part.get(f"{figure}.gap_by_{by}")) for figure in figures))
+    return table
+
+
+def _class_table(report: Mapping[str, Mapping[str, float]]) -> Table:
+    table = _plain_table("", "precision", "recall", "f1", "images")
+    for label, scores in report.items():
+        cells = (_cell(scores[name]) for name in ("precision", "recall", "f1"))
+        table.add_row(label, *cells, f"{scores['images']:.0f}")
+    return table
+
+
+def _plain_table(*titles: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.5g}"
