@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from agr_core.data.drawing import Shot, Traits
+from agr_core.data.readers.base import ImageLabels, age_between, exact_age
 from agr_core.labels.attributes import CELEBA_ATTRIBUTES, FAIRFACE_RACES, GENDERS, UTKFACE_RACES, Vocabulary
 from agr_core.labels.bins import MAX_AGE
 
@@ -116,27 +116,27 @@ LIKENESSES: dict[str, Likeness] = {
 
 def labels_of(
     like: str, number: int, person: Person, traits: Traits, shot: Shot, rng: np.random.Generator
-) -> dict[str, Any]:
-    """What the data set says of face ``number``: the labels of a ``RawImage``; ``rng`` draws what the face hides."""
+) -> ImageLabels:
+    """What the data set says of face ``number``; ``rng`` draws what the face hides."""
     gender = GENDERS[0 if person.male else 1]
     match like:
         case "adience":
             subject = number // SUBJECT_IMAGES
-            return _range(person) | {"gender": gender, "subject": str(subject), "partition": str(subject % _FOLDS)}
+            return ImageLabels(
+                **age_between(person.age_low, person.age_high),
+                gender=gender,
+                subject=str(subject),
+                partition=str(subject % _FOLDS),
+            )
         case "fairface":
             partition = "val" if number % 9 == 8 else "train"  # 10,954 of 97,698
-            return _range(person) | {"gender": gender, "race": person.race, "partition": partition}
+            ages = age_between(person.age_low, person.age_high)
+            return ImageLabels(**ages, gender=gender, race=person.race, partition=partition)
         case "celeba":
             partition = {8: "val", 9: "test"}.get(number % 10, "train")  # 19,867 and 19,962 of 202,599
             attributes = _attributes(person, traits, shot, rng)
-            return {"gender": gender, "partition": partition, "attributes": attributes}
-    age = float(person.age)
-    return {"age": age, "age_low": age, "age_high": age, "gender": gender, "race": person.race}
-
-
-def _range(person: Person) -> dict[str, float]:
-    low, high = float(person.age_low), float(person.age_high)
-    return {"age": (low + high) / 2, "age_low": low, "age_high": high}
+            return ImageLabels(gender=gender, partition=partition, attributes=attributes)
+    return ImageLabels(**exact_age(float(person.age)), gender=gender, race=person.race)
 
 
 def _attributes(person: Person, traits: Traits, shot: Shot, rng: np.random.Generator) -> tuple[bool, ...]:

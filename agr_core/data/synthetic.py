@@ -89,7 +89,7 @@ def _draw_face(config: SyntheticConfig, number: int) -> RawImage:
     )
     assert encoded
     labels = labels_of(config.like, number, person, traits, shot, told)
-    return RawImage(path=f"face-{number:06d}.jpg", data=data.tobytes(), **labels)
+    return RawImage(path=f"face-{number:06d}.jpg", data=data.tobytes(), **vars(labels))
 
 
 def _tone(tones: np.ndarray[tuple[int, int], np.dtype[np.float64]], place: float) -> Color:

@@ -6,7 +6,7 @@ different race classes never share an index by accident.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,23 @@ FAIRFACE_RACES: tuple[str, ...] = (
     "Middle Eastern",
 )
 """FairFace's seven (Karkkainen and Joo, WACV 2021), in the order of its published models."""
+
+MORPH_RACES: tuple[str, ...] = ("White", "Black", "Asian", "Hispanic", "Others")
+"""MORPH-II's codes W, B, A, H and O (Ricanek and Tesafaye, FG 2006)."""
+
+# What each class name means, in the finest groups that any of these data sets tells apart.
+_GROUPS: dict[str, frozenset[str]] = {
+    "White": frozenset({"white"}),
+    "Black": frozenset({"black"}),
+    "Indian": frozenset({"indian"}),
+    "Asian": frozenset({"east asian", "southeast asian"}),
+    "East Asian": frozenset({"east asian"}),
+    "Southeast Asian": frozenset({"southeast asian"}),
+    "Latino_Hispanic": frozenset({"latino"}),
+    "Hispanic": frozenset({"latino"}),
+    "Middle Eastern": frozenset({"middle eastern"}),
+    "Others": frozenset({"others"}),  # and all that its vocabulary has no other class for
+}
 
 CELEBA_ATTRIBUTES: tuple[str, ...] = (
     "5_o_Clock_Shadow",
@@ -74,6 +91,82 @@ CELEBA_ATTRIBUTES: tuple[str, ...] = (
     "Young",
 )
 """CelebA's forty (Liu, Luo, Wang and Tang, ICCV 2015), in the order of ``list_attr_celeba.txt``."""
+
+
+def map_race(name: str, from_: Sequence[str], to: Sequence[str]) -> str | None:
+    """The class of another vocabulary that a race class falls into, or None where no single one holds all of it.
+
+    ``East Asian`` falls into UTKFace's ``Asian``; UTKFace's ``Asian`` falls into none of FairFace's, which would have
+    to know which Asians. ``Others`` means what its own vocabulary has no other class for.
+
+    Args:
+        name: A class of ``from_``.
+        from_: The vocabulary of the data set that the label comes from.
+        to: The vocabulary that is wanted.
+
+    Raises:
+        DataError: If ``name`` is not in ``from_``, or what a class means is not known here.
+    """
+    if name not in from_:
+        raise DataError(f"race {name!r} is not in the vocabulary it should come from: {', '.join(from_) or 'empty'}.")
+    if tuple(from_) == tuple(to):
+        return name
+    meant = _meaning(name, from_)
+    return next((wanted for wanted in to if meant <= _meaning(wanted, to)), None)
+
+
+@dataclass(frozen=True)
+class RaceMap:
+    """How the race classes of one vocabulary become those of another.
+
+    ``classes``: for each class of the first the class of the other, or None: its images have no race label any more.
+    """
+
+    classes: dict[str, str | None]
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """Classes whose images lose their race label."""
+        return tuple(name for name, wanted in self.classes.items() if wanted is None)
+
+    @property
+    def merged(self) -> dict[str, tuple[str, ...]]:
+        """Classes of the other vocabulary in which several are no longer told apart, and which."""
+        together: dict[str, list[str]] = {}
+        for name, wanted in self.classes.items():
+            if wanted is not None:
+                together.setdefault(wanted, []).append(name)
+        return {wanted: tuple(names) for wanted, names in together.items() if len(names) > 1}
+
+    def lost(self) -> str:
+        """What is lost, in one line for people; empty if nothing is."""
+        said = [f"{' and '.join(names)} are both {wanted}" for wanted, names in self.merged.items()]
+        if self.unlabelled:
+            said.append(f"{', '.join(self.unlabelled)} fit no single class and have no race label")
+        return "; ".join(said)
+
+
+def race_map(from_: Sequence[str], to: Sequence[str]) -> RaceMap:
+    """``map_race`` for every class of ``from_``.
+
+    Raises:
+        DataError: If what a class means is not known here.
+    """
+    return RaceMap({name: map_race(name, from_, to) for name in from_})
+
+
+def _meaning(name: str, vocabulary: Sequence[str]) -> frozenset[str]:
+    """The finest groups that a class of a vocabulary covers."""
+    if name not in _GROUPS:
+        raise DataError(
+            f"what race {name!r} means in other data sets is not known; known are {', '.join(_GROUPS)}. Add it to "
+            "agr_core/labels/attributes.py, or use data sets with one vocabulary."
+        )
+    if name != "Others":
+        return _GROUPS[name]
+    # UTKFace's page says it: "Others (like Hispanic, Latino, Middle Eastern)".
+    everybody = frozenset[str]().union(*_GROUPS.values())
+    return everybody.difference(*(_GROUPS.get(other, ()) for other in vocabulary if other != name))
 
 
 @dataclass(frozen=True)

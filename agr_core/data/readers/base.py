@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypedDict
 
-from agr_core.data.readers.files import Files
+from agr_core.data.decode import image_problem
+from agr_core.data.readers.files import Files, UnreadableFileError
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.registry import Registry
@@ -15,17 +16,33 @@ from agr_core.registry import Registry
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class RawImage:
-    """One readable image and what its data set says about it.
+class AgeFields(TypedDict):
+    """The three ages of an image, years."""
 
-    ``path`` is the name inside the source; ages are years (``age`` the exact age or the middle of ``age_low`` to
-    ``age_high``, both included); ``partition`` is ``train``, ``val``, ``test`` or the number of a fold; ``attributes``
-    says for each attribute of the vocabulary whether the image has it. None where the data set does not say.
+    age: float | None
+    age_low: float | None
+    age_high: float | None
+
+
+def exact_age(years: float | None) -> AgeFields:
+    """An age that is known to the year, or not at all."""
+    return AgeFields(age=years, age_low=years, age_high=years)
+
+
+def age_between(low: float, high: float) -> AgeFields:
+    """An age that is known as a range, both ends included."""
+    return AgeFields(age=(low + high) / 2, age_low=low, age_high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLabels:
+    """What a data set says about an image; None where it does not say.
+
+    Ages are years (``age`` the exact age or the middle of ``age_low`` to ``age_high``, both included); ``partition`` is
+    ``train``, ``val``, ``test`` or the number of a fold; ``attributes`` says for each attribute of the vocabulary
+    whether the image has it.
     """
 
-    path: str
-    data: bytes
     age: float | None = None
     age_low: float | None = None
     age_high: float | None = None
@@ -34,6 +51,14 @@ class RawImage:
     subject: str | None = None
     partition: str | None = None
     attributes: tuple[bool | None, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawImage(ImageLabels):
+    """One readable image and what its data set says about it; ``path`` is the name inside the source."""
+
+    path: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -87,19 +112,31 @@ def is_image_name(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
+def read_image(files: Files, path: str, labels: ImageLabels) -> RawImage | Skipped:
+    """The image of a file with its labels, or why it cannot be used."""
+    try:
+        data = files.read(path)
+    except UnreadableFileError as error:
+        return Skipped(path, str(error))
+    problem = image_problem(data)
+    return RawImage(path=path, data=data, **vars(labels)) if problem is None else Skipped(path, problem)
+
+
 def find_reader(files: Files, name: str | None = None) -> Reader:
     """The reader called ``name``, or else the one that recognises the files.
 
     Raises:
         UnknownComponentError: If no reader has that name.
-        DataError: If none recognises the files.
+        DataError: If none recognises the files, or several do.
     """
     if name is not None:
         return READERS.get(name)
-    for candidate in READERS:
-        reader = READERS.get(candidate)
-        if reader.recognises(files.paths):
-            return reader
+    candidates = [READERS.get(known) for known in READERS if READERS.get(known).recognises(files.paths)]
+    if len(candidates) > 1:
+        names = " and ".join(reader.name for reader in candidates)
+        raise DataError(f"{files.source}: its files look like {names}; say which with `agr data pack --reader`.")
+    if candidates:
+        return candidates[0]
     layouts = "; ".join(f"{known}: {READERS.get(known).layout}" for known in READERS)
     examples = ", ".join(repr(path) for path in files.paths[:3]) or "no file at all"
     raise DataError(

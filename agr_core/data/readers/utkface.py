@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from agr_core.data.decode import image_problem
-from agr_core.data.readers.base import READERS, RawImage, Skipped, is_image_name
-from agr_core.data.readers.files import Files, UnreadableFileError
+from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, exact_age, is_image_name, read_image
+from agr_core.data.readers.files import Files
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
 from agr_core.labels.bins import MAX_AGE
 
@@ -43,19 +42,11 @@ class UtkFaceReader:
         labels = parse_name(PurePosixPath(path).name)
         if isinstance(labels, str):
             return Skipped(path, labels)
-        try:
-            data = files.read(path)
-        except UnreadableFileError as error:
-            return Skipped(path, str(error))
-        problem = image_problem(data)
-        if problem is not None:
-            return Skipped(path, problem)
-        age, gender, race = labels
-        return RawImage(path=path, data=data, age=age, age_low=age, age_high=age, gender=gender, race=race)
+        return read_image(files, path, labels)
 
 
-def parse_name(name: str) -> tuple[float, str, str] | str:
-    """Age in years, gender and race of a file name, or what is wrong with it."""
+def parse_name(name: str) -> ImageLabels | str:
+    """Age, gender and race of a file name, or what is wrong with it."""
     match = _NAME.fullmatch(name)
     if match is None:
         return f"the name is not {UtkFaceReader.layout}"
@@ -66,7 +57,7 @@ def parse_name(name: str) -> tuple[float, str, str] | str:
         return f"gender {gender} is none of {_codes(GENDERS)}"
     if race >= len(UTKFACE_RACES):
         return f"race {race} is none of {_codes(UTKFACE_RACES)}"
-    return float(age), GENDERS[gender], UTKFACE_RACES[race]
+    return ImageLabels(**exact_age(float(age)), gender=GENDERS[gender], race=UTKFACE_RACES[race])
 
 
 def _codes(names: Sequence[str]) -> str:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from agr_core.config import SyntheticConfig
 from agr_core.data.pack import Packed, pack
-from agr_core.data.readers import RawImage
+from agr_core.data.readers import RawImage, Skipped, find_reader
+from agr_core.data.readers.files import open_files
 
 SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -22,12 +23,23 @@ SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] /
 @pytest.fixture(scope="session")
 def utkface_tar() -> Path:
     """8,003 real files of UTKFace."""
-    path = SHARED_DATA / "utkface" / "UTKFace_8k.tar"
+    return shared_data("utkface", "UTKFace_8k.tar")
+
+
+def shared_data(*parts: str) -> Path:
+    """A file or folder of the real data; skips the test where it is not at hand."""
+    path = SHARED_DATA.joinpath(*parts)
     if not path.exists():
-        pytest.skip(
-            f"real faces are not at hand: {path} is absent; set AGR_SHARED_DATA to the folder that holds utkface/"
-        )
+        pytest.skip(f"the real data is not at hand: {path} is absent; set AGR_SHARED_DATA to the folder that holds it")
     return path
+
+
+def read_all(source: Path, reader: str | None = None) -> tuple[list[RawImage], dict[str, str]]:
+    """Images of a raw data set, and the reason for each file that is skipped."""
+    with open_files(source) as files:
+        items = list(find_reader(files, reader).read(files))
+    images = [item for item in items if isinstance(item, RawImage)]
+    return images, {item.file: item.reason for item in items if isinstance(item, Skipped)}
 
 
 def encode(pixels: np.ndarray, format_: str = "JPEG") -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from agr_core.data.readers import RawImage, Skipped, find_reader
+from agr_core.data.readers.base import ImageLabels
 from agr_core.data.readers.files import open_files
 from agr_core.data.readers.utkface import parse_name
 from agr_core.errors import DataError, UnknownComponentError
@@ -43,7 +44,8 @@ def jpeg(color: int = 90) -> bytes:
     ids=["usual", "without chip", "oldest", "newborn", "space in the time", "dot missing after the time"],
 )
 def test_labels_are_read_from_the_name(name: str, labels: tuple[float, str, str]) -> None:
-    assert parse_name(name) == labels
+    age, gender, race = labels
+    assert parse_name(name) == ImageLabels(age=age, age_low=age, age_high=age, gender=gender, race=race)
 
 
 @pytest.mark.parametrize(

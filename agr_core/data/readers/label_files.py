@@ -1,0 +1,109 @@
+"""For data sets whose labels lie in files of their own: finding them, reading them, and joining them to the images."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from pathlib import PurePosixPath
+
+from agr_core.data.readers.base import ImageLabels, RawImage, Skipped, is_image_name, read_image
+from agr_core.data.readers.files import Files, UnreadableFileError
+from agr_core.errors import DataError
+
+
+def named(paths: Sequence[str], name: str) -> str | None:
+    """The path of the file with this name, in whatever folder, or None.
+
+    Raises:
+        DataError: If there are several.
+    """
+    found = [path for path in paths if PurePosixPath(path).name == name]
+    if len(found) > 1:
+        raise DataError(f"the source holds {len(found)} files {name!r} ({', '.join(found)}); leave one of them.")
+    return found[0] if found else None
+
+
+def read_bytes(files: Files, path: str) -> bytes:
+    """The bytes of a file without which nothing can be read.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return files.read(path)
+    except UnreadableFileError as error:
+        raise DataError(f"{files.source}: {path} cannot be read: {error}; fetch the data set again.") from error
+
+
+def read_text(files: Files, path: str) -> str:
+    """The text of a label file, with or without a byte order mark.
+
+    Raises:
+        DataError: If it cannot be read or is not UTF-8.
+    """
+    try:
+        return read_bytes(files, path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{files.source}: {path} is not UTF-8 text ({error}); fetch the data set again.") from error
+
+
+def read_table(text: str, path: str, columns: Sequence[str], *, delimiter: str = ",") -> Iterator[dict[str, str]]:
+    """The rows of a table with a header, each with at least ``columns``; cells without surrounding space.
+
+    Raises:
+        DataError: If a column is missing, or a row has another number of cells than the header.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = [name.strip() for name in next(rows, [])]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DataError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}.")
+    for row in rows:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}, line {rows.line_num}: {len(row)} cells where the header has {len(header)}; "
+                "fetch the file again or mend the line."
+            )
+        yield dict(zip(header, (cell.strip() for cell in row), strict=True))
+
+
+def read_labelled(
+    files: Files,
+    labels: Mapping[str, ImageLabels | str],
+    *,
+    key: Callable[[str], str],
+    label_files: Set[str],
+) -> Iterator[RawImage | Skipped]:
+    """Every image with its labels in the order of the paths, and every file and every label that has no use.
+
+    Args:
+        files: The source.
+        labels: What is said of the image with this key, or why it is not used.
+        key: The key of an image's path.
+        label_files: Paths of the files that ``labels`` came from.
+
+    Raises:
+        DataError: If two images have one key.
+    """
+    for path, reason in files.refused:
+        yield Skipped(path, reason)
+    told = ", ".join(sorted(PurePosixPath(path).name for path in label_files))
+    seen: dict[str, str] = {}
+    for path in files.paths:
+        if path in label_files:
+            continue
+        if not is_image_name(path):
+            yield Skipped(path, "not an image file by its name")
+            continue
+        name = key(path)
+        if name in seen:
+            raise DataError(f"{files.source}: {seen[name]} and {path} are both {name!r} of {told}; leave one of them.")
+        seen[name] = path
+        said = labels.get(name, f"no line of {told} names it")
+        yield Skipped(path, said) if isinstance(said, str) else read_image(files, path, said)
+    for name, said in labels.items():
+        if name not in seen:
+            yield Skipped(name, said if isinstance(said, str) else f"named in {told}, but there is no such image")
