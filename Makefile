@@ -10,8 +10,8 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inpu
 
 FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
 
-# These need the machine for themselves; all others run two at a time.
-ALONE  := slow or services or browser
+# These start servers, Ray or long trainings, so those of a file share them.
+HEAVY  := slow or services or browser
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # Stamps: what was installed, so that a second run installs nothing.
@@ -37,9 +37,9 @@ quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
 	@mkdir -p build
-	$(PYTEST) -n 2 -m "not ($(ALONE))" | tee build/tests.log
-	$(PYTEST) -m "$(ALONE)"
-	@echo "and before, two at a time:" && tail -n 1 build/tests.log
+	$(PYTEST) -n 2 -m "not ($(HEAVY))" | tee build/tests.log
+	$(PYTEST) -n 2 --dist loadfile -m "$(HEAVY)"
+	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
 
 check: $(TESTS)  ## lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -1,4 +1,7 @@
-"""The command line as a user has it: real processes, a home of their own, real Ray, MLflow on SQLite."""
+"""The command line as a user has it: real processes, a home of their own, real Ray, MLflow on SQLite.
+
+Sweeps join one Ray cluster, but for those of ``Agr.embedded()``.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ruamel.yaml import YAML
 
 SWEEP: dict[str, Any] = {
@@ -45,6 +49,10 @@ class Agr:
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
+
+    def embedded(self) -> Agr:
+        """The same home, and a Ray of its own for each sweep."""
+        return replace(self, environment={k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"})
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "AGR_HOME": str(self.home), "COLUMNS": "160", **self.environment}
@@ -133,14 +141,24 @@ def wait_for_a_half_trained_trial(agr: Agr, ended: int, *, sweep: str, timeout_s
     raise TimeoutError(f"no trial was seen half trained in {timeout_s} s")
 
 
+@pytest.fixture(scope="session")
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray cluster of one node, which sweeps join: starting one for each costs seven seconds of two cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGR_HOME", str(tmp_path_factory.mktemp("node") / "home"))  # workers have their node's environment
+        context = ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
+        yield context.address_info["gcs_address"]
+        ray.shutdown()
+
+
 @pytest.fixture
-def agr(tmp_path: Path) -> Agr:
-    return Agr(tmp_path / "home")
+def agr(tmp_path: Path, ray_address: str) -> Agr:
+    return Agr(tmp_path / "home", {"RAY_ADDRESS": ray_address, "RAY_AUTH_MODE": "token"})
 
 
 @pytest.fixture(scope="module")
-def shared_agr(tmp_path_factory: pytest.TempPathFactory) -> Agr:
-    return Agr(tmp_path_factory.mktemp("shared") / "home")
+def shared_agr(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Agr:
+    return Agr(tmp_path_factory.mktemp("shared") / "home", {"RAY_ADDRESS": ray_address, "RAY_AUTH_MODE": "token"})
 
 
 @pytest.fixture(scope="session")

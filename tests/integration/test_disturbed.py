@@ -39,8 +39,11 @@ def undisturbed(shared_agr: Any, read_histories: Callable[..., Any]) -> list[dic
 
 @pytest.fixture(scope="module")
 def killed_twice(shared_agr: Any, wait_until_half_trained: Callable[..., str]) -> str:
-    """A sweep whose driver was killed with -9 in the middle, twice, and that was then resumed to its end."""
-    driver = shared_agr.start("submit", file_of(shared_agr, "killed"))
+    """A sweep whose driver was killed with -9 in the middle, twice, and that was then resumed to its end.
+
+    The first driver has a Ray of its own, the others join a cluster.
+    """
+    driver = shared_agr.embedded().start("submit", file_of(shared_agr, "killed"))
     sweep_id = wait_until_half_trained(shared_agr, 3, sweep="killed")
     driver.kill()
     driver.wait()
@@ -110,7 +113,8 @@ def test_a_second_driver_of_a_running_sweep_refuses(agr: Any, wait_until_ended: 
 
 
 def test_ctrl_c_keeps_the_state_and_stop_ends_the_sweep(agr: Any, wait_until_ended: Callable[..., str]) -> None:
-    driver = agr.start("submit", agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1}))
+    file = agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1})
+    driver = agr.embedded().start("submit", file)
     sweep_id = wait_until_ended(agr, 2)
     driver.send_signal(signal.SIGINT)
     driver.communicate(timeout=60)
@@ -129,10 +133,10 @@ def test_ctrl_c_keeps_the_state_and_stop_ends_the_sweep(agr: Any, wait_until_end
 
 
 def test_a_wall_budget_ends_the_sweep_as_asked(agr: Any) -> None:
-    file = agr.sweep_file(search={"algorithm": "random", "trials": 500, "seed": 1}, budget={"wall": "35s"})
+    file = agr.sweep_file(search={"algorithm": "random", "trials": 500, "seed": 1}, budget={"wall": "20s"})
     result = agr.json("submit", file, "--set", "trial.schedule.epochs=2")
     assert result["status"] == "completed"
-    assert 35 <= result["wall_s"] < 80
+    assert 20 <= result["wall_s"] < 60
     assert result["trials"]["interrupted"] <= 1
     assert result["trials"]["completed"] >= 1
 

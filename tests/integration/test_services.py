@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.services]
 @pytest.fixture(scope="module")
 def stack(shared_agr: Any) -> Iterator[Any]:
     """``agr`` in a shell that did ``eval "$(agr stack env)"``."""
+    del shared_agr.environment["RAY_ADDRESS"]  # workers of a cluster have its environment, not this shell's
     shared_agr.run("stack", "up")
     try:
         for word in shlex.split(shared_agr.run("stack", "env").stdout.replace(";", " ")):

@@ -108,7 +108,7 @@ def test_a_fork_differs_and_is_not_compared(shared_agr: Any, submitted: dict[str
 def test_the_same_seed_gives_the_same_sweep_and_nothing_of_ray_is_printed(
     shared_agr: Any, submitted: dict[str, Any], read_histories: Callable[..., Any]
 ) -> None:
-    done = shared_agr.run("submit", shared_agr.sweep_file(), "--json")
+    done = shared_agr.embedded().run("submit", shared_agr.sweep_file(), "--json")
     again = json.loads(done.stdout)
     assert again["sweep_id"] != submitted["sweep_id"]
     first, second = (read_histories(shared_agr.events(one["sweep_id"])) for one in (submitted, again))
