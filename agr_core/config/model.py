@@ -1,21 +1,57 @@
-"""Backbones and heads."""
+"""Backbones, their initial weights, and heads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from agr_core.config.base import DropoutRate, StrictModel, bare_name
 from agr_core.registry import did_you_mean
 
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid"]
+AttentionModules = Annotated[int, Field(ge=1, le=8)]
 
 
-class BasicCnnConfig(StrictModel):
+class _Model(StrictModel):
+    """What every model takes."""
+
+    timm_has_weights: ClassVar[bool] = False
+    """Whether ``weights: timm`` means something."""
+
+    weights: str = Field(
+        default="none",
+        min_length=1,
+        description="Initial weights: none (random), timm (timm's own pre-trained ones) or a .safetensors file.",
+    )
+    weights_sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 that the file of weights must have, lower-case hex; null: not checked.",
+    )
+    weights_heads: Literal["drop", "keep", "as_shared"] = Field(
+        default="drop",
+        description="Heads in a checkpoint: drop leaves them, keep takes those that fit, as_shared makes the one "
+        "head it has the layers of head.shared.",
+    )
+
+    @model_validator(mode="after")
+    def _weights_can_be_had(self) -> Self:
+        if self.weights == "timm" and not self.timm_has_weights:
+            raise ValueError("weights=timm is for timm's models; timm has none of this one. Give a file or none.")
+        if self.weights in ("none", "timm"):
+            for field in ("weights_sha256", "weights_heads"):
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    raise ValueError(f"{field} is about a file of weights, and weights={self.weights}; leave it out.")
+        elif not self.weights.endswith(".safetensors"):
+            raise ValueError(f"weights={self.weights!r} must be none, timm or a .safetensors file.")
+        return self
+
+
+class BasicCnnConfig(_Model):
     """Report S4's CNN (S4-N1): blocks of conv, activation, batch norm, max pool 2; flatten, hidden layer, dropout."""
 
     name: Literal["basic_cnn"]
@@ -40,17 +76,71 @@ class BasicCnnConfig(StrictModel):
         return value
 
 
-class TimmConfig(StrictModel):
+class LeviHassnerConfig(_Model):
+    """Levi and Hassner's CNN (2015) and report S1's reductions of it (S1-M1 to S1-M4)."""
+
+    name: Literal["levi_hassner"]
+    variant: Literal["s1", "paper"] = Field(
+        default="s1",
+        description="s1: report S1's code (leaky ReLU, pooling of stride 1, third convolution of stride 4); paper: "
+        "Levi and Hassner's own (ReLU, pooling of stride 2).",
+    )
+    conv_layers: int = Field(default=3, ge=1, le=3, description="Convolution blocks: the first so many of three.")
+    fc_layers: int = Field(default=2, ge=1, le=2, description="Hidden fully connected layers of 512 neurons.")
+    dropout: DropoutRate = Field(default=0.5, description="Dropout after each hidden layer.")
+
+
+class InceptionResnetV1Config(_Model):
+    """FaceNet's Inception-ResNet-v1 (S4-V17): 512 features, weights named as facenet-pytorch names them."""
+
+    name: Literal["inception_resnet_v1"]
+    dropout: DropoutRate = Field(default=0.6, description="Dropout after the global pooling.")
+
+
+class ResidualAttentionConfig(_Model):
+    """Residual attention network (Wang et al. 2017; S4-V18), 2048 features."""
+
+    name: Literal["residual_attention"]
+    attention_modules: tuple[AttentionModules, AttentionModules, AttentionModules] = Field(
+        default=(1, 2, 3), description="Attention modules in each stage; (1, 2, 3) is Attention-92, (1, 1, 1) is 56."
+    )
+
+
+class MobilenetTransformerConfig(_Model):
+    """MobileNet's feature map as tokens of a Transformer encoder, then a global maximum (S2-M6)."""
+
+    timm_has_weights: ClassVar[bool] = True
+
+    name: Literal["mobilenet_transformer"]
+    depth: int = Field(default=1, ge=1, le=24, description="Encoder layers.")
+    heads: int = Field(default=8, ge=1, le=64, description="Attention heads; they divide the 1024 features.")
+    feedforward: int = Field(default=1024, ge=1, le=8192, description="Neurons of each layer's feed-forward network.")
+    dropout: DropoutRate = Field(default=0.1, description="Dropout in the encoder.")
+
+    @field_validator("heads")
+    @classmethod
+    def _divide(cls, value: int) -> int:
+        if 1024 % value:
+            raise ValueError(f"heads={value} does not divide MobileNet's 1024 features; choose 1, 2, 4, 8, ... 64.")
+        return value
+
+
+class TimmConfig(_Model):
     """Any timm backbone by its name, with global pooling."""
 
+    timm_has_weights: ClassVar[bool] = True
+
     name: str = Field(description="A timm model name, such as resnet18 or efficientnetv2_s.")
-    weights: str = Field(
-        default="none",
-        min_length=1,
-        description="none (random), timm (timm's own pre-trained weights), or a .safetensors file.",
-    )
     drop_path: DropoutRate = Field(default=0.0, description="Stochastic depth rate, where the backbone has it.")
     pool: Literal["default", "avg", "max", "avgmax"] = Field(default="default", description="Global pooling.")
+    fully_connected: bool = Field(
+        default=True,
+        description="false: without the hidden fully connected layers that VGG has before its classifier, so that "
+        "the last feature map is pooled (Keras: include_top=False).",
+    )
+    squeeze_excitation: bool = Field(
+        default=False, description="A squeeze-and-excitation block after the last feature map (S1-M10)."
+    )
 
     @field_validator("name")
     @classmethod
@@ -64,7 +154,13 @@ class TimmConfig(StrictModel):
         return value
 
 
-OWN_MODELS: tuple[str, ...] = ("basic_cnn",)
+OWN_MODELS: tuple[str, ...] = (
+    "basic_cnn",
+    "levi_hassner",
+    "inception_resnet_v1",
+    "residual_attention",
+    "mobilenet_transformer",
+)
 
 
 @lru_cache(maxsize=1)
@@ -81,17 +177,34 @@ def _model_kind(value: Any) -> str:
 
 ModelConfig = Annotated[
     Annotated[
-        Annotated[BasicCnnConfig, Tag("basic_cnn")] | Annotated[TimmConfig, Tag("timm")], Discriminator(_model_kind)
+        Annotated[BasicCnnConfig, Tag("basic_cnn")]
+        | Annotated[LeviHassnerConfig, Tag("levi_hassner")]
+        | Annotated[InceptionResnetV1Config, Tag("inception_resnet_v1")]
+        | Annotated[ResidualAttentionConfig, Tag("residual_attention")]
+        | Annotated[MobilenetTransformerConfig, Tag("mobilenet_transformer")]
+        | Annotated[TimmConfig, Tag("timm")],
+        Discriminator(_model_kind),
     ],
     BeforeValidator(bare_name),
 ]
 
 
 class HeadConfig(StrictModel):
-    """What stands between the shared features and each task's outputs; each task has its own."""
+    """What stands between the backbone and each task's outputs: layers shared by all tasks, then each task's own."""
 
+    shared: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        default=(), max_length=4, description="Widths of the layers that all tasks share; empty: none."
+    )
+    shared_batch_norm: bool = Field(
+        default=False,
+        description="Batch normalisation before each shared activation; without shared layers, of the "
+        "backbone's features.",
+    )
+    shared_dropout: DropoutRate = Field(
+        default=0.0, description="Dropout after each shared layer; without shared layers, of the backbone's features."
+    )
     hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
-        default=(), max_length=4, description="Widths of the hidden layers; empty: one linear layer."
+        default=(), max_length=4, description="Widths of each task's hidden layers; empty: one linear layer."
     )
     activation: Activation = Field(default="relu", description="Activation after each hidden layer.")
     batch_norm: bool = Field(default=False, description="Batch normalisation before each hidden activation.")

@@ -9,11 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agr_core.config import TrialConfig
+    from agr_core.config import Task, TrialConfig
     from agr_core.models.face_model import FaceModel
+    from agr_core.models.weights import WeightsFile
 
 
-def build_model(config: TrialConfig, *, age_outputs: int, num_genders: int, num_races: int) -> FaceModel:
+def build_model(
+    config: TrialConfig,
+    *,
+    age_outputs: int,
+    num_genders: int,
+    num_races: int,
+    weights: WeightsFile | None = None,
+    untrained: bool = False,
+) -> FaceModel:
     """The model of a trial, on the CPU, with initial weights that are a function of ``config.seed`` alone.
 
     The generators of the process are left as they were.
@@ -23,13 +32,18 @@ def build_model(config: TrialConfig, *, age_outputs: int, num_genders: int, num_
         age_outputs: Outputs of the age encoding.
         num_genders: Genders in the data set's vocabulary.
         num_races: Races in the data set's vocabulary.
+        weights: The file that ``model.weights`` stands for. None: what it says is itself a file on this machine, or
+            ``none``, or timm fetches its weights.
+        untrained: Leave all weights random, whatever ``model.weights`` says: they will be replaced.
 
     Returns:
         A module from images (B, C, S, S) float32 to ``{task: logits (B, outputs)}``, S being ``image.size``.
 
     Raises:
         ConfigError: If the backbone cannot be built, or not for these images, or its weights cannot be had.
+        IntegrityError: If the file of weights does not have ``model.weights_sha256``.
     """
     from agr_core.models.face_model import build
 
-    return build(config, outputs={"age": age_outputs, "gender": num_genders, "race": num_races})
+    outputs: dict[Task, int] = {"age": age_outputs, "gender": num_genders, "race": num_races}
+    return build(config, outputs=outputs, weights=weights, untrained=untrained)

@@ -1,19 +1,26 @@
 """A backbone with one head a task, and the registry of our own backbones.
 
-B: images, C: input channels, S: ``image.size``, F: features of the backbone.
+B: images, C: input channels, S: ``image.size``, F: features of the backbone, G: features that the heads see (F without
+shared layers).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from agr_core.config import HeadConfig, Task, TimmConfig, TrialConfig
+from agr_core.config import HeadConfig, MobilenetTransformerConfig, Task, TimmConfig, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.models.basic_cnn import BasicCnn
-from agr_core.models.heads import build_head
+from agr_core.models.heads import build_head, build_shared
+from agr_core.models.inception_resnet_v1 import InceptionResnetV1
+from agr_core.models.levi_hassner import LeviHassner
+from agr_core.models.residual_attention import ResidualAttention
+from agr_core.models.weights import WeightsFile, load_weights
 from agr_core.registry import Registry
 
 OwnBackbone = Callable[..., nn.Module]
@@ -22,7 +29,27 @@ OwnBackbone = Callable[..., nn.Module]
 OWN_BACKBONES: Registry[OwnBackbone] = Registry("model")
 """Our own backbones by name; every other name is timm's."""
 
+
+def _mobilenet_transformer(config: MobilenetTransformerConfig, *, in_channels: int, image_size: int) -> nn.Module:
+    from agr_core.models.mobilenet_transformer import MobilenetTransformer  # imports timm; see _build_backbone
+
+    return MobilenetTransformer(config, in_channels=in_channels, image_size=image_size)
+
+
 OWN_BACKBONES.register("basic_cnn", BasicCnn)
+OWN_BACKBONES.register("levi_hassner", LeviHassner)
+OWN_BACKBONES.register("inception_resnet_v1", InceptionResnetV1)
+OWN_BACKBONES.register("residual_attention", ResidualAttention)
+OWN_BACKBONES.register("mobilenet_transformer", _mobilenet_transformer)
+
+
+@runtime_checkable
+class PretrainedByTimm(Protocol):
+    """A backbone of ours with a part that timm has weights for."""
+
+    def load_timm_weights(self, file: Path | None) -> None:
+        """Load them from ``file``; None: timm fetches them. Raises ``ConfigError`` if they cannot be had."""
+        ...
 
 
 class FaceModel(nn.Module):
@@ -32,17 +59,20 @@ class FaceModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.tasks = tuple(outputs)
+        self.shared, width = build_shared(head, features=features)
         self.heads = nn.ModuleDict(
-            {task: build_head(head, features=features, outputs=count) for task, count in outputs.items()}
+            {task: build_head(head, features=width, outputs=count) for task, count in outputs.items()}
         )
 
     def forward(self, images: Tensor) -> dict[Task, Tensor]:
         """Logits (B, outputs) of each task for images (B, C, S, S)."""
-        features = self.backbone(images)
+        features = self.shared(self.backbone(images))  # (B, G)
         return {task: self.heads[task](features) for task in self.tasks}
 
 
-def build(config: TrialConfig, *, outputs: Mapping[Task, int]) -> FaceModel:
+def build(
+    config: TrialConfig, *, outputs: Mapping[Task, int], weights: WeightsFile | None, untrained: bool
+) -> FaceModel:
     """The model of a trial; see ``agr_core.models.build_model``. ``outputs`` may count tasks that are not trained."""
     empty = [task for task in config.tasks if outputs[task] < 1]
     if empty:
@@ -50,16 +80,29 @@ def build(config: TrialConfig, *, outputs: Mapping[Task, int]) -> FaceModel:
             f"tasks={list(config.tasks)}, but the data set has no {' and no '.join(empty)} labels; "
             f"leave {', '.join(empty)} out of tasks."
         )
+    file = None if untrained else _file_of(config, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        backbone = _build_backbone(config)
+        backbone = _build_backbone(config, file, untrained=untrained)
         features = _count_features(backbone, config)
-        return FaceModel(
+        model = FaceModel(
             backbone,
             features=features,
             head=config.head,
             outputs={task: outputs[task] for task in config.tasks},
         )
+    if file is not None and config.model.weights != "timm":
+        load_weights(model, file, heads=config.model.weights_heads)
+    return model
+
+
+def _file_of(config: TrialConfig, weights: WeightsFile | None) -> Path | None:
+    """The file that ``model.weights`` stands for; None where it stands for none, or timm is to fetch it."""
+    if weights is not None:
+        return weights.path
+    if config.model.weights in ("none", "timm"):
+        return None
+    return WeightsFile.of(Path(config.model.weights).expanduser(), sha256=config.model.weights_sha256).path
 
 
 def input_channels(config: TrialConfig) -> int:
@@ -67,13 +110,22 @@ def input_channels(config: TrialConfig) -> int:
     return 3 if config.image.color == "rgb" else 1
 
 
-def _build_backbone(config: TrialConfig) -> nn.Module:
+def _build_backbone(config: TrialConfig, file: Path | None, *, untrained: bool) -> nn.Module:
     sizes = {"in_channels": input_channels(config), "image_size": config.image.size}
+    from_timm = config.model.weights == "timm" and not untrained
     if isinstance(config.model, TimmConfig):
         from agr_core.models import timm_backbones  # seconds of import that our own models can do without
 
-        return timm_backbones.build(config.model, **sizes)
-    return OWN_BACKBONES.get(config.model.name)(config.model, **sizes)
+        timm_file = file if from_timm else None
+        return timm_backbones.build(config.model, **sizes, pretrained=from_timm, file=timm_file)
+    try:
+        backbone = OWN_BACKBONES.get(config.model.name)(config.model, **sizes)
+    except RuntimeError as error:  # a layer larger than what is left of the image
+        raise _cannot_take(config, error) from error
+    if from_timm:
+        assert isinstance(backbone, PretrainedByTimm), "only configurations with timm_has_weights may ask for them"
+        backbone.load_timm_weights(file)
+    return backbone
 
 
 def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
@@ -87,10 +139,7 @@ def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
         with torch.inference_mode():
             features: Tensor = backbone(torch.zeros(1, input_channels(config), size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(
-            f"model {config.model.name!r} cannot take image.size={size}: {error or type(error).__name__}. "
-            "Choose another size or model."
-        ) from error
+        raise _cannot_take(config, error) from error
     backbone.train()
     if features.ndim != 2:
         raise ConfigError(
@@ -98,3 +147,10 @@ def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
             "one vector; choose a model with global pooling."
         )
     return features.shape[1]
+
+
+def _cannot_take(config: TrialConfig, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"model {config.model.name!r} cannot take image.size={config.image.size}: {error or type(error).__name__}. "
+        "Choose another size or model."
+    )

@@ -1,6 +1,6 @@
-"""What stands between the shared features and the outputs of one task.
+"""What stands between the features of the backbone and the outputs of the tasks.
 
-B: images, F: features of the backbone, K: outputs of the task.
+B: images, F: features of the backbone, G: features that the heads see, K: outputs of a task.
 """
 
 from __future__ import annotations
@@ -11,8 +11,29 @@ from agr_core.config import HeadConfig
 from agr_core.models.activations import build_activation
 
 
+def build_shared(config: HeadConfig, *, features: int) -> tuple[nn.Sequential, int]:
+    """The layers that all tasks share, from features (B, F) to (B, G), and G.
+
+    Each is linear, batch norm, activation, dropout; batch norm and dropout only where configured. Without shared layers
+    these two act on the backbone's features themselves (S3-A2, S3-A3).
+    """
+    layers: list[nn.Module] = []
+    width = features
+    for hidden in config.shared or (None,):
+        if hidden is not None:
+            layers.append(nn.Linear(width, hidden))
+            width = hidden
+        if config.shared_batch_norm:
+            layers.append(nn.BatchNorm1d(width))
+        if hidden is not None:
+            layers.append(build_activation(config.activation))
+        if config.shared_dropout > 0:
+            layers.append(nn.Dropout(config.shared_dropout))
+    return nn.Sequential(*layers), width
+
+
 def build_head(config: HeadConfig, *, features: int, outputs: int) -> nn.Sequential:
-    """Hidden layers and a last linear layer, from features (B, F) to logits (B, K).
+    """Hidden layers and a last linear layer, from features (B, G) to logits (B, K).
 
     Each hidden layer is dropout, linear, batch norm, activation; dropout and batch norm only where configured.
     """

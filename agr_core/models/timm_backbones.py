@@ -5,43 +5,105 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
 from agr_core.config import TimmConfig
 from agr_core.errors import ConfigError
 
-_log = logging.getLogger(__name__)
-
 _FIELD_OF_ARGUMENT = {"drop_path_rate": "model.drop_path", "global_pool": "model.pool", "img_size": "image.size"}
 
 
-def build(config: TimmConfig, *, in_channels: int, image_size: int) -> nn.Module:
+def build(
+    config: TimmConfig, *, in_channels: int, image_size: int, pretrained: bool = False, file: Path | None = None
+) -> nn.Module:
     """The backbone, with global pooling and without classifier: images (B, C, S, S) -> features (B, F).
 
     Pre-trained weights of three colours are summed over the channels of the first convolution for grey images (timm's
-    own rule); a file must fit as it is.
+    own rule).
+
+    Args:
+        config: The model.
+        in_channels: Channels C of the images.
+        image_size: Side S of the images, pixels.
+        pretrained: Start from timm's weights.
+        file: These weights, in a file on this machine; None: timm fetches them.
 
     Raises:
-        ConfigError: If the model does not take one of the settings or the image size, or its weights cannot be had.
+        ConfigError: If the model does not take one of the settings or the image size, or timm's weights cannot be had.
     """
     arguments = _arguments(config, in_channels=in_channels, image_size=image_size)
     try:
         backbone: nn.Module = timm.create_model(config.name, pretrained=False, **arguments)
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise ConfigError(_refusal(config, arguments, error)) from error
+    if pretrained:
+        backbone = _pretrained(config.name, arguments, file)
+    _pool_deterministically(backbone)
+    if not config.fully_connected:
+        _leave_out_fully_connected(backbone, config.name)
+    return SqueezeExcited(backbone, config.name) if config.squeeze_excitation else backbone
 
-    if config.weights == "timm":
-        return _download(config, arguments)
-    if config.weights != "none":
-        load_weights(backbone, Path(config.weights))
-    return backbone
+
+def feature_maps(name: str, *, in_channels: int) -> nn.Module:
+    """A convolutional model without pooling and classifier: images (B, C, S, S) -> its last feature map."""
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", in_chans=in_channels)
+    return model
+
+
+def load_timm_weights(model: nn.Module, name: str, *, in_channels: int, file: Path | None) -> None:
+    """Load timm's weights into a model that ``feature_maps`` made.
+
+    Raises:
+        ConfigError: If they cannot be had.
+    """
+    arguments = {"num_classes": 0, "global_pool": "", "in_chans": in_channels}
+    model.load_state_dict(_pretrained(name, arguments, file).state_dict())
+
+
+def weights_name(name: str) -> str | None:
+    """The full name of timm's weights of a model, such as ``resnet18.a1_in1k``; None where it has none."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        return None
+    return f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
+
+
+class SqueezeExcited(nn.Module):
+    """A timm model with one squeeze-and-excitation block (Hu et al. 2018) on its last feature map (S1-M10).
+
+    The block's bottleneck is a sixteenth of the channels, the paper's ratio. ``pretrained_part`` is what files of
+    the model's weights without the block fit.
+    """
+
+    def __init__(self, net: nn.Module, name: str) -> None:
+        super().__init__()
+        timms: Any = net
+        self.net = net
+        self.se = SEModule(timms.num_features, rd_ratio=1 / 16)
+        self._name = name
+
+    @property
+    def pretrained_part(self) -> nn.Module:
+        """The model of timm."""
+        return self.net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, F) of images (B, C, S, S)."""
+        net: Any = self.net
+        maps: Tensor = net.forward_features(images)
+        if maps.ndim != 4 or maps.shape[1] != net.num_features:
+            raise ValueError(
+                f"squeeze_excitation weighs the channels of a map (B, C, H, W), and the last features of "
+                f"{self._name!r} have shape {tuple(maps.shape)}"
+            )
+        features: Tensor = net.forward_head(self.se(maps), pre_logits=True)
+        return features
 
 
 def _arguments(config: TimmConfig, *, in_channels: int, image_size: int) -> dict[str, Any]:
@@ -69,76 +131,39 @@ def _refusal(config: TimmConfig, arguments: dict[str, Any], error: Exception) ->
     return f"timm cannot build model {config.name!r} with {given}: {error or type(error).__name__}"
 
 
-def _download(config: TimmConfig, arguments: dict[str, Any]) -> nn.Module:
+def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.Module:
+    given: dict[str, Any] = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
     try:
-        backbone: nn.Module = timm.create_model(config.name, pretrained=True, **arguments)
+        backbone: nn.Module = timm.create_model(name, pretrained=True, **arguments, **given)
     except Exception as error:  # the hub's client raises errors of several libraries
+        if file is not None:
+            raise ConfigError(
+                f"model.weights=timm: {file} does not fit {name!r} ({type(error).__name__}: {error}). "
+                "Put the file there that timm would download."
+            ) from error
         raise ConfigError(
-            f"model.weights=timm: timm's weights of {config.name!r} cannot be had ({type(error).__name__}: {error}). "
-            "Check the network, or give model.weights a .safetensors file, or none."
+            f"model.weights=timm: timm's weights of {name!r} cannot be had ({type(error).__name__}: {error}). "
+            f"Check the network, or put them into the folder AGR_WEIGHTS as {weights_name(name)}.safetensors, or give "
+            "model.weights a .safetensors file, or none."
         ) from error
     return backbone
 
 
-def load_weights(backbone: nn.Module, file: Path) -> None:
-    """Load a ``.safetensors`` file of a timm model, or of one of our checkpoints, into ``backbone``.
+def _pool_deterministically(backbone: nn.Module) -> None:
+    """Take global maxima by ``amax``: torch's adaptive max pooling has no deterministic backward pass on a GPU."""
+    for module in backbone.modules():
+        if isinstance(module, SelectAdaptivePool2d) and module.pool_type in ("max", "avgmax"):
+            module.pool = SelectAdaptivePool2d(pool_type=f"fast{module.pool_type}").pool
 
-    Every weight of the backbone must be in the file. Of the file, only the classifier of the model (or the heads of
-    our checkpoint) may be left over; it is named in a log line.
 
-    Raises:
-        ConfigError: If the file is not there, not in the safetensors format, or does not fit; the message lists what
-            is missing, unexpected or of another shape.
-    """
-    if file.suffix != ".safetensors" or not file.is_file():
-        raise ConfigError(f"model.weights={str(file)!r} must be none, timm, or an existing .safetensors file.")
-    try:
-        tensors = load_file(file)
-    except SafetensorError as error:
-        raise ConfigError(f"model.weights={str(file)!r} is not in the safetensors format: {error}.") from error
-
-    weights, left_over = _without_classifier(tensors, backbone)
-    if left_over:
-        _log.info("%s: left out the classifier: %s", file, ", ".join(left_over))
-    own = backbone.state_dict()
-    problems = [
-        _listed("missing", [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]),
-        _listed("unexpected", [name for name in weights if name not in own]),
-        _listed(
-            "of another shape",
-            [
-                f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-                for name in own
-                if name in weights and weights[name].shape != own[name].shape
-            ],
-        ),
-    ]
-    if any(problems):
+def _leave_out_fully_connected(backbone: nn.Module, name: str) -> None:
+    hidden = getattr(backbone, "pre_logits", None)
+    if not isinstance(hidden, nn.Module) or not list(hidden.parameters()):
         raise ConfigError(
-            f"model.weights={str(file)!r} does not fit the model: {'; '.join(filter(None, problems))}. "
-            "Choose the model, image.size and image.color that the file was trained with."
+            f"model.fully_connected=false, but {name!r} has no hidden fully connected layers before its classifier "
+            "(VGG has). Leave it out."
         )
-    backbone.load_state_dict(weights, strict=False)  # strict but for batch norm's step counters, which old files lack
-
-
-def _without_classifier(tensors: dict[str, Tensor], backbone: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
-    """The backbone's weights by the backbone's own names, and the names of the classifier's."""
-    if any(name.startswith("backbone.") for name in tensors):  # a checkpoint of ours
-        weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("heads.")}
-        return {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}, sorted(
-            tensors.keys() - weights.keys()
-        )
-    classifier: Any = getattr(backbone, "pretrained_cfg", {}).get("classifier") or ()  # one name or several
-    prefixes = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
-    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
-    return weights, sorted(tensors.keys() - weights.keys())
-
-
-def _listed(what: str, names: list[str], *, most: int = 8) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{what}: {', '.join(names[:most])}{more}"
+    backbone.pre_logits = nn.Identity()
 
 
 def write_names(file: Path) -> None:

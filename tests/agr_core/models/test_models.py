@@ -88,6 +88,29 @@ def test_heads_are_built_as_configured() -> None:
     assert widths == [(132, 10), (10, 6), (6, 2)]
 
 
+def test_shared_layers_stand_before_the_heads() -> None:
+    model = _build(
+        image={"size": 32},
+        tasks=["age", "gender"],
+        head={"shared": [9, 4], "shared_batch_norm": True, "shared_dropout": 0.3, "hidden": [5]},
+    )
+    shared = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
+    assert [type(layer) for layer in model.shared] == [*shared, *shared]
+    widths = [(layer.in_features, layer.out_features) for layer in model.shared if isinstance(layer, nn.Linear)]
+    assert widths == [(132, 9), (9, 4)]
+    assert {head[0].in_features for head in model.heads.values()} == {4}
+    images = torch.randn(2, 3, 32, 32)
+    features = model.eval().shared(model.backbone(images))
+    assert torch.equal(model(images)["age"], model.heads["age"](features))
+
+
+def test_without_shared_layers_norm_and_dropout_are_those_of_the_features() -> None:
+    model = _build(image={"size": 32}, head={"shared_batch_norm": True, "shared_dropout": 0.3})
+    assert [type(layer) for layer in model.shared] == [nn.BatchNorm1d, nn.Dropout]
+    assert model.shared[0].num_features == 132
+    assert not list(_build(image={"size": 32}).shared)
+
+
 @pytest.mark.parametrize("model", ["basic_cnn", "resnet10t"])
 def test_initial_weights_are_a_function_of_the_seed_alone(model: str) -> None:
     document = {"image": {"size": 32}, "model": model}

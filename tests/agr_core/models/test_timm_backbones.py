@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
-from agr_core.config import TrialConfig, timm_names
+from agr_core.config import TimmConfig, TrialConfig, timm_names
 from agr_core.errors import ConfigError
 from agr_core.models import build_model, timm_backbones
 from agr_core.models.face_model import FaceModel
@@ -86,86 +84,93 @@ def test_an_image_size_that_the_backbone_cannot_take_is_refused(name: str, size:
         _build(name, size=size)
 
 
-class TestWeights:
-    def _file(self, tmp_path: Path, *, classifier: bool = True, **changes: Any) -> tuple[Path, dict[str, torch.Tensor]]:
-        torch.manual_seed(9)
-        model = timm.create_model("resnet10t", num_classes=11 if classifier else 0)
-        tensors = dict(model.state_dict()) | changes
-        file = tmp_path / "weights.safetensors"
-        save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file)
-        return file, tensors
+def test_global_maxima_have_a_deterministic_backward_pass_on_every_device() -> None:
+    for pool in ("max", "avgmax"):
+        kinds = {type(module).__name__ for module in _build({"name": "resnet10t", "pool": pool}).modules()}
+        assert not {kind for kind in kinds if kind.startswith("Adaptive")}
 
-    def test_a_file_of_timms_model_is_loaded_but_for_its_classifier(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        file, tensors = self._file(tmp_path)
-        with caplog.at_level(logging.INFO, logger="agr_core"):
-            model = _build({"name": "resnet10t", "weights": str(file)})
-        for name, tensor in model.backbone.state_dict().items():
-            assert torch.equal(tensor, tensors[name])
-        assert "left out the classifier: fc.bias, fc.weight" in caplog.text
 
-    def test_a_checkpoint_of_ours_is_loaded_but_for_its_heads(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        trained = _build("resnet10t", seed=1)
-        save_file(trained.state_dict(), tmp_path / "best.safetensors")
-        with caplog.at_level(logging.INFO, logger="agr_core"):
-            model = _build({"name": "resnet10t", "weights": str(tmp_path / "best.safetensors")}, seed=2)
-        for name, tensor in model.backbone.state_dict().items():
-            assert torch.equal(tensor, trained.backbone.state_dict()[name])
-        assert not torch.equal(model.heads["age"][0].weight, trained.heads["age"][0].weight)
-        assert "heads.age.0.weight" in caplog.text
+def _published(name: str, size: int = 224) -> tuple[int, int]:
+    """Parameters of the whole network with its classifier of 1000; the same with batch norm's running statistics."""
+    with torch.device("meta"):
+        model = timm_backbones.build(TimmConfig(name=name), in_channels=3, image_size=size)
+        features = model.eval()(torch.zeros(1, 3, size, size)).shape[1]
+    parameters = sum(tensor.numel() for tensor in model.parameters()) + features * 1000 + 1000
+    statistics = sum(tensor.numel() for key, tensor in model.named_buffers() if "running" in key)
+    return parameters, parameters + statistics
 
-    def test_a_missing_weight_is_refused_and_named(self, tmp_path: Path) -> None:
-        file, _ = self._file(tmp_path, **{"layer1.0.conv1.weight": None})
-        with pytest.raises(ConfigError, match=r"does not fit the model: missing: layer1\.0\.conv1\.weight"):
-            _build({"name": "resnet10t", "weights": str(file)})
 
-    def test_an_unexpected_weight_is_refused_and_named(self, tmp_path: Path) -> None:
-        file, _ = self._file(tmp_path, extra=torch.zeros(1))
-        with pytest.raises(ConfigError, match="does not fit the model: unexpected: extra"):
-            _build({"name": "resnet10t", "weights": str(file)})
+# torchvision's documentation counts parameters, keras.io's table also batch norm's running statistics.
+@pytest.mark.parametrize(
+    ("name", "torchvision"),
+    [("resnet34", 21_797_672), ("resnet50", 25_557_032), ("vgg16", 138_357_544), ("vgg19", 143_667_240)],
+)
+def test_backbones_have_the_parameters_that_torchvision_publishes(name: str, torchvision: int) -> None:
+    assert _published(name)[0] == torchvision
 
-    def test_weights_for_other_images_are_refused_and_their_shape_named(self, tmp_path: Path) -> None:
-        file, _ = self._file(tmp_path)
-        with pytest.raises(
-            ConfigError, match=r"of another shape: conv1\.0\.weight \(24, 3, 3, 3\) instead of \(24, 1, 3, 3\).*color"
-        ):
-            _build({"name": "resnet10t", "weights": str(file)}, color="grey")
 
-    def test_weights_of_another_model_are_refused_with_a_short_list(self, tmp_path: Path) -> None:
-        file, _ = self._file(tmp_path)
-        with pytest.raises(ConfigError, match=r"missing: .* and \d+ more; unexpected: .* and \d+ more") as caught:
-            _build({"name": "mobilenetv3_small_050", "weights": str(file)})
-        assert len(str(caught.value)) < 2000
+@pytest.mark.parametrize(
+    ("name", "keras"),
+    [
+        ("mobilenetv1_100", 4_253_864),
+        ("mobilenetv2_100", 3_538_984),
+        ("legacy_xception", 22_910_480),
+        ("densenet121", 8_062_504),
+        ("tf_efficientnetv2_s", 21_612_360),
+        ("inception_v3", 23_851_784 + 17_216),  # Keras leaves batch norm's scales out: one a channel of 94 convolutions
+    ],
+)
+def test_backbones_have_the_parameters_that_keras_publishes(name: str, keras: int) -> None:
+    assert _published(name)[1] == keras
 
-    def test_batch_norms_step_counters_may_be_missing(self, tmp_path: Path) -> None:
-        _, tensors = self._file(tmp_path)
-        file, _ = self._file(tmp_path, **{name: None for name in tensors if name.endswith("num_batches_tracked")})
-        model = _build({"name": "resnet10t", "weights": str(file)})
-        assert torch.equal(model.backbone.conv1[0].weight, tensors["conv1.0.weight"])
 
-    @pytest.mark.parametrize("content", [b"garbage", b""], ids=["garbage", "empty"])
-    def test_a_file_in_another_format_is_refused(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "weights.safetensors").write_bytes(content)
-        with pytest.raises(ConfigError, match="not in the safetensors format"):
-            _build({"name": "resnet10t", "weights": str(tmp_path / "weights.safetensors")})
+@pytest.mark.slow
+def test_the_large_backbones_have_the_parameters_published() -> None:
+    assert _published("resnet152")[0] == 60_192_808
+    assert (
+        _published("vit_large_patch32_224", size=192)[0] == 306_535_400 - (49 - 36) * 1024
+    )  # places of 224 px, 192 px
+    assert _published("densenet201")[1] == 20_242_984
+    assert _published("tf_efficientnetv2_m")[1] == 54_431_388
+    assert _published("tf_efficientnetv2_l")[1] == 119_027_848
+    assert _published("inception_resnet_v2")[1] == 55_873_736 + 30_272  # Keras leaves batch norm's scales out
+    biases = 64 + (256 + 512 + 1024 + 2048) + (3 * 256 + 8 * 512 + 36 * 1024 + 3 * 2048)
+    assert _published("resnetv2_152")[1] == 60_380_648 - biases  # Keras has biases where no batch norm follows at once
 
-    @pytest.mark.parametrize("weights", ["nowhere.safetensors", "weights.pth", "imagenet"])
-    def test_a_file_that_is_not_there_is_refused(self, weights: str) -> None:
-        with pytest.raises(ConfigError, match=r"must be none, timm, or an existing \.safetensors file"):
-            _build({"name": "resnet10t", "weights": weights})
 
-    def test_weights_that_cannot_be_downloaded_are_one_clear_error(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setenv("HF_HOME", str(tmp_path))
-        with pytest.raises(ConfigError, match=r"timm's weights of 'resnet10t' cannot be had .*Check the network"):
-            _build({"name": "resnet10t", "weights": "timm"})
+def test_vgg_without_its_hidden_layers_gives_the_pooled_feature_map() -> None:
+    config = TimmConfig(name="vgg11", fully_connected=False, pool="max")
+    with torch.device("meta"):
+        model = timm_backbones.build(config, in_channels=3, image_size=224)
+    # The eight convolutions of VGG-11 (Simonyan and Zisserman 2015, table 1, column A).
+    channels = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+    convolutions = sum(9 * given * made + made for given, made in pairwise(channels))
+    assert sum(tensor.numel() for tensor in model.parameters()) == convolutions
+    assert model(torch.zeros(2, 3, 224, 224, device="meta")).shape == (2, 512)
 
-    def test_weights_of_timm_that_do_not_exist_are_one_clear_error(self) -> None:
-        with pytest.raises(ConfigError, match=r"timm's weights of 'cs3darknet_s' cannot be had .*No pretrained"):
-            _build({"name": "cs3darknet_s", "weights": "timm"}, size=64)
+
+def test_hidden_layers_that_the_backbone_does_not_have_cannot_be_left_out() -> None:
+    with pytest.raises(ConfigError, match=r"fully_connected=false, but 'resnet10t' has no hidden fully connected"):
+        _build({"name": "resnet10t", "fully_connected": False})
+
+
+def test_squeeze_and_excitation_weighs_the_channels_of_the_last_feature_map() -> None:
+    plain = _build("resnet10t").eval()
+    excited = _build({"name": "resnet10t", "squeeze_excitation": True}).eval()
+    excited.backbone.net.load_state_dict(plain.backbone.state_dict())
+    added = sum(p.numel() for p in excited.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert added == 512 * 32 + 32 + 32 * 512 + 512  # Hu et al. 2018: a bottleneck of a sixteenth
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        maps = plain.backbone.forward_features(images)
+        se = excited.backbone.se
+        squeezed = maps.mean((2, 3))
+        hidden = torch.relu(squeezed @ se.fc1.weight[:, :, 0, 0].T + se.fc1.bias)
+        weights = torch.sigmoid(hidden @ se.fc2.weight[:, :, 0, 0].T + se.fc2.bias)
+        expected = (maps * weights[:, :, None, None]).mean((2, 3))
+        torch.testing.assert_close(excited.backbone(images), expected)
+
+
+def test_squeeze_and_excitation_of_tokens_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"squeeze_excitation weighs the channels of a map \(B, C, H, W\)"):
+        _build({"name": "test_vit_relpos", "squeeze_excitation": True}, size=64)

@@ -1,0 +1,61 @@
+"""MobileNet's last feature map as the tokens of a Transformer encoder, then a global maximum (report S2, S2-M6).
+
+The report names the parts (MobileNet, self-attention with a feed-forward network, encoder, global max pooling) and none
+of their sizes; the defaults are the usual ones. Position embeddings are learned.
+
+B: images, C: input channels, S: ``image.size``, T: tokens, one a place of the feature map.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from agr_core.config import MobilenetTransformerConfig
+from agr_core.models import timm_backbones
+
+_MOBILENET = "mobilenetv1_100"
+_FEATURES = 1024
+
+
+class MobilenetTransformer(nn.Module):
+    """MobileNet (Howard et al. 2017) without top, position embeddings, encoder layers, maximum over the places.
+
+    ``pretrained_part`` is what files of MobileNet's weights fit.
+    """
+
+    def __init__(self, config: MobilenetTransformerConfig, *, in_channels: int, image_size: int) -> None:
+        super().__init__()
+        self._in_channels = in_channels
+        self.mobilenet = timm_backbones.feature_maps(_MOBILENET, in_channels=in_channels)
+        places = -(-image_size // 32)
+        self.positions = nn.Parameter(torch.empty(1, places * places, _FEATURES))
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        self.encoder = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                _FEATURES,
+                config.heads,
+                dim_feedforward=config.feedforward,
+                dropout=config.dropout,
+                batch_first=True,
+            )
+            for _ in range(config.depth)
+        )
+
+    @property
+    def pretrained_part(self) -> nn.Module:
+        """MobileNet."""
+        return self.mobilenet
+
+    def load_timm_weights(self, file: Path | None) -> None:
+        """Start MobileNet from timm's weights; ``file`` is where they are, None: timm fetches them."""
+        timm_backbones.load_timm_weights(self.mobilenet, _MOBILENET, in_channels=self._in_channels, file=file)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, 1024) of images (B, C, S, S)."""
+        tokens: Tensor = self.mobilenet(images).flatten(2).transpose(1, 2) + self.positions  # (B, T, 1024)
+        for layer in self.encoder:
+            tokens = layer(tokens)
+        return tokens.amax(dim=1)

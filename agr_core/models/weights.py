@@ -1,0 +1,211 @@
+"""Initial weights from a file: what of it is taken, what is left, all of it said in the log.
+
+A file is a checkpoint of ours (``backbone.``, ``shared.``, ``heads.<task>.``), or the weights of a backbone as timm or
+facenet-pytorch publish them, with or without classifier. The backbone is loaded completely or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from agr_core.errors import ConfigError, IntegrityError
+from agr_core.identity import file_digest
+
+if TYPE_CHECKING:
+    from agr_core.models.face_model import FaceModel
+
+_LOG = logging.getLogger(__name__)
+_BACKBONE = "backbone."
+_SHARED = "shared"
+_OTHER_PARTS = ("shared.", "heads.")
+_COUNTER = "num_batches_tracked"
+Tensors = Mapping[str, Tensor]
+HeadsRule = Literal["drop", "keep", "as_shared"]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of initial weights on this machine, and the SHA-256 of its bytes."""
+
+    path: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, *, sha256: str | None = None) -> WeightsFile:
+        """The file at ``path``, hashed.
+
+        Raises:
+            ConfigError: If there is none.
+            IntegrityError: If its bytes do not have the digest ``sha256``.
+        """
+        if not path.is_file():
+            raise ConfigError(f"model.weights={str(path)!r} must be none, timm, or an existing .safetensors file.")
+        found = file_digest(path)
+        if sha256 is not None and found != sha256:
+            raise IntegrityError(
+                f"model.weights: {path} has SHA-256 {found}, and {sha256} was asked for. "
+                "Give the file it was meant for, or correct model.weights_sha256."
+            )
+        return cls(path, found)
+
+
+def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule) -> None:
+    """Load a ``.safetensors`` file into ``model``, as far as ``model.weights_heads`` says.
+
+    Every weight of the backbone must be in the file, batch norm's step counters excepted, which old files lack. A part
+    that a file of published weights cannot have (a squeeze-and-excitation block, an encoder) stays as it is.
+
+    Args:
+        model: The model, with random weights.
+        file: A checkpoint of ours, or a backbone's published weights.
+        heads: What becomes of heads in the file: left; taken where they fit; or made the layers of ``head.shared``.
+
+    Raises:
+        ConfigError: If the file is not in the safetensors format or does not fit; the message lists what is missing,
+            unexpected or of another shape.
+    """
+    tensors = _read(file)
+    is_ours = any(name.startswith(_BACKBONE) for name in tensors)
+    others = {name: tensor for name, tensor in tensors.items() if is_ours and name.startswith(_OTHER_PARTS)}
+    backbone = {name.removeprefix(_BACKBONE): tensor for name, tensor in tensors.items() if name not in others}
+
+    target, fresh = _target(model.backbone, backbone)
+    classifier = set() if is_ours else {name for name in backbone if name.startswith(_classifier_prefixes(target))}
+    _load_strictly(target, {name: tensor for name, tensor in backbone.items() if name not in classifier}, file)
+    match heads:
+        case "drop":
+            taken: Tensors = {}
+        case "keep":
+            taken = _fitting(model, others)
+        case "as_shared":
+            taken = _as_shared(model, others, file)
+    model.load_state_dict(taken, strict=False)
+
+    own_parts = _by_part({name: tensor for name, tensor in model.state_dict().items() if name.startswith(_OTHER_PARTS)})
+    kept = set(_by_part(taken))
+    left = classifier | (_by_part(others).keys() - (kept if heads == "keep" else set()))
+    _LOG.info(
+        "weights %s: taken: %s; left out of the file: %s; random at the start: %s",
+        file,
+        ", ".join(["backbone", *sorted(kept)]),
+        ", ".join(sorted(left)) or "nothing",
+        ", ".join([*(f"backbone.{name}" for name in fresh), *sorted(own_parts.keys() - kept)]) or "nothing",
+    )
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except SafetensorError as error:
+        raise ConfigError(f"model.weights={str(file)!r} is not in the safetensors format: {error}.") from error
+    if any(name.startswith("router.") for name in tensors):
+        raise ConfigError(f"model.weights={str(file)!r} is of a cascade; it fits model.name=cascade alone.")
+    return tensors
+
+
+def _target(backbone: nn.Module, tensors: Tensors) -> tuple[nn.Module, list[str]]:
+    """What the file's names belong to: the backbone, or the part of it that is published; and what that leaves."""
+    part = getattr(backbone, "pretrained_part", None)
+    if part is None or any(name in backbone.state_dict() for name in tensors):
+        return backbone, []
+    (prefix,) = (name for name, child in backbone.named_children() if child is part)
+    return part, sorted({name.split(".")[0] for name in backbone.state_dict()} - {prefix})
+
+
+def _classifier_prefixes(target: nn.Module) -> tuple[str, ...]:
+    """How the names begin that published weights have for the layers we leave out."""
+    own: Any = getattr(target, "classifier_names", ())
+    timms: Any = getattr(target, "pretrained_cfg", {}).get("classifier") or ()  # one name or several
+    names = (*own, *((timms,) if isinstance(timms, str) else timms))
+    if isinstance(getattr(target, "pre_logits", None), nn.Identity):
+        names = (*names, "pre_logits")  # model.fully_connected: false
+    return tuple(f"{name}." for name in names)
+
+
+def _load_strictly(target: nn.Module, weights: Tensors, file: Path) -> None:
+    own = target.state_dict()
+    problems = [
+        _listed("missing", [name for name in own if name not in weights and not name.endswith(_COUNTER)]),
+        _listed("unexpected", [name for name in weights if name not in own]),
+        _listed(
+            "of another shape",
+            [
+                f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+                for name in own
+                if name in weights and weights[name].shape != own[name].shape
+            ],
+        ),
+    ]
+    if any(problems):
+        raise ConfigError(
+            f"model.weights={str(file)!r} does not fit the model: {'; '.join(filter(None, problems))}. "
+            "Choose the model, image.size and image.color that the file was trained with."
+        )
+    target.load_state_dict(weights, strict=False)
+
+
+def _fitting(model: FaceModel, others: Tensors) -> Tensors:
+    """The tensors of all parts that the model has in the same shapes; no head where the layers before it differ."""
+    own = _by_part(model.state_dict())
+    parts = _by_part(others)
+    if not _alike(own.get(_SHARED, {}), parts.get(_SHARED, {})):
+        return {}
+    fitting = (tensors for part, tensors in parts.items() if part in own and _alike(own[part], tensors))
+    return {name: tensor for tensors in fitting for name, tensor in tensors.items()}
+
+
+def _as_shared(model: FaceModel, others: Tensors, file: Path) -> Tensors:
+    """The tensors of the file's one head, under the names of the model's shared layers."""
+    parts = _by_part(others)
+    own = _in_order(_by_part(model.state_dict()).get(_SHARED, {}))
+    head = _in_order(next(iter(parts.values()), {}))
+    shapes = [tuple(tensor.shape) for tensor in head.values()]
+    if len(parts) != 1 or not own or shapes != [tuple(tensor.shape) for tensor in own.values()]:
+        raise ConfigError(
+            f"model.weights_heads=as_shared needs a file with one head that has the layers of head.shared: "
+            f"{str(file)!r} has {', '.join(sorted(parts)) or 'no head'}"
+            f"{f' of shapes {shapes}' if len(parts) == 1 else ''}, and head.shared has the shapes "
+            f"{[tuple(tensor.shape) for tensor in own.values()]}."
+        )
+    return dict(zip(own, head.values(), strict=True))
+
+
+def _in_order(part: Tensors) -> Tensors:
+    """The tensors by the number of their layer, then by name; a file does not keep their order."""
+
+    def place(name: str) -> tuple[int, str]:
+        *_, layer, tensor = name.split(".")
+        return int(layer), tensor
+
+    return {name: part[name] for name in sorted(part, key=place)}
+
+
+def _by_part(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+    """Tensors by ``shared``, ``heads.<task>`` or ``backbone``."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        words = name.split(".")
+        part = ".".join(words[:2]) if words[0] == "heads" else words[0]
+        parts.setdefault(part, {})[name] = tensor
+    return parts
+
+
+def _alike(one: Tensors, other: Tensors) -> bool:
+    return {name: tensor.shape for name, tensor in one.items()} == {
+        name: tensor.shape for name, tensor in other.items()
+    }
+
+
+def _listed(what: str, names: list[str], *, most: int = 8) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{what}: {', '.join(names[:most])}{more}"
