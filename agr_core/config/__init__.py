@@ -16,6 +16,12 @@ from agr_core.config.age import (
     OrdinalAge,
     RegressionAge,
 )
+from agr_core.config.averaging import (
+    AveragingConfig,
+    EmaAveraging,
+    NoAveraging,
+    SwaAveraging,
+)
 from agr_core.config.base import (
     DropoutRate,
     Probability,
@@ -97,6 +103,7 @@ __all__ = [
     "AgeConfig",
     "AgecnnAugment",
     "AugmentConfig",
+    "AveragingConfig",
     "BasicCnnConfig",
     "ClassSampler",
     "ComputeConfig",
@@ -106,6 +113,7 @@ __all__ = [
     "DataConfig",
     "DropoutRate",
     "EarlyStoppingConfig",
+    "EmaAveraging",
     "FlipContrastAugment",
     "HeadConfig",
     "ImageConfig",
@@ -120,6 +128,7 @@ __all__ = [
     "ModelConfig",
     "NadamConfig",
     "NoAugment",
+    "NoAveraging",
     "OneCycleSchedule",
     "OnehotAge",
     "OptimizerConfig",
@@ -140,6 +149,7 @@ __all__ = [
     "SplitConfig",
     "StepSchedule",
     "StrictModel",
+    "SwaAveraging",
     "SyntheticConfig",
     "Task",
     "TimmConfig",

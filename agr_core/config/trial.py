@@ -9,13 +9,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from agr_core.config.age import AgeConfig, OnehotAge
+from agr_core.config.averaging import AveragingConfig, NoAveraging, SwaAveraging
 from agr_core.config.base import StrictModel, Task
 from agr_core.config.data import DataConfig, SamplerConfig, ShuffleSampler
 from agr_core.config.image import AugmentConfig, CropFlipAugment, ImageConfig, NoAugment
 from agr_core.config.loss import LossConfig
 from agr_core.config.model import BasicCnnConfig, HeadConfig, ModelConfig
 from agr_core.config.optimizer import AdamConfig, OptimizerConfig
-from agr_core.config.schedule import ConstantSchedule, EarlyStoppingConfig, ScheduleConfig
+from agr_core.config.schedule import ConstantSchedule, EarlyStoppingConfig, PlateauSchedule, ScheduleConfig
 from agr_core.identity import digest
 
 
@@ -61,6 +62,10 @@ class TrialConfig(StrictModel):
         default=ConstantSchedule(name="constant"), description="Learning-rate schedule and number of epochs."
     )
     early_stopping: EarlyStoppingConfig | None = Field(default=None, description="None: train all epochs.")
+    averaging: AveragingConfig = Field(
+        default=NoAveraging(name="none"),
+        description="Average of the weights, evaluated and kept instead of them.",
+    )
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="Threads, precision, device.")
 
     @field_validator("tasks")
@@ -83,6 +88,23 @@ class TrialConfig(StrictModel):
             raise ValueError(
                 f"augment=crop_flip cuts image.size={self.image.size} at random from a larger image: set "
                 "image.crop_from, for instance image: {size: 227, crop_from: 256}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averaging_fits_the_schedule(self) -> Self:
+        averaging, schedule = self.averaging, self.schedule
+        if not isinstance(averaging, SwaAveraging):
+            return self
+        if averaging.start_epoch >= schedule.epochs:
+            raise ValueError(
+                f"averaging.start_epoch={averaging.start_epoch} is never reached in schedule.epochs={schedule.epochs}: "
+                "lower it or train longer."
+            )
+        if averaging.lr is not None and isinstance(schedule, PlateauSchedule):
+            raise ValueError(
+                f"averaging.lr={averaging.lr:g} and schedule=plateau would both set the learning rate: leave "
+                "averaging.lr out, or choose another schedule."
             )
         return self
 

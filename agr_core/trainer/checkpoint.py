@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from agr_core.errors import CheckpointError
 from agr_core.identity import canonical_json
@@ -34,6 +35,7 @@ FILES: tuple[str, ...] = (BEST, LAST, STATE)
 _SCHEMA = 1
 _STAGE = 0
 _WEIGHTS = "weights."
+_AVERAGE = "average."
 _OPTIMIZER = "optimizer."
 
 
@@ -83,6 +85,7 @@ class Parts:
     model: nn.Module
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
+    average: AveragedModel | None = None
 
 
 def save(
@@ -148,8 +151,10 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, Te
         state = LoopState.from_json(document["loop"])
         last = TensorFile.read(folder / LAST, sha256=document["sha256"][LAST]).tensors()
         best = TensorFile.read(folder / BEST, sha256=document["sha256"][BEST])
-        weights, optimizer_state = _sort_out(last, parts)
+        weights, average, optimizer_state = _sort_out(last, parts)
         parts.model.load_state_dict(weights)
+        if parts.average is not None:
+            parts.average.load_state_dict(average)
         parts.optimizer.load_state_dict(optimizer_state)
         parts.scaler.load_state_dict(document["scaler"])
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -171,29 +176,36 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _named_tensors(parts: Parts) -> dict[str, Tensor]:
-    """``weights.<parameter>`` and ``optimizer.<what>.<parameter>``."""
+    """``weights.<parameter>``, ``average.<what>`` and ``optimizer.<what>.<parameter>``."""
     tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in parts.model.state_dict().items()}
+    if parts.average is not None:
+        tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in parts.average.state_dict().items()}
     for name, parameter in parts.model.named_parameters():
         for what, tensor in parts.optimizer.state.get(parameter, {}).items():
             tensors[f"{_OPTIMIZER}{what}.{name}"] = tensor
     return tensors
 
 
-def _sort_out(tensors: Mapping[str, Tensor], parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of ``_named_tensors``: state dicts of the model and of the optimizer.
+def _sort_out(
+    tensors: Mapping[str, Tensor], parts: Parts
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """The inverse of ``_named_tensors``: state dicts of the model, of the average and of the optimizer.
 
     torch's optimizer numbers its parameters; its settings come from the configuration, not from the file.
     """
     numbers = {name: number for number, (name, _) in enumerate(parts.model.named_parameters())}
     weights: dict[str, Tensor] = {}
+    average: dict[str, Tensor] = {}
     states: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith(_WEIGHTS):
             weights[key.removeprefix(_WEIGHTS)] = tensor
+        elif key.startswith(_AVERAGE):
+            average[key.removeprefix(_AVERAGE)] = tensor
         else:
             what, name = key.removeprefix(_OPTIMIZER).split(".", 1)
             states.setdefault(numbers[name], {})[what] = tensor
-    return weights, {"state": states, "param_groups": parts.optimizer.state_dict()["param_groups"]}
+    return weights, average, {"state": states, "param_groups": parts.optimizer.state_dict()["param_groups"]}
 
 
 def _replace(file: Path, content: bytes) -> None:

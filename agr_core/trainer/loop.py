@@ -12,6 +12,7 @@ from agr_core.errors import DivergedError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport, Reporter
 from agr_core.trainer import checkpoint
+from agr_core.trainer.averaging import Averaging
 from agr_core.trainer.build import (
     build_predictor,
     check_milestones,
@@ -25,7 +26,7 @@ from agr_core.trainer.device import grad_scaler
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
 from agr_core.trainer.memory import give_back_freed_memory
 from agr_core.trainer.optim import build_optimizer
-from agr_core.trainer.schedule import lr_at
+from agr_core.trainer.schedule import trial_lr_at
 from agr_core.trainer.source import TrainingData
 from agr_core.trainer.state import LoopState
 from agr_core.trainer.steps import evaluate, train_one_epoch
@@ -54,11 +55,13 @@ class Training:
         self._objective = objective
         self._identity = training_identity(config, data, objective)
         self._predictor = build_predictor(config, data)
+        self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
         self._parts = Parts(
             model=model,
             optimizer=build_optimizer(config.optimizer, model.parameters()),
             scaler=grad_scaler(config.compute, self._predictor.device),
+            average=self._averaging.average,
         )
         self._state = LoopState.at_start(config)
         self._best: TensorFile | None = None
@@ -107,12 +110,16 @@ class Training:
                 self._data.train_batches(self.epochs_done),
                 accumulate=self._config.accumulate,
                 lr_of=self._lr,
+                after_step=self._averaging.after_step,
                 metrics=train_metrics,
             )
             trained, _ = train_metrics.compute()
             trained_s = time.perf_counter() - started
-            val_metrics = part_metrics(self._config, self._data, self._predictor)
-            val, tables = evaluate(self._predictor, self._data.batches("val"), val_metrics)
+            predictor = self._averaging.after_epoch(
+                self.epochs_done + 1, lambda: self._data.train_batches(self.epochs_done)
+            )
+            val_metrics = part_metrics(self._config, self._data, predictor)
+            val, tables = evaluate(predictor, self._data.batches("val"), val_metrics)
         except DivergedError as error:
             raise DivergedError(f"epoch {self.epochs_done + 1}, {error}") from error
         val = prefixed("val", val)
@@ -125,7 +132,7 @@ class Training:
         }
         report = self._state.add_epoch(self._config, metrics, prefixed("val", tables))
         if self.best_epoch == report.epoch:
-            self._best = TensorFile.of(self._predictor.model.state_dict())
+            self._best = TensorFile.of(predictor.model.state_dict())
         self._between_epochs = True
         return report
 
@@ -158,7 +165,7 @@ class Training:
 
     def close(self) -> None:
         """Free the memory; only ``reports`` is of use afterwards. The data is its opener's to close."""
-        for attribute in ("_predictor", "_parts", "_best", "_data"):
+        for attribute in ("_predictor", "_averaging", "_parts", "_best", "_data"):
             vars(self).pop(attribute, None)
         give_back_freed_memory()
         if torch.cuda.is_available():
@@ -168,10 +175,9 @@ class Training:
         assert self._between_epochs, "an epoch was broken off: the weights are in the middle of it; restore first"
 
     def _lr(self, step_in_epoch: int) -> float:
-        return lr_at(
-            self._config.schedule,
+        return trial_lr_at(
+            self._config,
             step=self.epochs_done * self._data.steps_per_epoch + step_in_epoch,
             steps_per_epoch=self._data.steps_per_epoch,
-            peak_lr=self._config.optimizer.lr,
             plateau=self._state.plateau,
         )

@@ -15,6 +15,8 @@ from agr_core.config import (
     PlateauSchedule,
     ScheduleConfig,
     StepSchedule,
+    SwaAveraging,
+    TrialConfig,
 )
 
 _SMALLEST_FALL = 1e-8
@@ -28,6 +30,25 @@ class PlateauState:
     lr: float
     best: float | None = None
     bad_epochs: int = 0
+
+
+def trial_lr_at(config: TrialConfig, *, step: int, steps_per_epoch: int, plateau: PlateauState) -> float:
+    """Learning rate of a trial's optimizer step: as ``lr_at``, or from the start of averaging on the one it names."""
+
+    def scheduled(step: int) -> float:
+        return lr_at(
+            config.schedule, step=step, steps_per_epoch=steps_per_epoch, peak_lr=config.optimizer.lr, plateau=plateau
+        )
+
+    averaging = config.averaging
+    if not isinstance(averaging, SwaAveraging) or averaging.lr is None:
+        return scheduled(step)
+    epochs = step // steps_per_epoch - averaging.start_epoch
+    if epochs < 0:
+        return scheduled(step)
+    # torch's SWALR: once an epoch, along a cosine, from the last rate of the schedule.
+    share = min(1.0, epochs / averaging.anneal_epochs) if averaging.anneal_epochs else 1.0
+    return _cosine_between(scheduled(averaging.start_epoch * steps_per_epoch - 1), averaging.lr, share)
 
 
 def lr_at(

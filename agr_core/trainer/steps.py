@@ -50,6 +50,7 @@ def train_one_epoch(
     *,
     accumulate: int = 1,
     lr_of: Callable[[int], float],
+    after_step: Callable[[], None] = lambda: None,
     metrics: PartMetrics,
 ) -> None:
     """Train on every batch once, with the learning rate ``lr_of(step in the epoch, from 0)``.
@@ -79,6 +80,7 @@ def train_one_epoch(
             metrics.update(logits, labels, losses, total)
         scaler.step(optimizer)
         scaler.update()
+        after_step()
 
 
 @torch.inference_mode()

@@ -49,6 +49,12 @@ RESUMED: dict[str, dict[str, Any]] = {
         "schedule": {"name": "plateau", "epochs": 9, "patience": 0, "factor": 0.5, "threshold": 0.2},
         "early_stopping": {"metric": "val/age_mae", "patience": 4, "min_delta": 5.0},
     },
+    "swa": {
+        "model": {**BASIC_CNN, "block_dropout": 0.1},
+        "averaging": {"name": "swa", "start_epoch": 1, "lr": 0.001, "anneal_epochs": 2},
+    },
+    "swa that starts after the checkpoint": {"averaging": {"name": "swa", "start_epoch": 3}},
+    "ema": {**RESNET, "averaging": {"name": "ema", "decay": 0.8}},
     "bf16": {"compute": {"amp": "bf16"}},
     "a head without loss": {"loss": {"weights": {"race": 0.0}}},
     "ordinal ages": {"age": {"encoding": "ordinal"}},

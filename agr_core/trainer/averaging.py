@@ -1,0 +1,70 @@
+"""The weights that are evaluated and kept: those just trained, or an average of them (``torch.optim.swa_utils``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import cast
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from agr_core.config import AveragingConfig, EmaAveraging, NoAveraging, SwaAveraging
+from agr_core.data.batch import Batch
+from agr_core.models.face_model import FaceModel
+from agr_core.trainer.device import autocast
+from agr_core.trainer.steps import Predictor
+
+
+def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:
+    """Holds the average of a trial's weights, nothing averaged yet; None where weights are not averaged."""
+    match config:
+        case NoAveraging():
+            return None
+        case SwaAveraging():
+            return AveragedModel(model)
+        case EmaAveraging():
+            # Statistics of batch norm are averaged like weights: those of the trained weights are of other activations.
+            ema = get_ema_multi_avg_fn(config.decay)  # type: ignore[no-untyped-call]
+            return AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+
+
+class Averaging:
+    """Keeps the average of a trial's weights up to date.
+
+    Attributes:
+        average: The average, which is part of a checkpoint; None where weights are not averaged.
+    """
+
+    def __init__(self, config: AveragingConfig, predictor: Predictor) -> None:
+        self._config = config
+        self._predictor = predictor
+        self.average = build_average(config, predictor.model)
+
+    def after_step(self) -> None:
+        """Take up the weights of an optimizer step."""
+        if isinstance(self._config, EmaAveraging):
+            assert self.average is not None
+            self.average.update_parameters(self._predictor.model)
+
+    def after_epoch(self, epochs_done: int, batches: Callable[[], Iterable[Batch]]) -> Predictor:
+        """Take up the weights of an epoch; gives what predicts with the weights that count.
+
+        Args:
+            epochs_done: Finished epochs, this one included.
+            batches: Gives the training batches of the epoch once more: SWA's average finds the statistics of its batch
+                norms in them, in training mode, as in the paper. Not called by others.
+        """
+        if self.average is None:
+            return self._predictor
+        if isinstance(self._config, SwaAveraging):
+            if epochs_done <= self._config.start_epoch:
+                return self._predictor
+            self.average.update_parameters(self._predictor.model)
+            self._find_statistics(self.average, batches())
+        return replace(self._predictor, model=cast("FaceModel", self.average.module))
+
+    def _find_statistics(self, average: AveragedModel, batches: Iterable[Batch]) -> None:
+        predictor = self._predictor
+        with autocast(predictor.compute, predictor.device):
+            update_bn((predictor.normalize(batch.images) for batch in batches), average)
