@@ -10,11 +10,21 @@ Where a part has a ``name``, the bare word stands for it: ``optimizer: adam`` is
 from __future__ import annotations
 
 from agr_core.config.age import (
+    EXTRA_AGE_METRICS,
     AgeConfig,
+    BinnedAge,
+    CoralAge,
+    CornAge,
+    DexAge,
+    DldlV2Age,
+    JointGenderAge,
     LabelDistributionAge,
+    MeanVarianceAge,
     OnehotAge,
     OrdinalAge,
     RegressionAge,
+    SordAge,
+    YoungerThanAge,
 )
 from agr_core.config.averaging import (
     AveragingConfig,
@@ -94,6 +104,7 @@ from agr_core.config.trial import (
 )
 
 __all__ = [
+    "EXTRA_AGE_METRICS",
     "OWN_MODELS",
     "Activation",
     "AdadeltaConfig",
@@ -105,12 +116,17 @@ __all__ = [
     "AugmentConfig",
     "AveragingConfig",
     "BasicCnnConfig",
+    "BinnedAge",
     "ClassSampler",
     "ComputeConfig",
     "ConstantSchedule",
+    "CoralAge",
+    "CornAge",
     "CosineSchedule",
     "CropFlipAugment",
     "DataConfig",
+    "DexAge",
+    "DldlV2Age",
     "DropoutRate",
     "EarlyStoppingConfig",
     "EmaAveraging",
@@ -118,12 +134,14 @@ __all__ = [
     "HeadConfig",
     "ImageConfig",
     "InceptionResnetV1Config",
+    "JointGenderAge",
     "LabelDistributionAge",
     "LeviHassnerConfig",
     "LightAugment",
     "LossConfig",
     "LossWeight",
     "LossWeights",
+    "MeanVarianceAge",
     "MobilenetTransformerConfig",
     "ModelConfig",
     "NadamConfig",
@@ -146,6 +164,7 @@ __all__ = [
     "SgdConfig",
     "ShearZoomAugment",
     "ShuffleSampler",
+    "SordAge",
     "SplitConfig",
     "StepSchedule",
     "StrictModel",
@@ -155,6 +174,7 @@ __all__ = [
     "TimmConfig",
     "TrialConfig",
     "WeightedSampler",
+    "YoungerThanAge",
     "bare_name",
     "timm_names",
 ]

@@ -79,6 +79,12 @@ class TrialConfig(StrictModel):
     def _parts_fit(self) -> Self:
         if all(getattr(self.loss.weights, task) == 0 for task in self.tasks):
             raise ValueError(f"loss.weights are 0 for every task of {list(self.tasks)}; give one a weight above 0.")
+        missing = [task for task in self.age.speaks_for if task not in self.tasks]
+        if "age" in self.tasks and missing:
+            raise ValueError(
+                f"age.encoding={self.age.encoding} predicts {' and '.join(missing)} with its age head, but "
+                f"tasks={list(self.tasks)}: add {', '.join(missing)} to tasks, or choose another encoding."
+            )
         if isinstance(self.model, BasicCnnConfig) and self.image.size >> self.model.conv_layers < 1:
             raise ValueError(
                 f"image.size={self.image.size} is too small for model.conv_layers={self.model.conv_layers}: "
@@ -107,6 +113,12 @@ class TrialConfig(StrictModel):
                 "averaging.lr out, or choose another schedule."
             )
         return self
+
+    @property
+    def head_tasks(self) -> tuple[Task, ...]:
+        """The tasks that have a head of their own: all but those the age head speaks for."""
+        spoken_for = self.age.speaks_for if "age" in self.tasks else ()
+        return tuple(task for task in self.tasks if task not in spoken_for)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from agr_core.config import ClassSampler, TrialConfig
+from agr_core.config import BinnedAge, ClassSampler, TrialConfig
 from agr_core.data import sampling
 from agr_core.data.augment import build_augment
 from agr_core.data.batch import Batch, Labels
@@ -178,8 +178,7 @@ def _attributes(table: pd.DataFrame, count: int) -> NDArray[np.float32]:
 
 def _age_bins(config: TrialConfig) -> BinsSpec | None:
     """The bins of the trial's age encoding, if it has any."""
-    bins: BinsSpec | None = getattr(config.age, "bins", None)
-    return bins
+    return config.age.bins if isinstance(config.age, BinnedAge) else None
 
 
 def _check_fits(packed: Packed, split: Split) -> None:

@@ -118,6 +118,9 @@ class PartMetrics:
             bin_index = self._encoding.bin_index(logits["age"])
             if bin_index is not None:
                 self._add("bin_predicted", bin_index)
+            if not self._brief:
+                for name, shares in self._encoding.extra_figures(logits["age"], labels).items():
+                    self._add(f"extra/{name}", shares)
 
     def compute(self) -> tuple[dict[str, float], dict[str, Table]]:
         """The figures and confusion matrices of all batches so far; what is undefined is absent.
@@ -176,6 +179,9 @@ class PartMetrics:
             metrics["age_acc"] = accuracy(own)
             metrics["age_f1"] = macro_scores(own)["f1"]
             of_image["age_acc"] = _spread(true == predicted, known)
+        for column, shares in columns.items():
+            if column.startswith("extra/") and not np.isnan(shares).all():
+                metrics[column.removeprefix("extra/")] = float(np.nanmean(shares, dtype=np.float64))
 
     def _compute_classes(self, part: _Part, task: str) -> None:
         columns, metrics = part.columns, part.metrics

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from agr_core.config import Task, TrialConfig
+from agr_core.config import EXTRA_AGE_METRICS, BinnedAge, Task, TrialConfig
 from agr_core.labels.attributes import ANY_VOCABULARY, Vocabulary
 from agr_core.labels.bins import MAX_AGE, Bins, schemes_for_ranges
 from agr_core.objective import Direction, Objective
@@ -29,7 +29,7 @@ ERROR_METRIC: dict[LabelKind, str] = {"exact": "age_mae", "range": "age_interval
 """The mean age error in years, by kind of label."""
 
 _LESS_IS_BETTER = ("loss", "mae", "constancy", "gap")
-_MORE_IS_BETTER = ("acc", "acc1off", "f1", "precision", "recall", "cs5")
+_MORE_IS_BETTER = ("acc", "acc1off", "f1", "precision", "recall", "cs5", "vector", "head")
 
 
 def allowed_schemes(label_kind: LabelKind, ranges: Collection[tuple[float, float]]) -> tuple[str, ...]:
@@ -83,6 +83,7 @@ def part_metric_names(
     label_kind: LabelKind,
     *,
     binned: bool,
+    extra: Collection[str] = (),
     schemes: Sequence[str] = REPORTING_SCHEMES,
     vocabulary: Vocabulary = ANY_VOCABULARY,
     brief: bool = False,
@@ -93,6 +94,7 @@ def part_metric_names(
         tasks: What is predicted.
         label_kind: Kind of the age labels.
         binned: Whether the age encoding has bins.
+        extra: Figures that only this age encoding has.
         schemes: Reporting schemes that the labels allow.
         vocabulary: The data set's genders and races.
         brief: Only losses, accuracies and the age error: what the training part reports.
@@ -110,6 +112,7 @@ def part_metric_names(
         names |= {f"age_{figure}.{scheme}" for figure in ("acc", "acc1off", "f1") for scheme in schemes}
         if binned:
             names |= {"age_acc", "age_f1"}
+        names.update(extra)
     names |= {"images", *(f"{task}_{figure}" for task in tasks for figure in ("majority", "constancy"))}
     if "gender" in tasks:
         genders = _plain(vocabulary.genders)
@@ -138,7 +141,7 @@ def metric_names(
         vocabulary: The data's genders and races; None where the data has not been looked at: those of all data sets.
     """
     names = set(TIME_METRICS)
-    binned = config.age.encoding != "regression"
+    binned = isinstance(config.age, BinnedAge)
     kinds: tuple[LabelKind, ...] = ("exact", "range") if label_kind is None else (label_kind,)
     for kind in kinds:
         train = part_metric_names(config.tasks, kind, binned=binned, schemes=schemes, brief=True)
@@ -150,6 +153,7 @@ def metric_names(
                 config.tasks,
                 kind,
                 binned=binned,
+                extra=config.age.extra_metrics,
                 schemes=schemes if start == 0 else [name for name in schemes[start:] if name != TABLE_SCHEME],
                 vocabulary=vocabulary or ANY_VOCABULARY,
             )
@@ -162,7 +166,7 @@ def own_bin_metrics() -> frozenset[str]:
 
     The total loss is among them because the age loss is part of it.
     """
-    own = {"val/age_acc", "val/age_f1"}
+    own = {"val/age_acc", "val/age_f1", *(f"val/{name}" for name in EXTRA_AGE_METRICS)}
     for by, groups in group_classes(ANY_VOCABULARY, None).items():
         own |= {f"val/age_acc.gap_by_{by}", *(f"val/age_acc.by_{by}.{group}" for group in groups)}
     return frozenset(own | {f"{part}/{name}" for part in ("train", "val") for name in ("age_loss", "loss")})
@@ -195,8 +199,9 @@ def headline_metrics(config: TrialConfig, objective: Objective) -> tuple[str, ..
         names += [f"val/{name}" for name in ERROR_METRIC.values()]
         names += [f"val/{name}.gap_by_race" for name in ERROR_METRIC.values()]
         names += ["val/age_cs5", *(f"val/age_f1.{scheme}" for scheme in ("utk7", "adience8", "fairface9"))]
-        if config.age.encoding != "regression":
+        if isinstance(config.age, BinnedAge):
             names.append("val/age_acc")
+        names += [f"val/{name}" for name in config.age.extra_metrics[:1]]
     for task in ("gender", "race"):
         if task in config.tasks:
             names += [f"val/{task}_acc", f"val/{task}_f1"]

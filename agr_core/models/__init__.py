@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agr_core.config import Task, TrialConfig
     from agr_core.models.face_model import FaceModel
+    from agr_core.models.heads import LastLayer
     from agr_core.models.weights import WeightsFile
 
 
@@ -20,6 +21,7 @@ def build_model(
     age_outputs: int,
     num_genders: int,
     num_races: int,
+    age_layer: LastLayer | None = None,
     weights: WeightsFile | None = None,
     untrained: bool = False,
 ) -> FaceModel:
@@ -32,12 +34,14 @@ def build_model(
         age_outputs: Outputs of the age encoding.
         num_genders: Genders in the data set's vocabulary.
         num_races: Races in the data set's vocabulary.
+        age_layer: Makes the last layer of the age head; None: a linear one.
         weights: The file that ``model.weights`` stands for. None: what it says is itself a file on this machine, or
             ``none``, or timm fetches its weights.
         untrained: Leave all weights random, whatever ``model.weights`` says: they will be replaced.
 
     Returns:
-        A module from images (B, C, S, S) float32 to ``{task: logits (B, outputs)}``, S being ``image.size``.
+        A module from images (B, C, S, S) float32 to ``{task: logits (B, outputs)}``, S being ``image.size``, for the
+        tasks that have a head (``TrialConfig.head_tasks``).
 
     Raises:
         ConfigError: If the backbone cannot be built, or not for these images, or its weights cannot be had.
@@ -46,4 +50,5 @@ def build_model(
     from agr_core.models.face_model import build
 
     outputs: dict[Task, int] = {"age": age_outputs, "gender": num_genders, "race": num_races}
-    return build(config, outputs=outputs, weights=weights, untrained=untrained)
+    last_layers: dict[Task, LastLayer] = {} if age_layer is None else {"age": age_layer}
+    return build(config, outputs=outputs, last_layers=last_layers, weights=weights, untrained=untrained)

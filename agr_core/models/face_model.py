@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from agr_core.config import HeadConfig, MobilenetTransformerConfig, Task, TimmConfig, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.models.basic_cnn import BasicCnn
-from agr_core.models.heads import build_head, build_shared
+from agr_core.models.heads import LastLayer, build_head, build_shared
 from agr_core.models.inception_resnet_v1 import InceptionResnetV1
 from agr_core.models.levi_hassner import LeviHassner
 from agr_core.models.residual_attention import ResidualAttention
@@ -55,25 +55,35 @@ class PretrainedByTimm(Protocol):
 class FaceModel(nn.Module):
     """Features shared by all tasks, then one head for each."""
 
-    def __init__(self, backbone: nn.Module, *, features: int, head: HeadConfig, outputs: Mapping[Task, int]) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, features: int, head: HeadConfig, last_layers: Mapping[Task, LastLayer]
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.tasks = tuple(outputs)
+        self.tasks = tuple(last_layers)
         self.shared, width = build_shared(head, features=features)
         self.heads = nn.ModuleDict(
-            {task: build_head(head, features=width, outputs=count) for task, count in outputs.items()}
+            {task: build_head(head, features=width, last=last) for task, last in last_layers.items()}
         )
 
     def forward(self, images: Tensor) -> dict[Task, Tensor]:
-        """Logits (B, outputs) of each task for images (B, C, S, S)."""
+        """Logits (B, outputs) of each task that has a head, for images (B, C, S, S)."""
         features = self.shared(self.backbone(images))  # (B, G)
         return {task: self.heads[task](features) for task in self.tasks}
 
 
 def build(
-    config: TrialConfig, *, outputs: Mapping[Task, int], weights: WeightsFile | None, untrained: bool
+    config: TrialConfig,
+    *,
+    outputs: Mapping[Task, int],
+    last_layers: Mapping[Task, LastLayer],
+    weights: WeightsFile | None,
+    untrained: bool,
 ) -> FaceModel:
-    """The model of a trial; see ``agr_core.models.build_model``. ``outputs`` may count tasks that are not trained."""
+    """The model of a trial; see ``agr_core.models.build_model``. ``outputs`` may count tasks that are not trained.
+
+    A task ends in a linear layer, or in what ``last_layers`` says; the tasks the age head speaks for have no head.
+    """
     empty = [task for task in config.tasks if outputs[task] < 1]
     if empty:
         raise ConfigError(
@@ -89,7 +99,7 @@ def build(
             backbone,
             features=features,
             head=config.head,
-            outputs={task: outputs[task] for task in config.tasks},
+            last_layers={task: last_layers.get(task, _linear(outputs[task])) for task in config.head_tasks},
         )
     if file is not None and config.model.weights != "timm":
         load_weights(model, file, heads=config.model.weights_heads)
@@ -103,6 +113,10 @@ def _file_of(config: TrialConfig, weights: WeightsFile | None) -> Path | None:
     if config.model.weights in ("none", "timm"):
         return None
     return WeightsFile.of(Path(config.model.weights).expanduser(), sha256=config.model.weights_sha256).path
+
+
+def _linear(outputs: int) -> LastLayer:
+    return lambda width: nn.Linear(width, outputs)
 
 
 def input_channels(config: TrialConfig) -> int:

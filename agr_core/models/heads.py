@@ -5,10 +5,15 @@ B: images, F: features of the backbone, G: features that the heads see, K: outpu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from agr_core.config import HeadConfig
 from agr_core.models.activations import build_activation
+
+LastLayer = Callable[[int], nn.Module]
+"""Makes the last layer of a head, (B, width) -> (B, K), from the width of the layer before it."""
 
 
 def build_shared(config: HeadConfig, *, features: int) -> tuple[nn.Sequential, int]:
@@ -32,8 +37,8 @@ def build_shared(config: HeadConfig, *, features: int) -> tuple[nn.Sequential, i
     return nn.Sequential(*layers), width
 
 
-def build_head(config: HeadConfig, *, features: int, outputs: int) -> nn.Sequential:
-    """Hidden layers and a last linear layer, from features (B, G) to logits (B, K).
+def build_head(config: HeadConfig, *, features: int, last: LastLayer) -> nn.Sequential:
+    """Hidden layers and the last layer, from features (B, G) to logits (B, K).
 
     Each hidden layer is dropout, linear, batch norm, activation; dropout and batch norm only where configured.
     """
@@ -45,7 +50,7 @@ def build_head(config: HeadConfig, *, features: int, outputs: int) -> nn.Sequent
             layers.append(nn.BatchNorm1d(hidden))
         layers.append(build_activation(config.activation))
         width = hidden
-    return nn.Sequential(*layers, *_dropout(config), nn.Linear(width, outputs))
+    return nn.Sequential(*layers, *_dropout(config), last(width))
 
 
 def _dropout(config: HeadConfig) -> list[nn.Module]:

@@ -37,6 +37,7 @@ def build_predictor(config: TrialConfig, data: TrainingData) -> Predictor:
         age_outputs=encoding.outputs,
         num_genders=len(data.vocabulary.genders),
         num_races=len(data.vocabulary.races),
+        age_layer=encoding.last_layer,
     )
     return Predictor(
         model=model.to(device),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from agr_core.config import ComputeConfig
+from agr_core.config import ComputeConfig, Task
 from agr_core.data.batch import Batch
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
@@ -40,6 +40,14 @@ class Predictor:
     normalize: Normalizer
     compute: ComputeConfig
     device: torch.device
+
+    def logits(self, images: Tensor) -> dict[Task, Tensor]:
+        """Each task's outputs (B, outputs) for normalised images (B, C, S, S)."""
+        with autocast(self.compute, self.device):
+            logits: dict[Task, Tensor] = self.model(images)
+        if "age" in logits:
+            logits |= self.encoding.other_tasks(logits["age"])
+        return logits
 
 
 def train_one_epoch(
@@ -70,8 +78,7 @@ def train_one_epoch(
         images = sum(len(batch.rows) for batch in group)
         for batch in group:
             labels = batch.labels.to(predictor.device)
-            with autocast(predictor.compute, predictor.device):
-                logits = predictor.model(predictor.normalize(batch.images))
+            logits = predictor.logits(predictor.normalize(batch.images))
             total, losses = predictor.loss(logits, labels, smooth=True)
             is_finite = _finite_later(total)
             torch.autograd.backward(scaler.scale(total * (len(batch.rows) / images)))
@@ -93,8 +100,7 @@ def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetric
     predictor.model.eval()
     for batch in batches:
         labels = batch.labels.to(predictor.device)
-        with autocast(predictor.compute, predictor.device):
-            logits = predictor.model(predictor.normalize(batch.images))
+        logits = predictor.logits(predictor.normalize(batch.images))
         total, losses = predictor.loss(logits, labels, smooth=False)
         metrics.update(logits, labels, losses, total)
     return metrics.compute()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from agr_core.config import EarlyStoppingConfig, PlateauSchedule, TrialConfig
+from agr_core.config import BinnedAge, EarlyStoppingConfig, PlateauSchedule, TrialConfig
 from agr_core.evaluation.names import LabelKind, better_direction, fair_metrics, metric_names, own_bin_metrics
 from agr_core.labels.bins import SCHEMES
 from agr_core.objective import Direction
@@ -110,6 +110,6 @@ def _varies_age(configs: Iterable[TrialConfig]) -> bool:
     seen = set()
     for config in configs:
         if "age" in config.tasks:
-            bins = getattr(config.age, "bins", None)
+            bins = config.age.bins if isinstance(config.age, BinnedAge) else None
             seen.add((config.age.encoding, SCHEMES.get(bins, ()) if isinstance(bins, str) else bins))
     return len(seen) > 1

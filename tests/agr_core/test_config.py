@@ -159,7 +159,7 @@ def test_optimizers_keep_their_own_defaults() -> None:
 
 def models_of(module: Any) -> Iterator[type[BaseModel]]:
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == module.__name__:
+        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__.startswith(module.__name__):
             yield value
 
 

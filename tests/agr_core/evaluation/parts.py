@@ -21,6 +21,9 @@ ENCODINGS: dict[str, dict[str, Any]] = {
     "onehot": {"encoding": "onehot", "bins": "fairface9"},
     "ordinal": {"encoding": "ordinal", "bins": "fairface9"},
     "label_distribution": {"encoding": "label_distribution", "bins": "fairface9"},
+    "corn": {"encoding": "corn", "bins": "fairface9"},
+    "younger_than": {"encoding": "younger_than", "bins": "fairface9"},
+    "joint_gender": {"encoding": "joint_gender", "bins": "fairface9"},
 }
 
 
@@ -58,6 +61,8 @@ def part_of(
     config: TrialConfig, labels: Labels, logits: dict[Any, Tensor], *, kind: Any, batch_size: int = 50, **options: Any
 ) -> tuple[dict[str, float], dict[str, Any]]:
     encoding = build_encoding(config.age)
+    if config.age.encoding == "joint_gender" and "age" in logits:
+        logits = logits | encoding.other_tasks(logits["age"])
     part = PartMetrics(encoding, config.tasks, VOCABULARY, kind, **options)
     for start in range(0, len(labels.age), batch_size):
         rows = slice(start, start + batch_size)

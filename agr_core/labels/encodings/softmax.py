@@ -1,0 +1,202 @@
+"""Encodings with one softmax class a bin. B: images in the batch, K: bins."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from agr_core.config import (
+    DexAge,
+    DldlV2Age,
+    JointGenderAge,
+    LabelDistributionAge,
+    MeanVarianceAge,
+    OnehotAge,
+    SordAge,
+    Task,
+)
+from agr_core.data.batch import Labels
+from agr_core.labels.attributes import GENDERS
+from agr_core.labels.bins import MAX_AGE, Bins
+from agr_core.labels.encodings.base import Binned, cumulated, known_age, nearest_label
+
+Decode = Literal["expectation", "argmax", "median"]
+
+
+class Softmax(Binned):
+    """What the encodings with one softmax class a bin share."""
+
+    def __init__(self, bins: Bins, *, decode: Decode) -> None:
+        super().__init__(bins, outputs=bins.count)
+        self._decode = decode
+
+    def years(self, logits: Tensor) -> Tensor:
+        """The bins' centres weighted by their probabilities; or the centre of the likeliest or of the middle bin."""
+        centers = self.centers(logits)
+        match self._decode:
+            case "expectation":
+                return self._expectation(logits.float().softmax(dim=1))
+            case "argmax":
+                return centers[logits.argmax(dim=1)]
+            case "median":
+                below = cumulated(logits.float().softmax(dim=1)) < 0.5
+                return centers[below.sum(dim=1).clamp(max=self.bins.count - 1)]
+
+    def bin_index(self, logits: Tensor) -> Tensor:
+        """The likeliest bin (B,) int64."""
+        return logits.argmax(dim=1)
+
+    def _expectation(self, probabilities: Tensor) -> Tensor:
+        return (probabilities * self.centers(probabilities)).sum(dim=1)
+
+
+class Onehot(Softmax):
+    """Cross-entropy over the bins; with one bin a year and the expectation this is DEX (Rothe et al. 2015, 2018)."""
+
+    def __init__(self, config: OnehotAge | DexAge | MeanVarianceAge) -> None:
+        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+
+    def target(self, labels: Labels) -> Tensor:
+        """The bin (B,) int64."""
+        return self.index(labels)
+
+    def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:  # noqa: ARG002
+        return functional.cross_entropy(logits, self.target(labels), reduction="none", label_smoothing=label_smoothing)
+
+
+class MeanVariance(Onehot):
+    """Cross-entropy + a x ½ (m - age)² + b x v, m and v the softmax's mean and variance in years (Pan et al. 2018).
+
+    ``mean_weight`` a and ``variance_weight`` b are the paper's lambda 1 and 2, by default its 0.2 and 0.05. For the
+    mean, a label range costs nothing inside and the distance to it outside.
+    """
+
+    def __init__(self, config: MeanVarianceAge) -> None:
+        super().__init__(config)
+        self._mean_weight = config.mean_weight
+        self._variance_weight = config.variance_weight
+
+    def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:
+        probabilities = logits.softmax(dim=1)
+        mean = self._expectation(probabilities)
+        variance = (probabilities * (self.centers(logits) - mean.unsqueeze(1)).square()).sum(dim=1)
+        off = mean - nearest_label(mean, labels)
+        entropy = super()._losses(logits, labels, label_smoothing, training=training)
+        return entropy + self._mean_weight * off.square() / 2 + self._variance_weight * variance
+
+
+class SoftLabels(Softmax):
+    """KL divergence from a distribution over the bins to the softmax."""
+
+    def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:  # noqa: ARG002
+        target = self.target(labels) * (1.0 - label_smoothing) + label_smoothing / self.outputs
+        return functional.kl_div(logits.log_softmax(dim=1), target, reduction="none").sum(dim=1)
+
+
+class LabelDistribution(SoftLabels):
+    """A Gaussian around the age (Geng et al. 2013; Gao et al. 2017, DLDL).
+
+    DLDL evaluates the Gaussian at classes of one year each. Our bins may be wide and uneven, so its mass over each bin
+    is taken instead: a year ``a`` stands for the interval a - 0.5..a + 0.5, the distribution is cut off at the ends of
+    the first and the last bin (``MAX_AGE``) and renormalised.
+    """
+
+    def __init__(self, config: LabelDistributionAge | DldlV2Age) -> None:
+        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+        self._sigma = config.sigma
+        self._bounds = torch.tensor([*self.bins.edges, MAX_AGE + 1], dtype=torch.float32) - 0.5
+
+    def target(self, labels: Labels) -> Tensor:
+        """Probability of each bin (B, K) float32; an age beyond ``MAX_AGE`` counts as ``MAX_AGE``."""
+        bounds = self._bounds.to(labels.age.device)
+        mean = known_age(labels).clamp(max=float(MAX_AGE))
+        below: Tensor = torch.special.ndtr((bounds - mean.unsqueeze(1)) / self._sigma)  # (B, K + 1)
+        mass = below.diff(dim=1).clamp(min=0.0)  # no device promises that ndtr never falls by a last digit
+        return mass / mass.sum(dim=1, keepdim=True)
+
+
+class DldlV2(LabelDistribution):
+    """``LabelDistribution``'s loss + lambda x the expected age's absolute error in years (Gao et al. 2018, DLDL-v2).
+
+    ``expectation_weight`` is lambda, 1 in the paper. For the expected age, a label range costs nothing inside.
+    """
+
+    def __init__(self, config: DldlV2Age) -> None:
+        super().__init__(config)
+        self._expectation_weight = config.expectation_weight
+
+    def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:
+        expected = self._expectation(logits.softmax(dim=1))
+        off = (expected - nearest_label(expected, labels)).abs()
+        divergence = super()._losses(logits, labels, label_smoothing, training=training)
+        return divergence + self._expectation_weight * off
+
+
+class Sord(SoftLabels):
+    """Soft labels softmax(-d), d the distance of each bin's centre from the true bin's (Diaz and Marathe 2019, SORD).
+
+    d is in units of ``scale`` years, absolute or squared.
+    """
+
+    def __init__(self, config: SordAge) -> None:
+        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+        self._squared = config.distance == "squared"
+        self._scale = config.scale
+
+    def target(self, labels: Labels) -> Tensor:
+        """Probability of each bin (B, K) float32."""
+        centers = self.centers(labels.age)
+        distance = (centers[self.index(labels)].unsqueeze(1) - centers).abs() / self._scale
+        return (-(distance.square() if self._squared else distance)).softmax(dim=1)
+
+
+class JointGender(Softmax):
+    """One softmax over G genders x K age bins, class = bin + K x gender (report S1, S1-M6).
+
+    Its cross-entropy, -log p(gender, bin), is -log p(gender) - log p(bin | gender): the first is the gender task's
+    loss, taken of the marginal that stands in for a gender head, the second is the loss here. So at equal
+    ``loss.weights`` the two add up to the 16-way cross-entropy, each label is counted once, and an image that lacks one
+    of the two still trains the other: without a gender the age is that of the marginal, -log p(bin).
+    """
+
+    def __init__(self, config: JointGenderAge) -> None:
+        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+        self.outputs = self.bins.count * len(GENDERS)
+
+    def target(self, labels: Labels) -> Tensor:
+        """The class, bin + K x gender (B,) int64; gender 0 where it is not known."""
+        return self.index(labels) + self.bins.count * labels.gender.clamp(min=0)
+
+    def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:  # noqa: ARG002
+        rows = torch.arange(len(logits), device=logits.device)
+        of_gender = self._by_gender(logits)[rows, labels.gender.clamp(min=0)]  # (B, K)
+        ages = torch.where((labels.gender >= 0).unsqueeze(1), of_gender, self._ages(logits))
+        return functional.cross_entropy(ages, self.index(labels), reduction="none", label_smoothing=label_smoothing)
+
+    def years(self, logits: Tensor) -> Tensor:
+        """As of every softmax, of the ages' marginal distribution."""
+        return super().years(self._ages(logits))
+
+    def bin_index(self, logits: Tensor) -> Tensor:
+        """The likeliest bin, whatever the gender (B,) int64."""
+        return self._ages(logits).argmax(dim=1)
+
+    def other_tasks(self, logits: Tensor) -> dict[Task, Tensor]:
+        """Logits of gender (B, G): the logarithm of what its ages sum up to."""
+        return {"gender": self._by_gender(logits).logsumexp(dim=2)}
+
+    def extra_figures(self, logits: Tensor, labels: Labels) -> dict[str, Tensor]:
+        """``age_gender_acc``: whether the likeliest of all G x K classes is the true one."""
+        known = ~torch.isnan(labels.age) & (labels.gender >= 0)
+        right = (logits.argmax(dim=1) == self.target(labels)).float()
+        return {"age_gender_acc": torch.where(known, right, torch.nan)}
+
+    def _by_gender(self, logits: Tensor) -> Tensor:
+        return logits.float().view(len(logits), len(GENDERS), self.bins.count)
+
+    def _ages(self, logits: Tensor) -> Tensor:
+        """Logits of the ages' marginal distribution (B, K)."""
+        return self._by_gender(logits).logsumexp(dim=1)
