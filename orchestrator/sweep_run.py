@@ -69,8 +69,8 @@ class DataRef(Protocol):
 class Replayed(Protocol):
     """A scheduler that takes a journal: what it would have been told, told again."""
 
-    def added(self, trial_id: str) -> None:
-        """A trial was created."""
+    def added(self, trial_id: str, number: int) -> None:
+        """A trial was created, the ``number``-th of the sweep from 0."""
         ...
 
     def reported(self, trial_id: str, epoch: int, value: float) -> bool:
@@ -198,7 +198,7 @@ class SweepRun:
             if isinstance(event, TrialCreated):
                 if event.repeat == 0:
                     self.search.restore(event.configuration, event.proposal)
-                scheduler.added(event.trial_id)
+                scheduler.added(event.trial_id, event.number)
             elif isinstance(event, TrialReported) and not event.finished and event.trial_id in self.live:
                 if event.epoch > self.live[event.trial_id].epoch:
                     decided[event.trial_id] = scheduler.reported(event.trial_id, event.epoch, event.value)

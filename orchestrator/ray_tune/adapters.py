@@ -24,6 +24,7 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from agr_core.reporting import EpochReport
 from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, VALUE, Job
+from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.sweep_run import LiveTrial, SweepRun
 
 SLOTS_S = 5.0
@@ -141,7 +142,7 @@ class PolledFifo(_Polls, FIFOScheduler):  # type: ignore[misc]
         FIFOScheduler.__init__(self)
         self.run = run
 
-    def added(self, trial_id: str) -> None:
+    def added(self, trial_id: str, number: int) -> None:
         """Nothing to remember."""
 
     def reported(self, trial_id: str, epoch: int, value: float) -> bool:
@@ -153,33 +154,42 @@ class PolledFifo(_Polls, FIFOScheduler):  # type: ignore[misc]
 
 
 class _StandIn:
-    """Stands for a trial of an earlier driver: ASHA looks at its ID only."""
+    """Stands for a trial of an earlier driver: the scheduler looks at its ID only."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
 
 
-class PolledAsha(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
-    """Tune's ASHA (Li et al. 2020), with a journal it can take.
+class PolledHalving(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Tune's ASHA (Li et al. 2020), in one bracket or in several, with a journal it can take.
 
-    ``max_t`` is out of reach: trials end themselves after their own epochs, so that their outcome is theirs.
+    ``max_t`` is out of reach: trials end themselves after their own epochs, so that their outcome is theirs. Tune draws
+    a trial's bracket from NumPy's global generator; here it follows from the trial's number.
     """
 
-    def __init__(self, run: SweepRun, *, grace_epochs: int, reduction_factor: int) -> None:
+    def __init__(
+        self, run: SweepRun, spec: AshaSpec | HyperbandSpec, *, max_epochs: int, bracket_of: Callable[[int], int]
+    ) -> None:
         AsyncHyperBandScheduler.__init__(
             self,
             time_attr=EPOCH,
             metric=VALUE,
             mode="min" if run.objective.direction == "minimize" else "max",
-            grace_period=grace_epochs,
-            reduction_factor=reduction_factor,
+            grace_period=spec.grace_epochs,
+            reduction_factor=spec.reduction_factor,
+            brackets=len(spec.brackets(max_epochs)),
             max_t=10**9,
         )
         self.run = run
+        self._bracket_of = bracket_of
 
-    def added(self, trial_id: str) -> None:
-        """A trial of the journal was created."""
-        self.on_trial_add(None, _StandIn(trial_id))
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Tune took a trial of ours, a new one or one that goes on."""
+        self.added(trial.trial_id, self.run.live[trial.trial_id].created.number)
+
+    def added(self, trial_id: str, number: int) -> None:
+        """A trial was created, now or in the journal."""
+        self._trial_info[trial_id] = self._brackets[self._bracket_of(number)]
 
     def reported(self, trial_id: str, epoch: int, value: float) -> bool:
         """An epoch of the journal; returns whether ASHA stops the trial after it."""

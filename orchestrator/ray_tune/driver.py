@@ -14,8 +14,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agr_core.config import DataConfig
 from agr_core.errors import InputError
@@ -28,10 +29,13 @@ from orchestrator.records import Event, SweepStarted
 from orchestrator.search import Search
 from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep, sweep_from_document
-from orchestrator.spec.model import AshaSpec, SweepSpec
+from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler, SweepSpec
 from orchestrator.spec.space import Domain
 from orchestrator.storage.base import Storage
 from orchestrator.sweep_run import LiveTrial, SweepRun, SweepSettings
+
+if TYPE_CHECKING:
+    from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
 
 _OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing through it
 
@@ -159,14 +163,7 @@ def _drive(
     on_replayed: Callable[[], None] = lambda: None,
 ) -> SweepResult:
     os.environ.update(_TUNE_ENVIRONMENT)
-    from orchestrator.ray_tune.adapters import PolledAsha, PolledFifo
-
-    scheduler: PolledAsha | PolledFifo
-    if isinstance(sweep.spec.scheduler, AshaSpec):
-        asha = sweep.spec.scheduler
-        scheduler = PolledAsha(run, grace_epochs=asha.grace_epochs, reduction_factor=asha.reduction_factor)
-    else:
-        scheduler = PolledFifo(run)
+    scheduler = _scheduler(run, sweep)
     if replay is not None:
         run.replay(replay, scheduler)
         on_replayed()
@@ -258,6 +255,21 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
 def bundle(cpus: float, gpus: float) -> dict[str, float]:
     """Ray's resources of one trial."""
     return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+def _scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:
+    """What stops trials early."""
+    from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
+
+    match sweep.spec.scheduler:
+        case NoScheduler():
+            return PolledFifo(run)
+        case AshaSpec() as asha:
+            return PolledHalving(run, asha, max_epochs=sweep.max_epochs, bracket_of=lambda _: 0)
+        case HyperbandSpec() as hyperband:
+            assert sweep.spec.search is not None  # load_sweep fills it in
+            bracket_of = partial(hyperband.bracket, max_epochs=sweep.max_epochs, seed=sweep.spec.search.seed)
+            return PolledHalving(run, hyperband, max_epochs=sweep.max_epochs, bracket_of=bracket_of)
 
 
 @contextlib.contextmanager

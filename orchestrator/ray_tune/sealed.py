@@ -18,7 +18,7 @@ from orchestrator.errors import SweepFailedError
 from orchestrator.journal import read_state
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.settings import Settings
-from orchestrator.spec.model import AshaSpec, SweepSpec
+from orchestrator.spec.model import NoScheduler, SweepSpec
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
@@ -73,7 +73,7 @@ def winners(state: SweepState, spec: SweepSpec) -> list[TrialState]:
     completed = [t for t in state.trials.values() if t.outcome == "completed" and t.best_report is not None]
     if not completed:
         return []
-    if spec.variants and not isinstance(spec.scheduler, AshaSpec):
+    if spec.variants and isinstance(spec.scheduler, NoScheduler):
         return completed
     seeds = 1 if spec.repeat is None else spec.repeat.seeds
     by_configuration: dict[int, list[TrialState]] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -37,20 +39,27 @@ class SearchSpec(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the proposals.")
 
 
+@dataclass(frozen=True)
+class Bracket:
+    """Epochs at which the trials of a bracket are compared, ascending, and the share of all trials that is in it."""
+
+    rungs: tuple[int, ...]
+    share: float
+
+
 class NoScheduler(StrictModel):
     """Every trial trains to its end."""
 
     name: Literal["none"]
 
-    def rungs(self, max_epochs: int) -> tuple[int, ...]:  # noqa: ARG002 - the same question to every scheduler
-        """No trial is compared early."""
-        return ()
+    def brackets(self, max_epochs: int) -> tuple[Bracket, ...]:  # noqa: ARG002 - the same question to every scheduler
+        """One, in which no trial is compared early."""
+        return (Bracket((), 1.0),)
 
 
-class AshaSpec(StrictModel):
-    """Asynchronous successive halving (Li et al. 2020): at each rung the best 1 / ``reduction_factor`` go on."""
+class _Halving(StrictModel):
+    """What the successive halvings share."""
 
-    name: Literal["asha"]
     grace_epochs: int = Field(default=1, ge=1, description="First rung: no trial is stopped before, epochs.")
     reduction_factor: int = Field(default=3, ge=2, description="Factor between rungs; one of so many goes on.")
 
@@ -64,8 +73,45 @@ class AshaSpec(StrictModel):
         return tuple(rungs)
 
 
+class AshaSpec(_Halving):
+    """Asynchronous successive halving (Li et al. 2020): at each rung the best 1 / ``reduction_factor`` go on."""
+
+    name: Literal["asha"]
+
+    def brackets(self, max_epochs: int) -> tuple[Bracket, ...]:
+        """One, with all rungs."""
+        return (Bracket(self.rungs(max_epochs), 1.0),)
+
+
+class HyperbandSpec(_Halving):
+    """Hyperband (Li et al. 2018), each bracket halved asynchronously: a hedge against stopping late bloomers.
+
+    Bracket i leaves the first i rungs out, and trials of different brackets are not compared; in the last one no trial
+    is stopped.
+    """
+
+    name: Literal["hyperband"]
+
+    def brackets(self, max_epochs: int) -> tuple[Bracket, ...]:
+        """The most eager first.
+
+        A bracket of k rungs gets trials in proportion to ``ceil((K + 1) / (k + 1) * reduction_factor**k)``, K being all
+        rungs (Li et al. 2018, algorithm 1), so that each bracket costs about equally many epochs.
+        """
+        rungs = self.rungs(max_epochs)
+        left = [len(rungs) - skipped for skipped in range(len(rungs) + 1)]
+        sizes = [math.ceil((len(rungs) + 1) / (k + 1) * self.reduction_factor**k) for k in left]
+        return tuple(Bracket(rungs[i:], size / sum(sizes)) for i, size in enumerate(sizes))
+
+    def bracket(self, number: int, *, max_epochs: int, seed: int) -> int:
+        """The bracket of trial ``number``, drawn by the shares from the seed of the search."""
+        shares = [bracket.share for bracket in self.brackets(max_epochs)]
+        draw = random.Random(f"hyperband/{seed}/{number}")  # noqa: S311 - not for secrets
+        return draw.choices(range(len(shares)), weights=shares)[0]
+
+
 SchedulerSpec = Annotated[
-    Annotated[NoScheduler | AshaSpec, Field(discriminator="name")],
+    Annotated[NoScheduler | AshaSpec | HyperbandSpec, Field(discriminator="name")],
     BeforeValidator(_bare_name),
 ]
 

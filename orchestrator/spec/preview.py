@@ -23,16 +23,16 @@ class Rung:
 def rung_table(sweep: Sweep) -> tuple[Rung, ...]:
     """Rungs of the sweep's scheduler, and the end of training.
 
-    The numbers of trials are ASHA's aim, one in ``reduction_factor`` going on; being asynchronous it lets some more
-    through, those that come to a rung early.
+    The numbers of trials are the aim, one in ``reduction_factor`` going on in each bracket; being asynchronous, some
+    more get through, those that come to a rung early.
     """
     assert sweep.spec.search is not None  # load_sweep fills it in
-    trials = (sweep.spec.search.trials or 0) * (1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds)
-    rungs = []
-    for epochs in (*sweep.spec.scheduler.rungs(sweep.max_epochs), sweep.max_epochs):
-        rungs.append(Rung(epochs, trials))
-        trials = max(1, trials // getattr(sweep.spec.scheduler, "reduction_factor", 1))
-    return tuple(rungs)
+    count = (sweep.spec.search.trials or 0) * (1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds)
+    factor = getattr(sweep.spec.scheduler, "reduction_factor", 1)
+    brackets = sweep.spec.scheduler.brackets(sweep.max_epochs)
+    rungs = sorted({epochs for bracket in brackets for epochs in (*bracket.rungs, sweep.max_epochs)})
+    left = {r: sum(count * b.share / factor ** sum(rung < r for rung in b.rungs) for b in brackets) for r in rungs}
+    return tuple(Rung(epochs, max(min(count, 1), int(trials + 1e-9))) for epochs, trials in left.items())
 
 
 def sample(sweep: Sweep, count: int) -> tuple[Proposal, ...]:

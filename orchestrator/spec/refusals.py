@@ -58,14 +58,9 @@ def refuse_unbuilt(source: Source) -> None:
     _refuse_keys(document, (), _UNBUILT_ROOT, source)
     _refuse_keys(document.get("search"), ("search",), _UNBUILT_SEARCH, source)
     _refuse_keys(document.get("budget"), ("budget",), _UNBUILT_BUDGET, source)
-    search, scheduler, objective = document.get("search"), document.get("scheduler"), document.get("objective")
+    search, objective = document.get("search"), document.get("objective")
     if isinstance(search, dict) and search.get("algorithm") in _UNBUILT_ALGORITHMS:
         _refuse(source, ("search", "algorithm"), search["algorithm"], "use tpe, random or grid", key=False)
-    if scheduler == "hyperband":
-        _refuse(source, ("scheduler",), "scheduler hyperband", "use asha or none", key=False)
-    elif isinstance(scheduler, dict) and scheduler.get("name") == "hyperband":
-        _refuse(source, ("scheduler", "name"), "scheduler hyperband", "use asha or none", key=False)
-        source.settle(("scheduler",))
     if isinstance(objective, list):
         _refuse(
             source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.spec.model import AshaSpec, SearchSpec, SweepSpec
+from orchestrator.spec.model import NoScheduler, SearchSpec, SweepSpec
 from orchestrator.spec.source import Source
 from orchestrator.spec.space import Space
 
@@ -63,7 +63,7 @@ def search_warnings(spec: SweepSpec, space: Space, max_epochs: int) -> list[str]
             f"search.trials is {spec.search.trials}, but the space has {size} points: some will be trained again; "
             "search.algorithm: grid tries each once."
         )
-    if isinstance(spec.scheduler, AshaSpec) and spec.scheduler.grace_epochs >= max_epochs:
+    if not isinstance(spec.scheduler, NoScheduler) and spec.scheduler.grace_epochs >= max_epochs:
         warnings.append(
             f"scheduler.grace_epochs is {spec.scheduler.grace_epochs}, but no trial trains more than {max_epochs} "
             "epochs: nothing will be stopped early; lower it, or write scheduler: none."

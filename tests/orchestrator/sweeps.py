@@ -58,7 +58,7 @@ class Deaf:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def added(self, trial_id: str) -> None:
+    def added(self, trial_id: str, number: int) -> None:
         self.told.append(("added", trial_id))
 
     def reported(self, trial_id: str, epoch: int, value: float) -> bool:

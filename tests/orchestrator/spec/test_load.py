@@ -192,9 +192,8 @@ def test_each_value_is_checked_on_its_own_variant() -> None:
         variants={"cnn": {"model": "basic_cnn"}, "timm": {"model": "resnet10t"}},
         space={"model": {"dropout": [0.1, 0.2]}},
     )
-    assert found == [
-        "space.model.dropout: unknown field. basic_cnn would take it. Known: name, weights, drop_path, pool."
-    ]
+    assert len(found) == 1
+    assert found[0].startswith("space.model.dropout: unknown field. basic_cnn")
 
 
 def test_what_the_space_always_replaces_is_checked_too() -> None:

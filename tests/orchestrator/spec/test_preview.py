@@ -24,6 +24,15 @@ def test_one_in_reduction_factor_goes_on_from_each_rung() -> None:
     assert rung_table(sweep(scheduler=scheduler)) == (Rung(1, 20), Rung(3, 6), Rung(9, 2))
 
 
+def test_of_hyperband_every_bracket_goes_on_for_itself() -> None:
+    scheduler = {"name": "hyperband", "grace_epochs": 1, "reduction_factor": 3}
+    search = {
+        "algorithm": "random",
+        "trials": 17,
+    }  # 9 in the bracket with rungs 1 and 3, 5 in that with 3, 3 in the last
+    assert rung_table(sweep(scheduler=scheduler, search=search)) == (Rung(1, 17), Rung(3, 11), Rung(9, 5))
+
+
 def test_somebody_reaches_the_end() -> None:
     scheduler = {"name": "asha", "grace_epochs": 1, "reduction_factor": 2}
     search = {"algorithm": "random", "trials": 3}
