@@ -21,6 +21,7 @@ from filelock import FileLock
 
 import agr_core.data
 from agr_core.config import DataConfig, SyntheticConfig
+from agr_core.data.face_crop import FaceCropper
 from agr_core.data.pack import SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
 from agr_core.data.shards import MANIFEST
 from agr_core.data.splits import PUBLISHED, make_split, read_split, write_split
@@ -88,7 +89,12 @@ def stage(ref: DataRef, *, storage: Storage, cache: Path) -> StagedData:
 
 @contextmanager
 def packed_to(
-    source: str, output: str, *, synthetic: SyntheticConfig | None = None, reader: str | None = None
+    source: str,
+    output: str,
+    *,
+    synthetic: SyntheticConfig | None = None,
+    reader: str | None = None,
+    cropper: FaceCropper | None = None,
 ) -> Iterator[Packed]:
     """Pack a raw data set into a folder or into ``s3://bucket/prefix``, to look at for the length of the block.
 
@@ -98,13 +104,13 @@ def packed_to(
     """
     target = open_storage(output)
     if not is_remote(output):
-        pack(source, Path(target.uri), synthetic=synthetic, reader=reader)
+        pack(source, Path(target.uri), synthetic=synthetic, reader=reader, cropper=cropper)
         yield Packed.open(Path(target.uri))
         return
     target.exists(MANIFEST)
     with tempfile.TemporaryDirectory(prefix="agr-pack-") as folder:
         packed = Path(folder, "packed")
-        pack(source, packed, synthetic=synthetic, reader=reader)
+        pack(source, packed, synthetic=synthetic, reader=reader, cropper=cropper)
         publish(packed, target)
         yield Packed.open(packed)
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from agr_core.config import SyntheticConfig
+from agr_core.data.face_crop import CroppedImages, FaceCropper
 from agr_core.data.readers import RawImage, Skipped, find_reader
 from agr_core.data.readers.files import open_files
 from agr_core.data.shards import MANIFEST, SCHEMA_VERSION, SHARD_BYTES, TABLE_SCHEMA, ShardWriter, data_digest
@@ -50,6 +51,7 @@ def pack(
     *,
     synthetic: SyntheticConfig | None = None,
     reader: str | None = None,
+    cropper: FaceCropper | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> PackReport:
     """Pack a raw data set into the folder ``output``, which appears only once it is complete.
@@ -62,13 +64,23 @@ def pack(
         output: Folder to make.
         synthetic: What to draw; default: ``SyntheticConfig()``.
         reader: Name of the reader; default: the one that recognises the files.
+        cropper: Packs the largest face of each image instead of the image; an image without a face is skipped.
         shard_bytes: Image bytes after which a new shard begins.
 
     Raises:
+        ConfigError: If the cropper's detector is not installed.
         DataError: If the source cannot be read or holds no usable image, or ``output`` exists and is something else.
     """
     with _open_source(source, synthetic, reader) as (kind, vocabulary, images):
-        return pack_images(images, output, source=source, kind=kind, vocabulary=vocabulary, shard_bytes=shard_bytes)
+        return pack_images(
+            images,
+            output,
+            source=source,
+            kind=kind,
+            vocabulary=vocabulary,
+            cropper=cropper,
+            shard_bytes=shard_bytes,
+        )
 
 
 def pack_images(
@@ -78,6 +90,7 @@ def pack_images(
     source: str,
     kind: str,
     vocabulary: Vocabulary,
+    cropper: FaceCropper | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> PackReport:
     """Pack images that are read already, in their order; as ``pack`` else.
@@ -88,6 +101,7 @@ def pack_images(
         source: Where they come from, for messages.
         kind: The ``source`` of their rows, the reader's name.
         vocabulary: Their gender and race classes, and their attributes.
+        cropper: As in ``pack``.
         shard_bytes: Image bytes after which a new shard begins.
 
     Raises:
@@ -100,9 +114,10 @@ def pack_images(
         built = Path(workshop) / "packed"
         built.mkdir()
         writer = ShardWriter(built, kind, shard_bytes)
-        for image in images:
+        cropped = None if cropper is None else CroppedImages(images, cropper)
+        for image in images if cropped is None else cropped:
             writer.add(image)
-        manifest = writer.finish(source, vocabulary)
+        manifest = writer.finish(source, vocabulary, crop=None if cropped is None else cropped.manifest())
         if is_packed(output):
             _check_same(output, manifest["digest"])
         else:

@@ -77,8 +77,8 @@ class ShardWriter:
         if self._filled >= self._shard_bytes:
             self._close_shard()
 
-    def finish(self, source: str, vocabulary: Vocabulary) -> dict[str, Any]:
-        """Write what is left and the manifest, which is returned."""
+    def finish(self, source: str, vocabulary: Vocabulary, *, crop: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Write what is left and the manifest, which is returned; ``crop``: how images were cropped, if they were."""
         self._close_shard()
         skipped = sorted(self._skipped, key=lambda entry: (entry.file, entry.reason))
         rows = sum(self._shard_rows)
@@ -108,6 +108,7 @@ class ShardWriter:
                 for name, count in zip(shards, self._shard_rows, strict=True)
             ],
             "skipped": [{"file": entry.file, "reason": entry.reason} for entry in skipped],
+            **({} if crop is None else {"crop": crop}),
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
         (self._folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

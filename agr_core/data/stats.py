@@ -45,6 +45,7 @@ def describe(packed: Packed, scheme: BinsSpec = "utk7") -> dict[str, Any]:
         "images": len(packed),
         "digest": packed.digest,
         "skipped": packed.manifest["skipped"],
+        **({"crop": crop} if (crop := packed.manifest.get("crop")) is not None else {}),
         **statistics(packed.table, scheme, vocabulary=packed.vocabulary),
     }
 

@@ -65,6 +65,13 @@ def pack(
     reader: Annotated[
         str | None, typer.Option(help="How file names and labels are read; default: recognised from the files.")
     ] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Pack the largest face of each image, found by MTCNN.")] = False,
+    margin: Annotated[
+        float | None, typer.Option(help="Share of the face added on each side; default 0.4 (with --crop).")
+    ] = None,
+    crop_size: Annotated[
+        int | None, typer.Option(help="Largest side of a crop, pixels; default: as it is (with --crop).")
+    ] = None,
     bins: BinsOption = "utk7",
     as_json: JsonOption = False,
 ) -> None:
@@ -73,12 +80,17 @@ def pack(
     Example: agr data pack UTKFace.tar -o s3://agr/utkface
     """
     with errors_in_one_line():
+        from agr_core.data.face_crop import FaceCropper
+        from agr_core.errors import InputError
         from agr_core.labels.bins import check_bins
         from orchestrator.datasets import packed_to
 
         check_bins(bins)
+        if not crop and (margin is not None or crop_size is not None):
+            raise InputError("--margin and --crop-size say how faces are cropped; add --crop, or leave them out.")
+        cropper = FaceCropper(margin=0.4 if margin is None else margin, size=crop_size) if crop else None
         say(f"packing {source} into {output} ...")
-        with packed_to(source, output, reader=reader) as packed:
+        with packed_to(source, output, reader=reader, cropper=cropper) as packed:
             _show(packed, output, bins, as_json)
 
 
@@ -233,6 +245,15 @@ def _print_tables(description: dict[str, Any], place: str, bins: str) -> None:
         ("race", description["race"]),
     ):
         console.print(_counts_table(title, counts))
+    if crop := description.get("crop"):
+        faces = crop["faces"]
+        console.print(
+            f"cropped by {crop['version']}, margin {crop['margin']:g}: {faces['one']:,} images with one face, "
+            f"{faces['several']:,} with several (the largest was taken), {faces['none']:,} without (skipped)",
+            soft_wrap=True,
+        )
+        for entry in crop["several"]:
+            console.print(f"  {escape(entry['file'])}: {entry['faces']} faces", soft_wrap=True)
     skipped = description["skipped"]
     console.print(f"{len(skipped)} files skipped{':' if skipped else ''}")
     for entry in skipped:

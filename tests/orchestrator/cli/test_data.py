@@ -153,6 +153,8 @@ def test_a_bucket_that_is_not_there_fails_with_one_line(raw: Path, s3_environmen
         (("pack", "faces.tar", "-o", "out", "--reader", "utkfaces"), "Did you mean 'utkface'?"),
         (("pack", "faces.tar", "-o", "out", "--bins", "utk77"), "Did you mean 'utk7'?"),
         (("pack", "faces.tar", "-o", "empty/.."), "exists and is not a packed data set"),
+        (("pack", "faces.tar", "-o", "out", "--margin", "0.2"), "add --crop"),
+        (("pack", "faces.tar", "-o", "out", "--crop", "--margin", "-1"), "margin -1"),
         (("stats", "no-such-folder"), "no-such-folder does not exist"),
         (("stats", "faces.tar", "--bins", "utk77"), "Did you mean 'utk7'?"),
         (("push", "empty", "s3://bucket/faces"), "empty is not a packed data set"),
