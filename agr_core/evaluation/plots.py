@@ -36,7 +36,7 @@ def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
     shares = counts / np.maximum(class_sizes, 1)[:, np.newaxis]
 
     side = 0.62 * len(labels) + 1.0
-    figure = _figure(width=side + 2.0, height=side + 1.4)
+    figure = empty_figure(width=side + 2.0, height=side + 1.4)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for (row, column), share in np.ndenumerate(shares):
@@ -51,7 +51,7 @@ def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
     axes.set_title(title, fontsize=11)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    return _png(figure)
+    return png(figure)
 
 
 def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str) -> bytes:
@@ -66,7 +66,7 @@ def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str)
 
     metrics = list(dict.fromkeys(("val/loss", objective.name)))
     best = objective.best(reports)
-    figure = _figure(width=4.6 * len(metrics), height=3.6)
+    figure = empty_figure(width=4.6 * len(metrics), height=3.6)
     for position, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(1, len(metrics), position)
         name = metric.removeprefix("val/")
@@ -86,7 +86,7 @@ def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str)
         if axes.lines:
             axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
-    return _png(figure)
+    return png(figure)
 
 
 def image_grid_png(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str], title: str) -> bytes:
@@ -97,7 +97,7 @@ def image_grid_png(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Seq
         columns: Words above each column.
         title: Words above the picture.
     """
-    figure = _figure(width=1.15 * len(columns) + 1.2, height=1.15 * len(rows) + 0.8)
+    figure = empty_figure(width=1.15 * len(columns) + 1.2, height=1.15 * len(rows) + 0.8)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes_of_row, (name, images) in zip(grid, rows.items(), strict=True):
         for axes, image in zip(axes_of_row, images, strict=True):
@@ -108,7 +108,7 @@ def image_grid_png(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Seq
     for axes, name in zip(grid[0], columns, strict=True):
         axes.set_title(name, fontsize=8)
     figure.suptitle(title, fontsize=11)
-    return _png(figure)
+    return png(figure)
 
 
 def _curve(axes: Axes, reports: Sequence[EpochReport], metric: str, color: str) -> None:
@@ -118,14 +118,14 @@ def _curve(axes: Axes, reports: Sequence[EpochReport], metric: str, color: str) 
         axes.plot(*zip(*points, strict=True), marker=".", color=color, label=metric)
 
 
-def _figure(*, width: float, height: float) -> Figure:
+def empty_figure(*, width: float, height: float) -> Figure:
     """An empty figure of a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure as PNG bytes; a figure without pyplot is drawn by Agg, which needs no display."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")

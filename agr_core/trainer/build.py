@@ -16,11 +16,11 @@ from agr_core.trainer.device import choose_device
 from agr_core.trainer.images import Normalizer
 from agr_core.trainer.losses import MultiTaskLoss
 from agr_core.trainer.memory import keep_freed_memory
-from agr_core.trainer.source import TrainingData
+from agr_core.trainer.source import LabelSpace, TrainingData
 from agr_core.trainer.steps import Predictor
 
 
-def build_predictor(config: TrialConfig, data: TrainingData) -> Predictor:
+def build_predictor(config: TrialConfig, data: LabelSpace) -> Predictor:
     """The model with its initial weights and its losses, on the trial's device.
 
     Raises:

@@ -10,11 +10,8 @@ from agr_core.evaluation.names import LabelKind
 from agr_core.labels.attributes import Vocabulary
 
 
-class TrainingData(Protocol):
-    """The three parts of one trial's data, in batches.
-
-    The training order and augmentation of an epoch are a function of (config.seed, epoch, sample) alone.
-    """
+class LabelSpace(Protocol):
+    """What the labels of a data set may be; all that a model with stored weights needs to know of its data."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -27,6 +24,13 @@ class TrainingData(Protocol):
     @property
     def age_ranges(self) -> Collection[tuple[float, float]]:
         """Distinct (low, high) of the known age labels, years, both ends included."""
+
+
+class TrainingData(LabelSpace, Protocol):
+    """The three parts of one trial's data, in batches.
+
+    The training order and augmentation of an epoch are a function of (config.seed, epoch, sample) alone.
+    """
 
     @property
     def data_digest(self) -> str:

@@ -11,6 +11,7 @@ from agr_core.objective import Objective
 from orchestrator.journal import read_state
 from orchestrator.outcome import OUTCOMES
 from orchestrator.records import SweepStarted, TrialCreated
+from orchestrator.tracking import describe
 from orchestrator.tracking.describe import (
     RUN_STATUS,
     flat,
@@ -129,3 +130,21 @@ def test_a_sweep_shows_how_it_searches_and_not_its_space(record_sweep: Recorder)
         "scheduler": "none",
         "budget.wall": "20m",
     }
+
+
+def test_warnings_of_the_best_epoch_are_a_tag_and_figures_of_single_groups_stay_out(record_sweep: Any) -> None:
+    sweep = record_sweep()
+    trial = sweep.create(0)
+    sweep.start(trial)
+    sweep.report(trial, 1, 9.0, **{"val/gender_acc": 0.5, "val/gender_majority": 0.5, "val/gender_constancy": 1.0})
+    sweep.end_trial(trial, "completed", [9.0])
+    test = {"test/age_mae": 8.0, "test/age_mae.by_race.White": 7.0, "test/age_mae.gap_by_race": 2.0}
+    sweep.read_test(trial, test)
+    sound = sweep.trial(1, [8.0])
+
+    state = read_state(sweep.storage, sweep.sweep_id)
+
+    assert describe.end_tags(state.trials[trial])["agr.warnings"].startswith("collapsed: the gender head")
+    assert "agr.warnings" not in describe.end_tags(state.trials[sound])
+    names = {point.name for point in describe.test_points(state.trials[trial])}
+    assert names == {"test/age_mae", "test/age_mae.gap_by_race"}

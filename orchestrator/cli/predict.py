@@ -1,0 +1,98 @@
+"""``agr predict``: age, gender and race of the faces in image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.common import (
+    EXIT_INPUT,
+    JsonOption,
+    StorageOption,
+    console,
+    errors_in_one_line,
+    print_json,
+    say,
+    storage_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agr_core.predict import Face, FileFaces
+
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="The trial whose model predicts: its ID, a unique beginning, or its MLflow run ID."),
+]
+NoCropOption = Annotated[bool, typer.Option("--no-crop", help="Each image is a face as it is; look for none in it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command()(predict)
+
+
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Image files, and folders of image files.", metavar="FILES")],
+    model: ModelOption,
+    no_crop: NoCropOption = False,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", help="Also draw the faces, predicted over true, into this PNG.")
+    ] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict age, gender and race of the faces in images, exactly as the model was trained and evaluated.
+
+    Example: agr predict photos/ --model 1f3a --json
+    """
+    with errors_in_one_line():
+        from agr_core.errors import InputError
+        from agr_core.predict import TrainedLabels, TrainedModel, image_files, predict_files
+        from orchestrator.trained import fetched
+
+        if grid is not None and grid.suffix.lower() != ".png":
+            raise InputError(f"--grid {grid}: the picture is a PNG; give it a name that ends in .png.")
+        files = image_files(paths)
+        with fetched(storage_at(storage), model) as trained:
+            if not no_crop:
+                raise InputError("faces cannot be looked for yet; give images of one face each and --no-crop.")
+            loaded = TrainedModel(trained.config, trained.weights, TrainedLabels(trained.vocabulary))
+        found = list(predict_files(loaded, files, None))
+        if grid is not None:
+            from agr_core.evaluation.grid import grid_png
+
+            grid.write_bytes(grid_png(found))
+        if as_json:
+            print_json([one.to_json() for one in found])
+        else:
+            _print_faces(found)
+        failed = [one for one in found if one.error is not None]
+        for one in failed:
+            say(f"error: {one.file}: {one.error}")
+        if failed:
+            raise typer.Exit(EXIT_INPUT)
+
+
+def _print_faces(found: Sequence[FileFaces]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("file", "box", "age", "gender", "race"):
+        table.add_column(title, justify="right" if title == "age" else "left", overflow="fold")
+    for one in found:
+        for face in one.faces:
+            classes = (_class(face.gender, face, "gender"), _class(face.race, face, "race"))
+            age = "" if face.age is None else f"{face.age:.1f}"
+            table.add_row(one.file, "{} {} {} {}".format(*face.box), age, *classes)
+        if not one.faces:
+            table.add_row(one.file, "no face found" if one.error is None else "error")
+    console().print(table)
+
+
+def _class(name: str | None, face: Face, task: str) -> str:
+    return "" if name is None else f"{name} ({face.probabilities[task][name]:.0%})"

@@ -1,0 +1,89 @@
+"""A recorded trial's model, brought here: configuration, best weights, and the label space of its data."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agr_core.config import TrialConfig
+from agr_core.data.pack import is_packed, read_manifest
+from agr_core.labels.attributes import Vocabulary
+from orchestrator.errors import NotFoundError
+from orchestrator.journal import read_state
+from orchestrator.leaderboard import best_report
+from orchestrator.lookup import find_trial
+from orchestrator.storage import is_remote, layout, open_storage
+from orchestrator.storage.base import Storage
+from orchestrator.storage.transfer import manifest_of
+from orchestrator.tracking.files import attempt_folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trial's model as files: ``weights`` is on this machine, ``manifest`` is that of the data it was trained on."""
+
+    sweep_id: str
+    trial_id: str
+    epoch: int
+    config: TrialConfig
+    weights: Path
+    vocabulary: Vocabulary
+    manifest: Mapping[str, Any]
+
+
+@contextmanager
+def fetched(storage: Storage, text: str) -> Iterator[Trained]:
+    """The model of the trial somebody typed, for the length of the block.
+
+    Args:
+        storage: Where its sweep is.
+        text: Trial ID, a unique beginning of one, ``SWEEP/TRIAL``, or its MLflow run ID.
+
+    Raises:
+        NotFoundError: If there is no such trial, or it has no weights, or its data set's manifest is gone.
+        AmbiguousIdError: If there are several such trials.
+    """
+    sweep_id, trial_id = find_trial(storage, text)
+    state = read_state(storage, sweep_id)
+    trial = state.trials[trial_id]
+    best = best_report(trial, state.started.objective)
+    folder = attempt_folder(sweep_id, trial)
+    key = None if best is None or folder is None else layout.best_weights(folder, best.epoch)
+    if best is None or key is None or not storage.exists(key):
+        raise NotFoundError(
+            f"trial {trial_id} of sweep {sweep_id} has no weights in {storage.uri} (outcome: "
+            f"{trial.outcome or 'running'}). Choose a trial that finished an epoch: `agr leaderboard {sweep_id}`."
+        )
+    manifest = _manifest(trial.created.data_uri)
+    with tempfile.TemporaryDirectory(prefix="agr-model-") as scratch:
+        weights = Path(scratch, "best.safetensors")
+        storage.download(key, weights)
+        yield Trained(
+            sweep_id=sweep_id,
+            trial_id=trial_id,
+            epoch=best.epoch,
+            config=TrialConfig.from_document(trial.created.config),
+            weights=weights,
+            vocabulary=Vocabulary(
+                genders=tuple(manifest["genders"]),
+                races=tuple(manifest["races"]),
+                attributes=tuple(manifest.get("attributes", ())),
+            ),
+            manifest=manifest,
+        )
+
+
+def _manifest(data_uri: str) -> Mapping[str, Any]:
+    """The manifest of the data a trial was trained on."""
+    if is_remote(data_uri):
+        return manifest_of(open_storage(data_uri))
+    if not is_packed(Path(data_uri)):
+        raise NotFoundError(
+            f"the data set the trial was trained on is no longer at {data_uri}; its manifest names the classes that "
+            "the model's outputs stand for. Bring it back, or train on data in S3."
+        )
+    return read_manifest(Path(data_uri))

@@ -1,0 +1,203 @@
+"""Prediction: the numbers of the evaluation for the same images, and entries instead of crashes for bad files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agr_core.config import SplitConfig, SyntheticConfig, TrialConfig
+from agr_core.data.pack import Packed, pack
+from agr_core.data.splits import make_split, read_split, write_split
+from agr_core.data.trial_data import TrialData
+from agr_core.errors import CheckpointError, DataError
+from agr_core.evaluation.grid import grid_png
+from agr_core.objective import Objective
+from agr_core.predict import FileFaces, TrainedLabels, TrainedModel, image_files, predict_bytes, predict_files
+from agr_core.trainer.loop import Training, evaluate_part
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "colour": {"image": {"size": 24}},
+    "grey, cut from a larger one": {
+        "image": {"size": 24, "crop_from": 32, "color": "grey", "normalize": "minus_one_one"},
+        "age": {"encoding": "regression"},
+    },
+    "one task": {"image": {"size": 24, "normalize": "none"}, "tasks": ["gender"]},
+}
+
+
+def config_of(name: str) -> TrialConfig:
+    document = {
+        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 16},
+        "optimizer": {"name": "adam", "lr": 0.01},
+        "schedule": {"name": "constant", "epochs": 1},
+        "age": {"encoding": "onehot", "bins": "every2"},
+        "batch_size": 16,
+        "compute": {"threads": 1},
+    }
+    return TrialConfig.from_document({**document, **CONFIGS[name]})
+
+
+class Study:
+    """A model trained for an epoch on drawn faces, and the files of its val part."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.config = config_of(name)
+        pack("synthetic", folder / "packed", synthetic=SyntheticConfig(images=150, size=40, seed=3))
+        packed = Packed.open(folder / "packed")
+        write_split(make_split(packed.table, SplitConfig(fractions=(0.6, 0.3, 0.1))), folder / "split.parquet")
+        self.data = TrialData.open(
+            self.config, packed=folder / "packed", split=folder / "split.parquet", cache=folder / "cache"
+        )
+        training = Training(self.config, self.data, Objective(metric="val/loss", direction="minimize"))
+        training.run_epoch()
+        training.save(folder / "checkpoint")
+        self.weights = folder / "checkpoint" / "best.safetensors"
+        rows = read_split(folder / "split.parquet").rows("val")
+        self.files = []
+        for row, content in zip(rows, packed.image_bytes(rows), strict=True):
+            self.files.append(folder / f"{row}.png")
+            self.files[-1].write_bytes(content)
+        self.table = packed.table.iloc[rows]
+        self.vocabulary = packed.vocabulary
+
+    def model(self) -> TrainedModel:
+        return TrainedModel(self.config, self.weights, TrainedLabels(self.vocabulary))
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study(request.param, tmp_path_factory.mktemp("study"))
+
+
+def test_files_are_predicted_with_the_numbers_of_the_evaluation(study: Study) -> None:
+    expected = evaluate_part(study.config, study.data, study.weights, "val").metrics
+
+    found = [faces for one in predict_files(study.model(), study.files, None) for faces in one.faces]
+
+    assert len(found) == len(study.table) > 40
+    if "age" in study.config.tasks:
+        errors = np.abs(np.array([face.age for face in found]) - study.table["age"].to_numpy())
+        assert errors.mean() == pytest.approx(expected["val/age_mae"], rel=1e-5)
+    for task in ("gender", "race"):
+        answers = [getattr(face, task) for face in found]
+        if task in study.config.tasks:
+            assert np.mean(np.array(answers) == study.table[task]) == expected[f"val/{task}_acc"]
+            shares = [face.probabilities[task] for face in found]
+            assert [max(share, key=share.get) for share in shares] == answers  # type: ignore[arg-type]
+            assert [sum(share.values()) for share in shares] == pytest.approx([1.0] * len(found), abs=1e-5)
+            true = [share[name] for share, name in zip(shares, study.table[task], strict=True)]
+            assert -np.log(true).mean() == pytest.approx(expected[f"val/{task}_loss"], rel=1e-4)
+        else:
+            assert set(answers) == {None}
+
+
+def test_the_json_has_the_documented_keys(study: Study) -> None:
+    (one,) = predict_files(study.model(), study.files[:1], None)
+    document = json.loads(json.dumps(one.to_json()))
+    assert document.keys() == {"file", "faces"}
+    (face,) = document["faces"]
+    assert face.keys() == {"box", "age", "gender", "race", "probabilities"}
+    assert face["box"] == [0, 0, 40, 40]
+    assert face["probabilities"].keys() == set(study.config.tasks) - {"age"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    return Study("colour", tmp_path_factory.mktemp("model")).model()
+
+
+def picture(seed: int, size: int = 60) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_files_that_are_no_images_are_entries_with_the_reason(model: TrainedModel, tmp_path: Path) -> None:
+    contents = {"a.png": picture(1), "b.jpg": b"no image", "c.png": picture(2)[:400], "d.png": b"", "e.png": picture(3)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    files = [tmp_path / name for name in contents] + [tmp_path / "gone.png"]
+
+    found = list(predict_files(model, files, None))
+
+    assert [len(one.faces) for one in found] == [1, 0, 0, 0, 1, 0]
+    reasons = ["not an image", "damaged image", "empty", "cannot be read"]
+    assert all(words in str(one.error) for words, one in zip(reasons, [*found[1:4], found[5]], strict=True))
+    assert found[1].to_json() == {"file": str(files[1]), "faces": [], "error": found[1].error}
+    # The bad files changed nothing for the good ones.
+    alone = next(predict_files(model, [files[4]], None)).faces[0]
+    assert found[4].faces[0].age == pytest.approx(alone.age, rel=1e-5)
+
+
+def test_a_file_in_memory_is_predicted_like_one_on_disk(model: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture(1))
+    (on_disk,) = predict_files(model, [tmp_path / "a.png"], None)
+    assert predict_bytes(model, "a.png", picture(1), None).faces == on_disk.faces
+    assert predict_bytes(model, "x", b"no image", None).error == "not an image of a known format"
+
+
+class TwoHalves:
+    """Finds a face in each half of an image, and none in small ones."""
+
+    def faces(self, image: np.ndarray) -> Sequence[tuple[tuple[int, int, int, int], np.ndarray]]:
+        height, width = image.shape[:2]
+        if height < 50:
+            return []
+        half = width // 2
+        return [((0, 0, half, height), image[:, :half]), ((half, 0, width, height), image[:, half:])]
+
+
+def test_faces_stay_with_their_file_however_many_each_has(model: TrainedModel, tmp_path: Path) -> None:
+    files = []
+    for number in range(40):
+        files.append(tmp_path / f"{number:02d}.png")
+        files[-1].write_bytes(picture(number, size=60 if number % 3 else 40))
+
+    found = list(predict_files(model, files, TwoHalves()))
+
+    assert [one.file for one in found] == [str(file) for file in files]
+    assert [len(one.faces) for one in found] == [2 if number % 3 else 0 for number in range(40)]
+    assert [face.box for face in found[1].faces] == [(0, 0, 30, 60), (30, 0, 60, 60)]
+    (alone,) = predict_files(model, files[31:32], TwoHalves())
+    assert [face.age for face in found[31].faces] == pytest.approx([face.age for face in alone.faces], rel=1e-5)
+
+
+def test_folders_give_their_images_in_order_and_other_paths_are_refused(tmp_path: Path) -> None:
+    for name in ("b.jpg", "below/a.PNG", "notes.txt", "a.webp"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    found = image_files([tmp_path / "photos", tmp_path / "photos" / "notes.txt"])
+    assert [file.name for file in found] == ["a.webp", "b.jpg", "a.PNG", "notes.txt"]
+    with pytest.raises(DataError, match="gone does not exist"):
+        image_files([tmp_path / "gone"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        image_files([tmp_path / "empty"])
+
+
+def test_weights_of_another_model_are_refused(model: TrainedModel, tmp_path: Path) -> None:
+    study = Study("one task", tmp_path)
+    with pytest.raises(CheckpointError, match="of another model"):
+        TrainedModel(config_of("colour"), study.weights, TrainedLabels(study.vocabulary))
+
+
+def test_the_grid_has_a_tile_for_each_face_and_refuses_to_be_empty(model: TrainedModel, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("26_1_0_x.png", "30_0_1_x.png", "unnamed.png")]
+    for number, file in enumerate(files):
+        file.write_bytes(picture(number))
+    found = list(predict_files(model, files, None))
+    sizes = []
+    for some in (found[:1], found):
+        with Image.open(io.BytesIO(grid_png(some))) as image:
+            assert image.format == "PNG"
+            sizes.append(image.size)
+    assert sizes[1][0] > 2.5 * sizes[0][0]
+    with pytest.raises(DataError, match="no face"):
+        grid_png([FileFaces("a.png", error="empty")])
