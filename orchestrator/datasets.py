@@ -10,7 +10,7 @@ import json
 import logging
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -95,6 +95,7 @@ def packed_to(
     synthetic: SyntheticConfig | None = None,
     reader: str | None = None,
     cropper: FaceCropper | None = None,
+    require: Sequence[str] = (),
 ) -> Iterator[Packed]:
     """Pack a raw data set into a folder or into ``s3://bucket/prefix``, to look at for the length of the block.
 
@@ -104,13 +105,13 @@ def packed_to(
     """
     target = open_storage(output)
     if not is_remote(output):
-        pack(source, Path(target.uri), synthetic=synthetic, reader=reader, cropper=cropper)
+        pack(source, Path(target.uri), synthetic=synthetic, reader=reader, cropper=cropper, require=require)
         yield Packed.open(Path(target.uri))
         return
     target.exists(MANIFEST)
     with tempfile.TemporaryDirectory(prefix="agr-pack-") as folder:
         packed = Path(folder, "packed")
-        pack(source, packed, synthetic=synthetic, reader=reader, cropper=cropper)
+        pack(source, packed, synthetic=synthetic, reader=reader, cropper=cropper, require=require)
         publish(packed, target)
         yield Packed.open(packed)
 

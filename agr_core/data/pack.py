@@ -52,6 +52,7 @@ def pack(
     synthetic: SyntheticConfig | None = None,
     reader: str | None = None,
     cropper: FaceCropper | None = None,
+    require: Sequence[str] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> PackReport:
     """Pack a raw data set into the folder ``output``, which appears only once it is complete.
@@ -65,6 +66,7 @@ def pack(
         synthetic: What to draw; default: ``SyntheticConfig()``.
         reader: Name of the reader; default: the one that recognises the files.
         cropper: Packs the largest face of each image instead of the image; an image without a face is skipped.
+        require: Labels (``age``, ``gender``, ``race`` ...) without which an image is skipped.
         shard_bytes: Image bytes after which a new shard begins.
 
     Raises:
@@ -73,7 +75,7 @@ def pack(
     """
     with _open_source(source, synthetic, reader) as (kind, vocabulary, images):
         return pack_images(
-            images,
+            _with_labels(images, require),
             output,
             source=source,
             kind=kind,
@@ -275,6 +277,16 @@ def _open_source(
     with open_files(folder) as files:
         chosen = find_reader(files, reader)
         yield chosen.name, chosen.vocabulary, chosen.read(files)
+
+
+def _with_labels(images: Iterable[RawImage | Skipped], required: Sequence[str]) -> Iterator[RawImage | Skipped]:
+    """The images; those that lack a required label are skipped."""
+    for image in images:
+        lacking = [label for label in required if isinstance(image, RawImage) and getattr(image, label) is None]
+        if isinstance(image, RawImage) and lacking:
+            yield Skipped(image.path, f"no {' and no '.join(lacking)} label, which was required")
+        else:
+            yield image
 
 
 def _check_output(output: Path) -> None:

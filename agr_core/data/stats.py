@@ -16,10 +16,10 @@ from agr_core.labels.bins import Bins, BinsSpec
 def statistics(
     table: pd.DataFrame, scheme: BinsSpec = "utk7", *, vocabulary: Vocabulary | None = None
 ) -> dict[str, Any]:
-    """Counts of each gender, race and age bin, and the ages in years; labels that are not known are not counted.
+    """Counts of each gender, race, age bin and partition, the ages in years, and how many images lack which label.
 
     With a vocabulary the classes come in its order, also those without an image; else by name, those present.
-    ``age`` is None where no age is known.
+    ``age`` is None where no age is known. ``attributes``, the images that have each, comes with a vocabulary only.
 
     Raises:
         ValueError: If the scheme is not known.
@@ -32,6 +32,9 @@ def statistics(
         "race": _counts(table["race"], vocabulary.races if vocabulary else None),
         "age": {"min": float(ages.min()), "max": float(ages.max()), "mean": float(ages.mean())} if len(ages) else None,
         "bins": {label: int(counts.get(number, 0)) for number, label in enumerate(bins.labels)},
+        "partition": _counts(table["partition"], None),
+        "unknown": {label: int(table[label].isna().sum()) for label in ("age", "gender", "race")},
+        "attributes": _attributes(table["attributes"], vocabulary.attributes if vocabulary else ()),
     }
 
 
@@ -70,6 +73,14 @@ def describe_split(packed: Packed, split: Split, scheme: BinsSpec = "utk7") -> d
         "unmatched": split.unmatched,
         "notes": list(split.notes),
     }
+
+
+def _attributes(values: pd.Series, names: tuple[str, ...]) -> dict[str, int]:
+    counts = dict.fromkeys(names, 0)
+    for known in values.dropna():
+        for name, has in zip(names, known, strict=True):
+            counts[name] += has is not None and bool(has)
+    return counts
 
 
 def _counts(values: pd.Series, names: tuple[str, ...] | None) -> dict[str, int]:

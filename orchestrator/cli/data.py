@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,16 @@ OutputOption = Annotated[str, typer.Option("--output", "-o", help="Folder to mak
 _BAR_WIDTH = 40
 _DRAWN_TRIALS = 64
 _SHOWN_AUGMENTS = 8
+
+
+class LabelName(StrEnum):
+    """A label an image may lack; typer lists the names in the help."""
+
+    age = "age"
+    gender = "gender"
+    race = "race"
+    attributes = "attributes"
+
 
 commands = typer.Typer(name="data", help="Make, copy and look at data sets.", no_args_is_help=True)
 
@@ -72,6 +83,9 @@ def pack(
     crop_size: Annotated[
         int | None, typer.Option(help="Largest side of a crop, pixels; default: as it is (with --crop).")
     ] = None,
+    require: Annotated[
+        list[LabelName] | None, typer.Option(help="Skip images without this label; may be given several times.")
+    ] = None,
     bins: BinsOption = "utk7",
     as_json: JsonOption = False,
 ) -> None:
@@ -90,7 +104,7 @@ def pack(
             raise InputError("--margin and --crop-size say how faces are cropped; add --crop, or leave them out.")
         cropper = FaceCropper(margin=0.4 if margin is None else margin, size=crop_size) if crop else None
         say(f"packing {source} into {output} ...")
-        with packed_to(source, output, reader=reader, cropper=cropper) as packed:
+        with packed_to(source, output, reader=reader, cropper=cropper, require=require or ()) as packed:
             _show(packed, output, bins, as_json)
 
 
@@ -239,10 +253,14 @@ def _print_tables(description: dict[str, Any], place: str, bins: str) -> None:
     console.print(headline, soft_wrap=True)
     if age := description["age"]:
         console.print(f"ages {age['min']:g} to {age['max']:g} years, mean {age['mean']:.1f}")
+    lacking = [f"{label} {count:,}" for label, count in description["unknown"].items() if count]
+    if lacking:
+        console.print(f"images without a label: {', '.join(lacking)}")
     for title, counts in (
         (f"age ({bins})", description["bins"]),
         ("gender", description["gender"]),
         ("race", description["race"]),
+        ("partition", description["partition"]),
     ):
         console.print(_counts_table(title, counts))
     if crop := description.get("crop"):
@@ -254,13 +272,16 @@ def _print_tables(description: dict[str, Any], place: str, bins: str) -> None:
         )
         for entry in crop["several"]:
             console.print(f"  {escape(entry['file'])}: {entry['faces']} faces", soft_wrap=True)
+    if attributes := description["attributes"]:
+        console.print(_counts_table("attribute", attributes, total=description["images"]))
     skipped = description["skipped"]
     console.print(f"{len(skipped)} files skipped{':' if skipped else ''}")
     for entry in skipped:
         console.print(f"  {escape(entry['file'])}: {escape(entry['reason'])}", soft_wrap=True)
 
 
-def _counts_table(title: str, counts: dict[str, int]) -> Table:
+def _counts_table(title: str, counts: dict[str, int], *, total: int | None = None) -> Table:
+    """Counts with their share of ``total``; default: of all of them."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -269,7 +290,7 @@ def _counts_table(title: str, counts: dict[str, int]) -> Table:
     table.add_column("images", justify="right", min_width=8)
     table.add_column("share", justify="right", min_width=7)
     table.add_column("")
-    total = sum(counts.values())
+    total = sum(counts.values()) if total is None else total
     most = max(counts.values(), default=0)
     for name, count in counts.items():
         share = f"{count / total:.1%}" if total else ""

@@ -57,7 +57,7 @@ class FairFaceReader:
             if path is None:
                 continue
             label_files.add(path)
-            for row in read_table(read_text(files, path), path, _COLUMNS):
+            for _, row in read_table(read_text(files, path), path, _COLUMNS):
                 if row["file"] in labels:
                     raise DataError(f"{files.source}: {path} names {row['file']!r} again; leave one of its lines.")
                 labels[row["file"]] = _labels(row, partition)

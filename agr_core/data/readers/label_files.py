@@ -48,8 +48,12 @@ def read_text(files: Files, path: str) -> str:
         raise DataError(f"{files.source}: {path} is not UTF-8 text ({error}); fetch the data set again.") from error
 
 
-def read_table(text: str, path: str, columns: Sequence[str], *, delimiter: str = ",") -> Iterator[dict[str, str]]:
-    """The rows of a table with a header, each with at least ``columns``; cells without surrounding space.
+def read_table(
+    text: str, path: str, columns: Sequence[str], *, delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The number of each line of a table with a header, and its row, which has at least ``columns``.
+
+    Cells come without surrounding space; empty lines are left out.
 
     Raises:
         DataError: If a column is missing, or a row has another number of cells than the header.
@@ -67,7 +71,7 @@ def read_table(text: str, path: str, columns: Sequence[str], *, delimiter: str =
                 f"{path}, line {rows.line_num}: {len(row)} cells where the header has {len(header)}; "
                 "fetch the file again or mend the line."
             )
-        yield dict(zip(header, (cell.strip() for cell in row), strict=True))
+        yield rows.line_num, dict(zip(header, (cell.strip() for cell in row), strict=True))
 
 
 def read_labelled(

@@ -76,7 +76,18 @@ def test_pack_says_what_it_packed_and_what_it_skipped(raw: Path, tmp_path: Path)
     assert [entry["file"] for entry in packed["skipped"]] == ["faces/10_1_1_2017.jpg", "faces/39_1_2017.jpg"]
     assert all(entry["reason"] for entry in packed["skipped"])
     assert packed["digest"] == Packed.open(tmp_path / "packed").digest
-    assert set(packed) == {"images", "digest", "skipped", "gender", "race", "age", "bins"}
+    assert set(packed) == {
+        "images",
+        "digest",
+        "skipped",
+        "gender",
+        "race",
+        "age",
+        "bins",
+        "partition",
+        "unknown",
+        "attributes",
+    }
 
 
 def test_stats_of_the_raw_and_of_the_packed_data_are_what_pack_said(raw: Path, tmp_path: Path) -> None:
@@ -103,6 +114,32 @@ def test_people_see_counts_bars_and_every_skipped_file_in_full(raw: Path, tmp_pa
     assert any(line.startswith("  faces/39_1_2017.jpg: the name is not [age]_[gender]_[race]") for line in lines)
     assert "packing" in said.stderr
     assert "packing" not in said.stdout
+
+
+def test_images_without_a_required_label_are_skipped_and_named(tmp_path: Path) -> None:
+    header = "user_id\toriginal_image\tface_id\tage\tgender\n"
+    (tmp_path / "adience/faces/ann").mkdir(parents=True)
+    rows = [("a.jpg", "(25, 32)", "f"), ("b.jpg", "None", "f"), ("c.jpg", "(4, 6)", "u"), ("d.jpg", "None", "")]
+    for number, (name, _, _) in enumerate(rows):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        place = tmp_path / f"adience/faces/ann/coarse_tilt_aligned_face.7.{name}"
+        place.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
+    lines = "".join(f"ann\t{name}\t7\t{age}\t{gender}\n" for name, age, gender in rows)
+    (tmp_path / "adience/fold_0_data.txt").write_text(header + lines)
+
+    everything = document("pack", tmp_path / "adience", "-o", tmp_path / "all")
+    both = document("pack", tmp_path / "adience", "-o", tmp_path / "both", "--require", "age", "--require", "gender")
+
+    assert (everything["images"], everything["unknown"]) == (4, {"age": 2, "gender": 2, "race": 4})
+    assert everything["partition"] == {"0": 4}
+    assert (both["images"], both["unknown"]) == (1, {"age": 0, "gender": 0, "race": 1})
+    assert [entry["reason"] for entry in both["skipped"]] == [
+        "no age label, which was required",
+        "no gender label, which was required",
+        "no age and no gender label, which was required",
+    ]
+    said = agr("stats", tmp_path / "all").stdout.splitlines()
+    assert "images without a label: age 2, gender 2, race 4" in said
 
 
 def test_synth_draws_the_same_faces_for_the_same_seed(tmp_path: Path) -> None:
