@@ -30,6 +30,16 @@ class ComputeConfig(StrictModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU where the trial was given one."
     )
+    channels_last: bool = Field(
+        default=False,
+        description="Keep the weights of convolutions, too, in torch's channels_last memory format; images always are.",
+    )
+
+    @model_validator(mode="after")
+    def _fp16_needs_a_gpu(self) -> Self:
+        if self.amp == "fp16" and self.device == "cpu":
+            raise ValueError("amp=fp16 with device=cpu: fp16 needs a GPU; on the CPU use bf16 or none.")
+        return self
 
 
 class TrialConfig(StrictModel):

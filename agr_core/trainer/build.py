@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from agr_core.config import PlateauSchedule, StepSchedule, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
@@ -39,8 +41,11 @@ def build_predictor(config: TrialConfig, data: LabelSpace) -> Predictor:
         num_races=len(data.vocabulary.races),
         age_layer=encoding.last_layer,
     )
+    model = model.to(device)
+    if config.compute.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     return Predictor(
-        model=model.to(device),
+        model=model,
         encoding=encoding,
         loss=MultiTaskLoss(config.loss, encoding),
         normalize=Normalizer(config.image, device),

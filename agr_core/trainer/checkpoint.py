@@ -193,7 +193,8 @@ def _sort_out(
 
     torch's optimizer numbers its parameters; its settings come from the configuration, not from the file.
     """
-    numbers = {name: number for number, (name, _) in enumerate(parts.model.named_parameters())}
+    parameters = dict(parts.model.named_parameters())
+    numbers = {name: number for number, name in enumerate(parameters)}
     weights: dict[str, Tensor] = {}
     average: dict[str, Tensor] = {}
     states: dict[int, dict[str, Tensor]] = {}
@@ -204,8 +205,15 @@ def _sort_out(
             average[key.removeprefix(_AVERAGE)] = tensor
         else:
             what, name = key.removeprefix(_OPTIMIZER).split(".", 1)
-            states.setdefault(numbers[name], {})[what] = tensor
+            states.setdefault(numbers[name], {})[what] = _laid_out_as(parameters[name], tensor)
     return weights, average, {"state": states, "param_groups": parts.optimizer.state_dict()["param_groups"]}
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """``tensor`` in the memory format of its parameter, as the optimizer made it; files have but one format."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -55,6 +55,13 @@ RESUMED: dict[str, dict[str, Any]] = {
     },
     "swa that starts after the checkpoint": {"averaging": {"name": "swa", "start_epoch": 3}},
     "ema": {**RESNET, "averaging": {"name": "ema", "decay": 0.8}},
+    "channels last": {**RESNET, "compute": {"channels_last": True}},
+    "channels last, nadam, ema": {
+        **RESNET,
+        "compute": {"channels_last": True},
+        "optimizer": {"name": "nadam"},
+        "averaging": {"name": "ema", "decay": 0.8},
+    },
     "bf16": {"compute": {"amp": "bf16"}},
     "a head without loss": {"loss": {"weights": {"race": 0.0}}},
     "ordinal ages": {"age": {"encoding": "ordinal"}},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from agr_core.config import ComputeConfig
 from agr_core.errors import ConfigError
@@ -21,9 +22,15 @@ def test_cuda_without_a_gpu_is_refused_with_the_way_out() -> None:
         choose_device(ComputeConfig(device="cuda"))
 
 
-def test_fp16_on_the_cpu_is_refused_with_the_way_out() -> None:
+@no_gpu
+def test_fp16_where_auto_finds_no_gpu_is_refused_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match=r"compute\.amp=fp16 needs a GPU.*bf16 or none"):
-        choose_device(ComputeConfig(device="cpu", amp="fp16"))
+        choose_device(ComputeConfig(device="auto", amp="fp16"))
+
+
+def test_fp16_on_the_cpu_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ValidationError, match="fp16 needs a GPU; on the CPU use bf16 or none"):
+        ComputeConfig(device="cpu", amp="fp16")
 
 
 @pytest.mark.parametrize(("amp", "dtype"), [("none", torch.float32), ("bf16", torch.bfloat16)])

@@ -251,6 +251,19 @@ def test_mixed_precision_trains_float32_weights(
     assert {tensor.dtype for tensor in _weights(training).values()} == {torch.float32, torch.int64}
 
 
+def test_channels_last_is_a_matter_of_memory_and_not_of_what_is_trained(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    trained = []
+    for channels_last in (False, True):
+        training = Training(make_config(compute={"channels_last": channels_last}), data, objective)
+        convolution = training._predictor.model.backbone.layers[4].weight
+        assert convolution.is_contiguous(memory_format=torch.channels_last) == channels_last
+        trained.append(training.run_epoch().metrics)
+        assert convolution.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert trained[0]["train/loss"] == pytest.approx(trained[1]["train/loss"], rel=1e-3)
+
+
 def test_time_metrics_measure_the_epoch(make_config: MakeConfig, data: Any, objective: Objective) -> None:
     training = Training(make_config(), data, objective)
     started = time.perf_counter()
