@@ -16,6 +16,9 @@ from agr_core.reporting import EpochReport, Metrics
 Direction = Literal["minimize", "maximize"]
 
 
+BEST = "best"
+"""Label of the epoch that is best by the objective; the others are named by ``keep``."""
+
 WEIGHTED = "val/objective"
 """What a weighted sum is called among the metrics of an epoch."""
 

@@ -15,10 +15,10 @@ from typing import Any
 from agr_core.errors import InputError
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import better_direction
-from agr_core.objective import Direction, Objective
+from agr_core.objective import BEST, Direction, Objective
 from agr_core.registry import did_you_mean
 from orchestrator.outcome import OUTCOMES, Outcome
-from orchestrator.records import TrialReported
+from orchestrator.records import SweepStarted, TrialReported, label_name
 from orchestrator.state import SweepState, TrialState
 
 _Trial = tuple[str, str]  # sweep_id, trial_id
@@ -188,23 +188,36 @@ def seeds_of(state: SweepState) -> int:
     return int(repeat.get("seeds", 1))
 
 
-def best_report(trial: TrialState, objective: Objective) -> TrialReported | None:
-    """The report of the best epoch, of a running trial the best so far; None without a report."""
+def kept_report(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> TrialReported | None:
+    """The report of the epoch that is best for a label, of a running trial the best so far; None without a report."""
     if trial.ended is not None:
-        return trial.best_report
+        return next((report for report in trial.reports if report.epoch == trial.kept_epochs.get(label)), None)
+    objective = sweep.objective if label == BEST else sweep.keep[label]
     best: TrialReported | None = None
     for report in trial.reports:
-        if objective.better(report.value, None if best is None else best.value):
+        value = objective.value(report.metrics)
+        if objective.better(value, None if best is None else objective.value(best.metrics)):
             best = report
     return best
 
 
-def trial_metrics(trial: TrialState, objective: Objective) -> dict[str, float]:
-    """``best/...``: the validation metrics of the best epoch; ``test/...`` where the test part was read."""
-    report = best_report(trial, objective)
+def kept_metrics(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> dict[str, float]:
+    """``best/...``: the validation metrics of a label's epoch; ``test/...`` where the test part was read with it."""
+    report = kept_report(trial, sweep, label)
     reported = {} if report is None else report.metrics
     best = {f"best/{name.removeprefix('val/')}": value for name, value in reported.items() if name.startswith("val/")}
-    return {**best, **trial.test}
+    return {**best, **(trial.tests[label].metrics if label in trial.tests else {})}
+
+
+def trial_metrics(trial: TrialState, sweep: SweepStarted) -> dict[str, float]:
+    """The metrics of the best epoch, and those of each label of ``keep`` as ``best.<label>/...``.
+
+    With the label's weights the test part gives ``best.<label>.test/...``.
+    """
+    metrics = kept_metrics(trial, sweep)
+    for label in sweep.keep:
+        metrics |= {label_name(name, label): value for name, value in kept_metrics(trial, sweep, label).items()}
+    return metrics
 
 
 def against_baseline(state: SweepState) -> dict[str, tuple[float, float]]:
@@ -247,8 +260,8 @@ def metric_direction(metric: str, objective: Objective) -> Direction:
 
 
 def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) -> Row:
-    created, ended, objective = trial.created, trial.ended, state.started.objective
-    report = best_report(trial, objective)
+    created, ended = trial.created, trial.ended
+    report = kept_report(trial, state.started)
     last_epoch = trial.reports[-1].epoch if trial.reports else 0
     return Row(
         rank=None,
@@ -262,7 +275,7 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         value=ended.value if ended is not None else (None if report is None else report.value),
         epochs=ended.epochs if ended is not None else last_epoch,
         params=created.params,
-        metrics=trial_metrics(trial, objective),
+        metrics=trial_metrics(trial, state.started),
         best_epoch=None if report is None else report.epoch,
         stopped_early=ended is not None and ended.stopped_early,
         warnings=() if report is None else tuple(warnings(report.metrics)),

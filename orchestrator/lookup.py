@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from agr_core.errors import IntegrityError
+from agr_core.objective import BEST
+from agr_core.registry import did_you_mean
 from orchestrator.errors import AmbiguousIdError, NotFoundError
 from orchestrator.ids import match_prefix
 from orchestrator.journal import read_journal, read_state
@@ -39,10 +41,31 @@ def find_sweep(storage: Storage, text: str) -> str:
 def find_trial(storage: Storage, text: str) -> tuple[str, str]:
     """Sweep and trial, of a trial ID's unique beginning, ``SWEEP/TRIAL`` (both may be cut short) or an MLflow run ID.
 
+    Behind any of them ``@label`` may name an epoch that the trial keeps; see ``label_of``.
+
     Raises:
-        NotFoundError: If there is no such trial.
+        NotFoundError: If there is no such trial, or its sweep keeps nothing for the label.
         AmbiguousIdError: If there are several; the text lists them.
     """
+    text, label = text.partition("@")[0], label_of(text)
+    sweep_id, trial_id = _find_trial(storage, text)
+    if label != BEST:
+        keep = read_start(storage, sweep_id).keep
+        if label not in keep:
+            known = ", ".join(["best", *keep])
+            raise NotFoundError(
+                f"sweep {sweep_id} keeps no epoch for {label!r}.{did_you_mean(label, keep)} It keeps: {known}."
+            )
+    return sweep_id, trial_id
+
+
+def label_of(text: str) -> str:
+    """The label in ``TRIAL@label``; ``best`` without one."""
+    _, at, label = text.partition("@")
+    return label if at else BEST
+
+
+def _find_trial(storage: Storage, text: str) -> tuple[str, str]:
     if _RUN_ID.fullmatch(text):
         return _trial_of_run(storage, text)
     sweep, slash, prefix = text.rpartition("/")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from agr_core.config import StrictModel
-from agr_core.objective import Objective
+from agr_core.objective import BEST, Objective
 from orchestrator.outcome import Outcome, SweepStatus
 
 
@@ -29,6 +29,9 @@ class SweepStarted(_Event):
     description: str = ""
     tags: tuple[str, ...] = ()
     objective: Objective
+    keep: dict[str, Objective] = Field(
+        default_factory=dict, description="By label, what chooses further epochs whose weights are kept."
+    )
     document: dict[str, Any] = Field(description="The sweep file after profiles and --set; enough to resume.")
     provenance: dict[str, Any] = Field(description="Versions, hardware, git commit; see orchestrator.provenance.")
     profile: str | None = Field(default=None, description="Profile of the file that the document was made with.")
@@ -106,6 +109,7 @@ class TrialEnded(_Event):
     epochs: int = Field(ge=0, description="Epochs reported.")
     value: float | None = Field(default=None, description="Best objective over the reported epochs.")
     best_epoch: int | None = None
+    kept_epochs: dict[str, int] = Field(default_factory=dict, description="The best epoch for each label of `keep`.")
     stopped_early: bool = Field(default=False, description="By its own early stopping.")
     error: str | None = None
     attempt: int | None = Field(default=None, description="The attempt whose files are the trial's.")
@@ -117,6 +121,7 @@ class TestRead(_Event):
     kind: Literal["test_read"] = "test_read"
     __test__ = False  # not a pytest class
     trial_id: str
+    label: str = Field(default=BEST, description="Which of the kept weights: best, or a label of `keep`.")
     metrics: dict[str, float] = Field(description="test/... of the kept weights.")
     tables: dict[str, Any] = Field(default_factory=dict)
 
@@ -145,6 +150,15 @@ class SweepEnded(_Event):
     status: SweepStatus
     reason: str = ""
     wall_s: float = Field(ge=0, description="Seconds of all drivers of this sweep so far.")
+
+
+def label_name(name: str, label: str) -> str:
+    """What a label's figure is called beside the others: ``best.age/age_mae``, ``best.age.test/age_mae``.
+
+    ``name`` is ``best/...`` of the epoch kept for it, or ``test/...`` with the weights of that epoch.
+    """
+    part, _, figure = name.partition("/")
+    return f"best.{label}/{figure}" if part == "best" else f"best.{label}.{part}/{figure}"
 
 
 Event = Annotated[

@@ -69,6 +69,7 @@ def rerun_sweep(original: Original, settings: Sequence[str]) -> Sweep:
         "experiment": started.experiment,
         "trial": original.trial.created.config,
         "objective": started.objective.model_dump(mode="json"),
+        "keep": {label: objective.model_dump(mode="json") for label, objective in started.keep.items()},
         "scheduler": "none",
         **{part: started.document[part] for part in ("resources", "retries") if part in started.document},
     }
@@ -106,7 +107,7 @@ def _data_drift(ref: DataRef, storage: Storage, settings: Settings) -> list[str]
 
 
 def best_figures(reports: Sequence[EpochReport], objective: Objective) -> dict[str, float]:
-    """``best/...``: the validation figures of the epoch whose objective is best."""
+    """``best/...``: the validation figures of the epoch that is best by ``objective``."""
     best = objective.best(reports)
     if best is None:
         return {}

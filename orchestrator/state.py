@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agr_core.objective import BEST
 from orchestrator.errors import NotFoundError
 from orchestrator.outcome import OUTCOMES, Outcome, SweepStatus
 from orchestrator.records import (
@@ -36,8 +37,8 @@ class TrialState:
     started_at: float | None = None
     failures: list[AttemptFailed] = field(default_factory=list)
     ended: TrialEnded | None = None
-    test: dict[str, float] = field(default_factory=dict)
-    test_tables: dict[str, Any] = field(default_factory=dict)
+    tests: dict[str, TestRead] = field(default_factory=dict)
+    """What was read of the test part with the weights kept for each label."""
 
     @property
     def trial_id(self) -> str:
@@ -48,6 +49,23 @@ class TrialState:
     def outcome(self) -> Outcome | None:
         """How it ended; None while it has not."""
         return None if self.ended is None else self.ended.outcome
+
+    @property
+    def test(self) -> dict[str, float]:
+        """``test/...`` of the best weights; empty where it was not read."""
+        return self.tests[BEST].metrics if BEST in self.tests else {}
+
+    @property
+    def test_tables(self) -> dict[str, Any]:
+        """Tables of the test part, of the best weights."""
+        return self.tests[BEST].tables if BEST in self.tests else {}
+
+    @property
+    def kept_epochs(self) -> dict[str, int]:
+        """The epochs whose weights are kept, by label, ``best`` first; empty before the trial ended with one."""
+        if self.ended is None or self.ended.best_epoch is None:
+            return {}
+        return {BEST: self.ended.best_epoch, **self.ended.kept_epochs}
 
     @property
     def best_report(self) -> TrialReported | None:
@@ -117,8 +135,7 @@ class SweepState:
             case TrialEnded():
                 self.trials[event.trial_id].ended = event
             case TestRead():
-                self.trials[event.trial_id].test = dict(event.metrics)
-                self.trials[event.trial_id].test_tables = dict(event.tables)
+                self.trials[event.trial_id].tests[event.label] = event
                 self.test_reads += 1
             case BaselineMeasured():
                 self.baselines[event.split_digest] = dict(event.metrics)

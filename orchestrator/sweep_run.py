@@ -92,6 +92,8 @@ class LiveTrial:
     epoch: int = 0
     value: float | None = None
     best: tuple[int, float] | None = None
+    kept: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Best epoch and its value for each label of ``keep``."""
     reported_attempt: int | None = None
     charged: int = 0
     finished: bool = False
@@ -348,6 +350,7 @@ class SweepRun:
                 epochs=trial.epoch,
                 value=None if trial.best is None else trial.best[1],
                 best_epoch=None if trial.best is None else trial.best[0],
+                kept_epochs={label: epoch for label, (epoch, _) in trial.kept.items()},
                 stopped_early=trial.stopped_early,
                 error=reason or None,
                 attempt=trial.reported_attempt,
@@ -355,9 +358,10 @@ class SweepRun:
         )
         self.flush()
 
-    def test_read(self, trial_id: str, metrics: Mapping[str, float], tables: Mapping[str, Any]) -> None:
-        """The sealed test part was read for a trial."""
-        self._record(TestRead(time=self.clock(), trial_id=trial_id, metrics=dict(metrics), tables=dict(tables)))
+    def test_read(self, trial_id: str, label: str, metrics: Mapping[str, float], tables: Mapping[str, Any]) -> None:
+        """The sealed test part was read with the weights that a trial keeps for ``label``."""
+        read = TestRead(time=self.clock(), trial_id=trial_id, label=label, metrics=dict(metrics), tables=dict(tables))
+        self._record(read)
 
     def baseline_measured(self, split_digest: str, metrics: Mapping[str, float]) -> None:
         """The mean / majority predictor's figures on a split."""
@@ -440,6 +444,10 @@ class SweepRun:
         trial.finished, trial.stopped_early = event.finished, event.stopped_early
         if self.objective.better(event.value, None if trial.best is None else trial.best[1]):
             trial.best = (event.epoch, event.value)
+        for label, objective in self.started.keep.items():
+            value = objective.value(event.metrics)
+            if objective.better(value, trial.kept[label][1] if label in trial.kept else None):
+                trial.kept[label] = (event.epoch, value)
         self.reported_any = True
         if trial.created.repeat == 0:
             self.search.report(trial.created.configuration, event.epoch, event.value)

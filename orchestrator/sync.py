@@ -61,7 +61,7 @@ class _Delivered:
     described: bool = False
     parked: bool = False  # closed because its sweep was interrupted; it may go on
     closed: bool = False
-    tested: bool = False
+    tested: int = 0  # labels whose test figures have arrived
     rank: str | None = None
 
 
@@ -247,7 +247,7 @@ class Syncer:
         )
         if run.tags.get(describe.PARENT) != parent_run_id:  # somebody deleted the parent of then
             self._tracker.log(run.run_id, tags={describe.PARENT: parent_run_id})
-        if closed and not trial.test:
+        if closed and not trial.tests:
             self._changed.pop(trial.trial_id, None)
 
     def _reopen(self, run_id: str) -> None:
@@ -317,12 +317,12 @@ class Syncer:
             delivered = self._trials[trial.trial_id] = _Delivered(self._start(sweep, trial, place))
         if not delivered.closed:
             self._deliver_epochs(sweep, trial, delivered)
-        if trial.test and not delivered.tested:
+        if len(trial.tests) > delivered.tested:
             with _scratch() as folder:
                 files.write_test_tables(folder, trial, title=self._name(sweep, trial))
                 self._tracker.log_artifact(delivered.run_id, folder)
             self._tracker.log(delivered.run_id, metrics=describe.test_points(trial))
-            delivered.tested = True
+            delivered.tested = len(trial.tests)
 
     def _start(self, sweep: SweepStarted, trial: TrialState, place: Place) -> str:
         return self._tracker.run(
@@ -344,8 +344,7 @@ class Syncer:
             with _scratch() as folder:
                 files.write_trial_files(folder, self._storage, sweep, trial, title=self._name(sweep, trial))
                 self._tracker.log_artifact(delivered.run_id, folder)
-            best = trial.best_report
-            points += [] if best is None else describe.best_points(best, names)
+            points += describe.best_points(trial, names)
             tags = describe.end_tags(trial)
         elif delivered.parked:
             self._tracker.reopen(delivered.run_id)
@@ -357,8 +356,9 @@ class Syncer:
             status = describe.RUN_STATUS[trial.ended.outcome]
             self._tracker.end(delivered.run_id, status=status, time=trial.ended.time)
             delivered.closed = True
-            # The leaderboard at the end needs the best epoch only; thousands of trials would fill the memory.
-            trial.reports[:] = [] if trial.best_report is None else [trial.best_report]
+            # The leaderboard at the end needs the kept epochs only; thousands of trials would fill the memory.
+            kept = set(trial.kept_epochs.values())
+            trial.reports[:] = [report for report in trial.reports if report.epoch in kept]
 
     def _name(self, sweep: SweepStarted, trial: TrialState) -> str:
         return describe.trial_name(trial.created, repeated="repeat" in sweep.document)

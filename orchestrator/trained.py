@@ -14,8 +14,8 @@ from agr_core.data.pack import is_packed, read_manifest
 from agr_core.labels.attributes import Vocabulary
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import read_state
-from orchestrator.leaderboard import best_report
-from orchestrator.lookup import find_trial
+from orchestrator.leaderboard import kept_report
+from orchestrator.lookup import find_trial, label_of
 from orchestrator.storage import is_remote, layout, open_storage
 from orchestrator.storage.base import Storage
 from orchestrator.storage.transfer import manifest_of
@@ -41,7 +41,8 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
 
     Args:
         storage: Where its sweep is.
-        text: Trial ID, a unique beginning of one, ``SWEEP/TRIAL``, or its MLflow run ID.
+        text: Trial ID, a unique beginning of one, ``SWEEP/TRIAL``, or its MLflow run ID; ``TRIAL@label`` takes the weights
+            kept for a label.
 
     Raises:
         NotFoundError: If there is no such trial, or it has no weights, or its data set's manifest is gone.
@@ -50,7 +51,7 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
     sweep_id, trial_id = find_trial(storage, text)
     state = read_state(storage, sweep_id)
     trial = state.trials[trial_id]
-    best = best_report(trial, state.started.objective)
+    best = kept_report(trial, state.started, label_of(text))
     folder = attempt_folder(sweep_id, trial)
     key = None if best is None or folder is None else layout.best_weights(folder, best.epoch)
     if best is None or key is None or not storage.exists(key):

@@ -328,6 +328,7 @@ class RecordedSweep:
         params: Any = None,
         *,
         files: bool = False,
+        kept_epochs: dict[str, int] | None = None,
         **more: Any,
     ) -> str:
         """A whole trial, from proposal to end; its files only where asked for, because pictures of them take time."""
@@ -337,7 +338,7 @@ class RecordedSweep:
             self.report(trial, epoch, value)
         if files:
             self.write_files(trial, values)
-        self.end_trial(trial, outcome, values)
+        self.end_trial(trial, outcome, values, kept_epochs=kept_epochs or {})
         return trial
 
     def write_files(self, trial: str, values: list[float], attempt: int = 0) -> None:
@@ -357,16 +358,15 @@ class RecordedSweep:
         )
         self.storage.write(f"{folder}/metrics.jsonl", lines.encode())
         self.storage.write(f"{folder}/log.txt", f"trial {trial} trained\n".encode())
-        if values:
-            best = values.index(min(values)) + 1
-            self.storage.write(layout.best_weights(folder, best), f"weights of {trial}".encode())
+        for epoch in {1, values.index(min(values)) + 1} if values else ():
+            self.storage.write(layout.best_weights(folder, epoch), f"weights of {trial}, {epoch}".encode())
 
-    def read_test(self, trial: str, metrics: dict[str, float]) -> None:
-        """The sealed test part is read."""
+    def read_test(self, trial: str, metrics: dict[str, float], label: str = "best") -> None:
+        """The sealed test part is read with the weights kept for ``label``."""
         from orchestrator.records import TestRead
 
         tables = {"test/gender_confusion": {"labels": ["female", "male"], "counts": [[4, 1], [0, 5]]}}
-        self.record(TestRead(time=self.tick(), trial_id=trial, metrics=metrics, tables=tables))
+        self.record(TestRead(time=self.tick(), trial_id=trial, label=label, metrics=metrics, tables=tables))
 
     def end(self, status: Any = "completed", reason: str = "") -> None:
         """The driver lets go."""

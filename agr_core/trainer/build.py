@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from agr_core.config import PlateauSchedule, StepSchedule, TrialConfig
@@ -11,7 +13,7 @@ from agr_core.evaluation.names import allowed_schemes, metric_names
 from agr_core.identity import digest
 from agr_core.labels.encodings import build_encoding
 from agr_core.models import build_model
-from agr_core.objective import Objective
+from agr_core.objective import BEST, Objective
 from agr_core.registry import did_you_mean
 from agr_core.trainer.determinism import use_deterministic_algorithms
 from agr_core.trainer.device import choose_device
@@ -66,13 +68,17 @@ def part_metrics(config: TrialConfig, data: TrainingData, predictor: Predictor, 
     )
 
 
-def check_watched_metrics(config: TrialConfig, data: TrainingData, objective: Objective) -> None:
+def check_watched_metrics(config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective]) -> None:
     """Refuse, before anything is trained, to watch a metric that this trial does not report.
 
     Raises:
         ConfigError: Naming the field, what it said and what is reported.
     """
-    watched = [("objective.metric", name) for name in objective.weights]
+    watched = [
+        ("objective.metric" if label == BEST else f"keep.{label}.metric", name)
+        for label, objective in objectives.items()
+        for name in objective.weights
+    ]
     if isinstance(config.schedule, PlateauSchedule):
         watched.append(("schedule.metric", config.schedule.metric))
     if config.early_stopping is not None:
@@ -106,11 +112,13 @@ def check_milestones(config: TrialConfig, data: TrainingData) -> None:
         )
 
 
-def training_identity(config: TrialConfig, data: TrainingData, objective: Objective) -> str:
-    """Digest of what a checkpoint belongs to: configuration, data and split by content, objective."""
+def training_identity(config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective]) -> str:
+    """Digest of what a checkpoint belongs to: configuration, data and split by content, objectives by label."""
+    plain = {label: objective.model_dump(mode="json") for label, objective in objectives.items()}
     return digest(
         {
             "config": config.digest(data_digest=data.data_digest, split_digest=data.split_digest),
-            "objective": objective.model_dump(mode="json"),
+            "objective": plain.pop(BEST),
         }
+        | ({"keep": plain} if plain else {})
     )

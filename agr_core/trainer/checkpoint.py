@@ -1,8 +1,9 @@
 """A training on disk: tensors as safetensors, everything else as JSON, no pickle.
 
 A checkpoint is a folder with ``last.safetensors`` (weights and optimizer tensors after the last epoch),
-``best.safetensors`` (weights of the best epoch) and ``state.json``. Each file is replaced atomically, ``state.json``
-last; it holds the SHA-256 of the other two, so that files of different epochs, or damaged ones, are never restored.
+``best.safetensors`` (weights of the best epoch), one more such file for each label of ``keep``, and ``state.json``.
+Each file is replaced atomically, ``state.json`` last; it holds the SHA-256 of the others, so that files of different
+epochs, or damaged ones, are never restored.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,9 @@ from agr_core.identity import canonical_json
 from agr_core.trainer.state import LoopState
 
 LAST = "last.safetensors"
-BEST = "best.safetensors"
 STATE = "state.json"
-FILES: tuple[str, ...] = (BEST, LAST, STATE)
-"""The files of a checkpoint, in the order in which they must be copied elsewhere."""
 
-_SCHEMA = 1
+_SCHEMA = 2
 _STAGE = 0
 _WEIGHTS = "weights."
 _AVERAGE = "average."
@@ -88,14 +86,26 @@ class Parts:
     average: AveragedModel | None = None
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The weights of the epoch that is the best for a label; epochs are counted from 1."""
+
+    epoch: int
+    weights: TensorFile
+
+
+def kept_file(label: str) -> str:
+    """Name of the file that holds the weights kept for ``label``, such as ``best.safetensors``."""
+    return f"{label}.safetensors"
+
+
 def save(
     folder: Path,
     parts: Parts,
     state: LoopState,
     *,
-    best: TensorFile,
-    best_epoch: int,
-    write_best: bool,
+    kept: Mapping[str, Kept],
+    write: Collection[str],
     identity: str,
 ) -> None:
     """Write a checkpoint over the one in ``folder``, which is made if it is not there.
@@ -104,31 +114,30 @@ def save(
         folder: Where to.
         parts: Their weights and tensors are written.
         state: The loop's state.
-        best: Weights of the best epoch.
-        best_epoch: Which epoch that was, counted from 1.
-        write_best: Whether ``folder`` lacks them so far.
+        kept: What is kept for each label, ``best`` among them.
+        write: The labels whose weights ``folder`` lacks so far.
         identity: What is trained; a checkpoint is only restored into the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
     last = TensorFile.of(_named_tensors(parts))
-    if write_best:
-        _replace(folder / BEST, best.content)
+    for label in write:
+        _replace(folder / kept_file(label), kept[label].weights.content)
     _replace(folder / LAST, last.content)
     document = {
         "schema": _SCHEMA,
         "stage": _STAGE,
         "identity": identity,
         "epochs_done": state.epochs_done,
-        "best_epoch": best_epoch,
-        "sha256": {LAST: last.sha256, BEST: best.sha256},
+        "kept_epochs": {label: each.epoch for label, each in kept.items()},
+        "sha256": {LAST: last.sha256, **{kept_file(label): each.weights.sha256 for label, each in kept.items()}},
         "scaler": parts.scaler.state_dict(),
         "loop": state.to_json(),
     }
     _replace(folder / STATE, canonical_json(document).encode("utf-8"))
 
 
-def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, TensorFile]:
-    """Load the checkpoint in ``folder`` into ``parts``; gives the loop's state and the best epoch's weights.
+def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, dict[str, Kept]]:
+    """Load the checkpoint in ``folder`` into ``parts``; gives the loop's state and what is kept for each label.
 
     Everything is read and checked before the first tensor is changed.
 
@@ -150,7 +159,10 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, Te
     try:
         state = LoopState.from_json(document["loop"])
         last = TensorFile.read(folder / LAST, sha256=document["sha256"][LAST]).tensors()
-        best = TensorFile.read(folder / BEST, sha256=document["sha256"][BEST])
+        kept = {
+            label: Kept(epoch, TensorFile.read(folder / kept_file(label), sha256=document["sha256"][kept_file(label)]))
+            for label, epoch in document["kept_epochs"].items()
+        }
         weights, average, optimizer_state = _sort_out(last, parts)
         parts.model.load_state_dict(weights)
         if parts.average is not None:
@@ -159,11 +171,11 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, Te
         parts.scaler.load_state_dict(document["scaler"])
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder} does not fit this training: {error}") from error
-    return state, best
+    return state, kept
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """Weights as ``best.safetensors`` holds them.
+    """Weights as a ``kept_file`` holds them.
 
     Raises:
         CheckpointError: If the file is missing or not in the safetensors format.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from agr_core.config import TrialConfig
 from agr_core.errors import DivergedError
-from agr_core.objective import Objective
+from agr_core.objective import BEST, Objective
 from agr_core.reporting import EpochReport, Reporter
 from agr_core.trainer import checkpoint
 from agr_core.trainer.averaging import Averaging
@@ -20,7 +21,7 @@ from agr_core.trainer.build import (
     part_metrics,
     training_identity,
 )
-from agr_core.trainer.checkpoint import Parts, TensorFile
+from agr_core.trainer.checkpoint import Kept, Parts, TensorFile
 from agr_core.trainer.determinism import seed_everything, use_deterministic_algorithms
 from agr_core.trainer.device import grad_scaler
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
@@ -29,7 +30,7 @@ from agr_core.trainer.optim import build_optimizer
 from agr_core.trainer.schedule import trial_lr_at
 from agr_core.trainer.source import TrainingData
 from agr_core.trainer.state import LoopState
-from agr_core.trainer.steps import evaluate, train_one_epoch
+from agr_core.trainer.steps import Predictor, evaluate, train_one_epoch
 
 __all__ = ["PartReport", "Training", "evaluate_part", "majority_baseline", "train"]
 
@@ -43,17 +44,22 @@ def train(training: Training, report: Reporter) -> None:
 class Training:
     """A trial in training: what a worker holds between two epochs.
 
+    The weights of one epoch are kept for each label: the best by the objective (``best``), and by those of ``keep``.
+
     Raises:
         ConfigError: If the configuration cannot be trained on this data, or on this machine.
     """
 
-    def __init__(self, config: TrialConfig, data: TrainingData, objective: Objective) -> None:
-        check_watched_metrics(config, data, objective)
+    def __init__(
+        self, config: TrialConfig, data: TrainingData, objective: Objective, keep: Mapping[str, Objective] | None = None
+    ) -> None:
+        self._objectives = {BEST: objective, **(keep or {})}
+        check_watched_metrics(config, data, self._objectives)
         check_milestones(config, data)
         self._config = config
         self._data = data
         self._objective = objective
-        self._identity = training_identity(config, data, objective)
+        self._identity = training_identity(config, data, self._objectives)
         self._predictor = build_predictor(config, data)
         self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
@@ -64,8 +70,8 @@ class Training:
             average=self._averaging.average,
         )
         self._state = LoopState.at_start(config)
-        self._best: TensorFile | None = None
-        self._best_in: tuple[Path, int] | None = None  # the folder that holds the best weights, and of which epoch
+        self._kept: dict[str, Kept] = {}
+        self._kept_in: dict[str, tuple[Path, int]] = {}  # the folder that holds a label's weights, and of which epoch
         self._between_epochs = True
 
     @property
@@ -85,9 +91,13 @@ class Training:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights are kept as the best, counted from 1; None before the first."""
-        best = self._objective.best(self.reports)
-        return None if best is None else best.epoch
+        """The epoch whose weights are kept as the best by the objective, counted from 1; None before the first."""
+        return self.kept_epochs.get(BEST)
+
+    @property
+    def kept_epochs(self) -> dict[str, int]:
+        """The epoch whose weights are kept for each label, counted from 1; empty before the first."""
+        return {label: kept.epoch for label, kept in self._kept.items()}
 
     def run_epoch(self) -> EpochReport:
         """Train one epoch and evaluate the val part.
@@ -131,27 +141,24 @@ class Training:
             "time/images_per_s": self._data.images_per_epoch / trained_s,
         }
         report = self._state.add_epoch(self._config, metrics, prefixed("val", tables))
-        if self.best_epoch == report.epoch:
-            self._best = TensorFile.of(predictor.model.state_dict())
+        self._keep(report, predictor)
         self._between_epochs = True
         return report
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (``checkpoint.py``) of at least one finished epoch."""
         self._check_between_epochs()
-        assert self._best is not None, "there is nothing to save before the first epoch"
-        assert self.best_epoch is not None
-        best_in = (folder, self.best_epoch)
+        assert self._kept, "there is nothing to save before the first epoch"
+        kept_in = {label: (folder, kept.epoch) for label, kept in self._kept.items()}
         checkpoint.save(
             folder,
             self._parts,
             self._state,
-            best=self._best,
-            best_epoch=self.best_epoch,
-            write_best=self._best_in != best_in,
+            kept=self._kept,
+            write=[label for label, place in kept_in.items() if self._kept_in.get(label) != place],
             identity=self._identity,
         )
-        self._best_in = best_in
+        self._kept_in = kept_in
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint; what follows is bit for bit what an uninterrupted training would do.
@@ -159,17 +166,25 @@ class Training:
         Raises:
             CheckpointError: If it is damaged or of another training; this one is then as it was.
         """
-        self._state, self._best = checkpoint.restore(folder, self._parts, identity=self._identity)
-        self._best_in = None
+        self._state, self._kept = checkpoint.restore(folder, self._parts, identity=self._identity)
+        self._kept_in = {}
         self._between_epochs = True
 
     def close(self) -> None:
         """Free the memory; only ``reports`` is of use afterwards. The data is its opener's to close."""
-        for attribute in ("_predictor", "_averaging", "_parts", "_best", "_data"):
+        for attribute in ("_predictor", "_averaging", "_parts", "_kept", "_data"):
             vars(self).pop(attribute, None)
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _keep(self, report: EpochReport, predictor: Predictor) -> None:
+        """Keep the weights that gave ``report`` for every label whose best epoch it is."""
+        best = {label: objective.best(self.reports) for label, objective in self._objectives.items()}
+        labels = [label for label, of_label in best.items() if of_label is report]
+        if labels:
+            kept = Kept(report.epoch, TensorFile.of(predictor.model.state_dict()))
+            self._kept |= dict.fromkeys(labels, kept)
 
     def _check_between_epochs(self) -> None:
         assert self._between_epochs, "an epoch was broken off: the weights are in the middle of it; restore first"

@@ -31,7 +31,10 @@ ProfileOption = Annotated[
     typer.Option("--profile", metavar="LABEL", help="Lay this profile of the file over it, before --set."),
 ]
 TrialArgument = Annotated[
-    str, typer.Argument(help="Trial ID, a unique beginning of one, SWEEP/TRIAL, or its MLflow run ID.")
+    str,
+    typer.Argument(
+        help="Trial ID, a unique beginning of one, SWEEP/TRIAL, or its MLflow run ID; TRIAL@LABEL: an epoch it keeps."
+    ),
 ]
 
 _WIDTH = 100

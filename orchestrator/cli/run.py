@@ -130,7 +130,12 @@ def kill(
 
 
 def rerun(
-    trial: Annotated[str, typer.Argument(help="Trial ID, a unique beginning of one, or its MLflow run ID.")],
+    trial: Annotated[
+        str,
+        typer.Argument(
+            help="Trial ID, a unique beginning of one, or its MLflow run ID; TRIAL@LABEL for an epoch that it keeps."
+        ),
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change the trial: a fork, which is not compared."),
@@ -145,7 +150,7 @@ def rerun(
         from orchestrator import rerun as again
         from orchestrator.errors import SweepFailedError
         from orchestrator.journal import read_state
-        from orchestrator.lookup import find_trial
+        from orchestrator.lookup import find_trial, label_of
 
         place, engine = _engine(storage, address)
         sweep_id, trial_id = find_trial(engine.storage, trial)
@@ -164,17 +169,28 @@ def rerun(
         code = _run_new(sweep, started, place, engine, as_json=False, quiet=True)
         if code == EXIT_INTERRUPTED:
             raise typer.Exit(code)
-        code = _say_rerun(engine.storage, started.sweep_id, original, drift, fork=bool(settings), as_json=as_json)
+        code = _say_rerun(
+            engine.storage,
+            started.sweep_id,
+            original,
+            drift,
+            label=label_of(trial),
+            fork=bool(settings),
+            as_json=as_json,
+        )
     raise typer.Exit(code)
 
 
-def _say_rerun(storage: Storage, sweep_id: str, original: Any, drift: list[str], *, fork: bool, as_json: bool) -> int:
+def _say_rerun(
+    storage: Storage, sweep_id: str, original: Any, drift: list[str], *, label: str, fork: bool, as_json: bool
+) -> int:
+    from agr_core.objective import BEST
     from orchestrator import rerun as again
     from orchestrator.journal import read_state
 
     state = read_state(storage, sweep_id)
     trial = next(iter(state.trials.values()))
-    objective = state.started.objective
+    objective = state.started.objective if label == BEST else state.started.keep[label]
     comparison = again.compare(original, trial)
     identical = comparison.identical and not fork
     if as_json:
@@ -248,6 +264,7 @@ def _started(sweep: Sweep, *, rerun_of: str | None = None, stop_after_epochs: in
         description=spec.description,
         tags=spec.tags,
         objective=spec.objective,
+        keep=spec.keep,
         document=sweep.document,
         provenance=collect(),
         profile=sweep.profile,

@@ -41,15 +41,18 @@ def show(trial: TrialArgument, storage: StorageOption = None, as_json: JsonOptio
     with errors_in_one_line():
         from agr_core.evaluation.guards import warnings
         from agr_core.evaluation.scores import class_report
+        from agr_core.objective import BEST
         from orchestrator.journal import read_state
-        from orchestrator.leaderboard import best_report, trial_metrics
-        from orchestrator.lookup import find_trial
+        from orchestrator.leaderboard import kept_metrics, kept_report, trial_metrics
+        from orchestrator.lookup import find_trial, label_of
 
         place = storage_at(storage)
         sweep_id, trial_id = find_trial(place, trial)
         state = read_state(place, sweep_id)
         found = state.trials[trial_id]
-        best = best_report(found, state.started.objective)
+        label = label_of(trial)
+        best = kept_report(found, state.started, label)
+        metrics = trial_metrics(found, state.started) if label == BEST else kept_metrics(found, state.started, label)
         reported = {} if best is None else best.metrics
         trained = {name: value for name, value in reported.items() if name.startswith("train/")}
         document = {
@@ -58,18 +61,20 @@ def show(trial: TrialArgument, storage: StorageOption = None, as_json: JsonOptio
             "run_id": run_ids_of([state]).get((sweep_id, trial_id)) if as_json else None,
             "outcome": found.outcome,
             "config": found.created.config,
-            "metrics": trained | trial_metrics(found, state.started.objective),
+            "metrics": trained | metrics,
             "provenance": _provenance(place, state, found),
             "params": found.created.params,
             "variant": found.created.variant,
             "number": found.created.number,
             "epochs": found.reports[-1].epoch if found.reports else 0,
+            "label": label,
             "best_epoch": None if best is None else best.epoch,
+            "kept_epochs": found.kept_epochs,
             "stopped_early": found.ended is not None and found.ended.stopped_early,
             "attempts": found.attempts,
             "error": None if found.ended is None else found.ended.error,
             "warnings": warnings(reported),
-            "classes": {name: class_report(table) for name, table in _tables(place, state, found).items()},
+            "classes": {name: class_report(table) for name, table in _tables(place, state, found, label).items()},
         }
         if as_json:
             print_json(document)
@@ -92,15 +97,15 @@ def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[
     return {**recorded, **digests}
 
 
-def _tables(storage: Storage, state: SweepState, trial: TrialState) -> dict[str, Any]:
-    """The confusion matrices of the best epoch, and of the test part where it was read."""
-    from orchestrator.leaderboard import best_report
+def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) -> dict[str, Any]:
+    """The confusion matrices of a label's epoch, and of the test part where it was read with its weights."""
+    from orchestrator.leaderboard import kept_report
     from orchestrator.tracking.files import stored_reports
 
-    best = best_report(trial, state.started.objective)
+    best = kept_report(trial, state.started, label)
     reports = [] if best is None else stored_reports(storage, state.started.sweep_id, trial)
     of_best = next((report.tables for report in reports if best is not None and report.epoch == best.epoch), {})
-    return {**of_best, **trial.test_tables}
+    return {**of_best, **(trial.tests[label].tables if label in trial.tests else {})}
 
 
 # ---- for people
@@ -128,7 +133,11 @@ def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
     }
     print_pairs("configuration, as far as it is not the default", lines)
     best = document["best_epoch"]
-    out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by the objective"))
+    by = "the objective" if document["label"] == "best" else f"`{document['label']}`"
+    out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by {by}"))
+    others = {label: epoch for label, epoch in document["kept_epochs"].items() if label != document["label"]}
+    for label, epoch in others.items():
+        out.print(f"kept as well: {document['trial_id']}@{label}, epoch {epoch}", style="dim", highlight=False)
     parts = _by_part(document["metrics"])
     out.print(_part_table(parts))
     for part in ("val", "test"):
@@ -148,7 +157,9 @@ def _by_part(metrics: Metrics) -> dict[str, dict[str, float]]:
     parts: dict[str, dict[str, float]] = {part: {} for part in _PARTS}
     for name, value in metrics.items():
         prefix, _, figure = name.partition("/")
-        parts["val" if prefix == "best" else prefix][figure] = value
+        part = "val" if prefix == "best" else prefix
+        if part in parts:  # what is kept for other labels is shown by TRIAL@label
+            parts[part][figure] = value
     return parts
 
 

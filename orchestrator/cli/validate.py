@@ -112,6 +112,7 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         "search": {"algorithm": search.algorithm, "trials": search.trials, "seed": search.seed},
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
         "objective": sweep.spec.objective.model_dump(mode="json"),
+        "keep": {label: objective.model_dump(mode="json") for label, objective in sweep.spec.keep.items()},
         "rungs": [vars(rung) for rung in rung_table(sweep)],
         "samples": [{"variant": drawn.variant, "params": drawn.params} for drawn in sample(sweep, _SAMPLES)],
         "warnings": list(sweep.warnings),
@@ -135,6 +136,9 @@ def _print(found: dict[str, Any]) -> None:
     console.print(f"space      {space}")
     console.print(f"search     {search['algorithm']}, {search['trials']} configurations{seeds}, seed {search['seed']}")
     console.print(f"objective  {objective.direction} {objective.formula}")
+    for label, document in found["keep"].items():
+        kept = Objective.model_validate(document)
+        console.print(f"keep       {label}: {kept.direction} {kept.formula}")
     rungs = Table(title="Trials that reach an epoch", title_justify="left")
     rungs.add_column("epoch", justify="right")
     rungs.add_column("trials", justify="right")

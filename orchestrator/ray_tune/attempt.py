@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agr_core.config import TrialConfig
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import is_of_one_group
+from agr_core.objective import BEST
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 STATE = "state.json"
 LAST = "last.safetensors"
-BEST = "best.safetensors"
 """Files of a checkpoint folder, as ``agr_core.trainer.checkpoint`` writes it (which imports torch; we need not)."""
+
+
+def kept_file(label: str) -> str:
+    """The file of a checkpoint folder with the weights kept for ``label``."""
+    return f"{label}.safetensors"
 
 
 class Attempt:
@@ -41,7 +46,7 @@ class Attempt:
         self.folder.mkdir()
         self._log = scratch / "log.txt"
         self._saved_epoch: int | None = None
-        self._best_epoch: int | None = None
+        self._stored: set[int] = set()  # epochs whose weights are kept
         self._handler = logging.FileHandler(self._log)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for name in ("agr_core", "orchestrator", "py.warnings"):
@@ -71,10 +76,11 @@ class Attempt:
         """Store the state after the epoch just finished: weights, reports, log."""
         training.save(self.folder)
         epoch = training.epochs_done
-        best = training.best_epoch
-        assert best is not None, "an epoch is over"
-        if best != self._best_epoch:
-            self._storage.upload(self.folder / BEST, layout.best_weights(self._key, best))
+        kept = training.kept_epochs
+        for label, kept_epoch in kept.items():
+            if kept_epoch not in self._stored:
+                self._storage.upload(self.folder / kept_file(label), layout.best_weights(self._key, kept_epoch))
+                self._stored.add(kept_epoch)
         checkpoint = layout.checkpoint(self._key, epoch)
         self._storage.upload(self.folder / LAST, f"{checkpoint}/{LAST}")
         self._storage.upload(self.folder / STATE, f"{checkpoint}/{STATE}")
@@ -82,15 +88,15 @@ class Attempt:
         self._storage.write(f"{self._key}/metrics.jsonl", lines.encode("utf-8"))
         self.log(_line(training))
         if training.reports[-1].finished:
-            self._log_warnings(training.reports, best)
+            self._log_warnings(training.reports, kept[BEST])
         self.upload_log()
         if self._saved_epoch is not None and self._saved_epoch != epoch:
             before = layout.checkpoint(self._key, self._saved_epoch)
             self._storage.delete(f"{before}/{STATE}")
             self._storage.delete(f"{before}/{LAST}")
-        if self._best_epoch is not None and best != self._best_epoch:
-            self._storage.delete(layout.best_weights(self._key, self._best_epoch))
-        self._saved_epoch, self._best_epoch = epoch, best
+        for kept_epoch in self._stored - set(kept.values()):
+            self._storage.delete(layout.best_weights(self._key, kept_epoch))
+        self._saved_epoch, self._stored = epoch, set(kept.values())
 
     def _log_warnings(self, reports: Sequence[EpochReport], best: int) -> None:
         for report in reports:
@@ -106,9 +112,10 @@ class Attempt:
         checkpoint = layout.checkpoint(attempt, epoch)
         self._storage.download(f"{checkpoint}/{STATE}", self.folder / STATE)
         self._storage.download(f"{checkpoint}/{LAST}", self.folder / LAST)
-        # Not the newest of the best weights: a worker that died may have stored better ones than its checkpoint knows.
-        best = int(json.loads((self.folder / STATE).read_text(encoding="utf-8"))["best_epoch"])
-        self._storage.download(layout.best_weights(attempt, best), self.folder / BEST)
+        # Not the newest of the kept weights: a worker that died may have stored better ones than its checkpoint knows.
+        state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        for label, kept_epoch in state.get("kept_epochs", {}).items():
+            self._storage.download(layout.best_weights(attempt, kept_epoch), self.folder / kept_file(label))
         return True
 
     def close(self) -> None:

@@ -212,12 +212,10 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
     def job(live: LiveTrial) -> Job:
         return Job.of(
             live.created,
-            sweep_id=run.sweep_id,
+            run.started,
             storage=engine.storage.uri,
-            objective=run.objective,
             attempt=live.attempt,
             last_journalled_epoch=live.epoch,
-            stop_after_epochs=run.started.stop_after_epochs,
         )
 
     cpus, gpus = spec.resources.cpus, spec.resources.gpus

@@ -31,27 +31,29 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
 
     run.flush()
     state = read_state(storage, run.sweep_id)
-    due = [] if state.started.rerun_of is not None else [t for t in winners(state, spec) if not t.test]
+    due = [] if state.started.rerun_of is not None else winners(state, spec)
     read = ray.remote(num_cpus=spec.resources.cpus, num_gpus=spec.resources.gpus, max_retries=2)(evaluate)
     pending = {
         read.remote(
-            Job.of(trial.created, sweep_id=run.sweep_id, storage=storage.uri, objective=run.objective).to_json(),
-            _weights(run.sweep_id, trial),
+            Job.of(trial.created, run.started, storage=storage.uri).to_json(),
+            _weights(run.sweep_id, trial, epoch),
             str(settings.cache),
-        ): trial
+        ): (trial, labels)
         for trial in due
+        for epoch, labels in _unread(trial).items()
     }
     while pending:
         done, _ = ray.wait(list(pending))
         for reference in done:
-            trial = pending.pop(reference)
+            trial, labels = pending.pop(reference)
             test, baseline = _result(reference, trial.trial_id)
             split = trial.created.split_digest
             if split not in state.baselines:
                 state.baselines[split] = baseline
                 run.baseline_measured(split, baseline)
             if test is not None:
-                run.test_read(trial.trial_id, test["metrics"], test["tables"])
+                for label in labels:
+                    run.test_read(trial.trial_id, label, test["metrics"], test["tables"])
 
 
 def _result(reference: Any, trial_id: str) -> tuple[dict[str, Any] | None, dict[str, float]]:
@@ -93,12 +95,20 @@ def _best(by_configuration: dict[int, list[TrialState]], objective: Objective) -
     return best
 
 
-def _weights(sweep_id: str, trial: TrialState) -> str:
+def _unread(trial: TrialState) -> dict[int, list[str]]:
+    """The labels whose test figures are due, by the epoch whose weights are kept for them."""
+    unread: dict[int, list[str]] = {}
+    for label, epoch in trial.kept_epochs.items():
+        if label not in trial.tests:
+            unread.setdefault(epoch, []).append(label)
+    return unread
+
+
+def _weights(sweep_id: str, trial: TrialState, epoch: int) -> str:
     ended = trial.ended
     assert ended is not None, "only completed trials are read"
     assert ended.attempt is not None, "a completed trial has reported"
-    assert ended.best_epoch is not None, "a completed trial has a best epoch"
-    return layout.best_weights(layout.attempt(sweep_id, trial.trial_id, ended.attempt), ended.best_epoch)
+    return layout.best_weights(layout.attempt(sweep_id, trial.trial_id, ended.attempt), epoch)
 
 
 def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any] | None, dict[str, float]]:

@@ -30,7 +30,7 @@ from orchestrator.datasets import DataRef, stage
 from orchestrator.errors import NotFoundError
 from orchestrator.provenance import collect
 from orchestrator.ray_tune.attempt import Attempt
-from orchestrator.records import TrialCreated
+from orchestrator.records import SweepStarted, TrialCreated
 from orchestrator.settings import Settings
 from orchestrator.storage import open_storage
 from orchestrator.storage.base import Storage
@@ -56,6 +56,7 @@ class Job:
     storage: str
     config: dict[str, Any]
     objective: dict[str, Any]
+    keep: dict[str, dict[str, Any]]
     data_uri: str
     data_digest: str
     split_digest: str
@@ -69,28 +70,27 @@ class Job:
     def of(
         cls,
         created: TrialCreated,
+        sweep: SweepStarted,
         *,
-        sweep_id: str,
         storage: str,
-        objective: Objective,
         attempt: int = 0,
         last_journalled_epoch: int = 0,
-        stop_after_epochs: int | None = None,
     ) -> Job:
         """The job of a trial; a later attempt than the first looks for a checkpoint."""
         return cls(
-            sweep_id=sweep_id,
+            sweep_id=sweep.sweep_id,
             trial_id=created.trial_id,
             attempt=attempt,
             storage=storage,
             config=created.config,
-            objective=objective.model_dump(mode="json"),
+            objective=sweep.objective.model_dump(mode="json"),
+            keep={label: objective.model_dump(mode="json") for label, objective in sweep.keep.items()},
             data_uri=created.data_uri,
             data_digest=created.data_digest,
             split_digest=created.split_digest,
             last_journalled_epoch=last_journalled_epoch,
             resume=attempt > 0,
-            stop_after_epochs=stop_after_epochs,
+            stop_after_epochs=sweep.stop_after_epochs,
         )
 
     def to_json(self) -> str:
@@ -187,7 +187,8 @@ class EpochSource:
             ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
             staged = stage(ref, storage=storage, cache=settings.cache)
             self._data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
-            self._training: Training = Training(config, self._data, self._objective)
+            keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
+            self._training: Training = Training(config, self._data, self._objective, keep)
             if job.resume:
                 self._resume()
         except BaseException:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from agr_core.config import BinnedAge, EarlyStoppingConfig, PlateauSchedule, TrialConfig
 from agr_core.evaluation.names import LabelKind, better_direction, fair_metrics, metric_names, own_bin_metrics
 from agr_core.labels.bins import SCHEMES
-from agr_core.objective import Direction
+from agr_core.objective import Direction, Objective
 from agr_core.registry import did_you_mean
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.source import DocPath, Source
@@ -30,28 +30,35 @@ def watched(config: TrialConfig) -> Iterator[tuple[tuple[str, ...], str, Directi
 
 
 def refuse_unfit_objective(spec: SweepSpec, proposals: Sequence[Proposal], source: Source) -> None:
-    """Note a metric of the objective that trials do not report, or that does not compare them."""
+    """Note a metric of the objective or of ``keep`` that trials do not report, and one that does not compare them."""
     # Without one right configuration a metric can still be unknown to every trial there could be.
     configs = [proposal.config for proposal in proposals] or [TrialConfig()]
-    reports = [reported(config) for config in configs]
-    for metric in spec.objective.weights:
-        path: DocPath = ("objective", "metric")
-        if isinstance(spec.objective.metric, dict):
-            path = (*path, metric)
-        _refuse_unfit_metric(metric, path, configs, reports, source)
+    names = [reported(config) for config in configs]
+    for path, metric, _ in _metrics(spec):
+        if path[0] == "objective" and metric in own_bin_metrics() and _varies_age(configs):
+            fair = ", ".join(fair_metrics(_label_kind(configs[0])))
+            message = f"{metric} depends on each trial's own age bins and encoding, which this sweep varies, so it "
+            source.add(path, f"{message}compares nothing. Fair ones: {fair}.")
+        else:
+            _refuse_unreported(metric, path, configs, names, source)
 
 
-def _refuse_unfit_metric(
+def _metrics(spec: SweepSpec) -> Iterator[tuple[DocPath, str, Direction]]:
+    """Each metric that the objective and those of ``keep`` look at: where it stands, its name, the way it is to go."""
+    objectives: dict[DocPath, Objective] = {("objective",): spec.objective}
+    objectives |= {("keep", label): objective for label, objective in spec.keep.items()}
+    for path, objective in objectives.items():
+        for metric, weight in objective.weights.items():
+            below = (metric,) if isinstance(objective.metric, dict) else ()
+            direction = objective.direction if weight > 0 else _OTHER[objective.direction]
+            yield (*path, "metric", *below), metric, direction
+
+
+def _refuse_unreported(
     metric: str, path: DocPath, configs: Sequence[TrialConfig], names: Sequence[frozenset[str]], source: Source
 ) -> None:
     without = [config for config, reports in zip(configs, names, strict=True) if metric not in reports]
-    if metric in own_bin_metrics() and _varies_age(configs):
-        fair = ", ".join(fair_metrics(_label_kind(configs[0])))
-        message = (
-            f"{metric} depends on each trial's own age bins and encoding, which this sweep varies, so it compares "
-        )
-        source.add(path, f"{message}nothing. Fair ones: {fair}.")
-    elif not metric.startswith("val/") or len(without) == len(configs):
+    if not metric.startswith("val/") or len(without) == len(configs):
         source.add(path, unknown_metric(metric, frozenset.union(*names)))
     elif without:
         example = f"age.encoding={without[0].age.encoding}, tasks={list(without[0].tasks)}"
@@ -68,10 +75,7 @@ def unknown_metric(metric: str, reports: Iterable[str]) -> str:
 
 def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
     """Metrics that are looked at the wrong way round."""
-    looked_at: dict[tuple[str, str, Direction], None] = {
-        ("objective", metric, spec.objective.direction if weight > 0 else _OTHER[spec.objective.direction]): None
-        for metric, weight in spec.objective.weights.items()
-    }
+    looked_at = {(".".join(map(str, path[: path.index("metric")])), *rest): None for path, *rest in _metrics(spec)}
     for proposal in proposals:
         looked_at |= {(path[0], metric, direction): None for path, metric, direction in watched(proposal.config)}
     warnings = []

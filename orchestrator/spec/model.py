@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agr_core.config import StrictModel
-from agr_core.objective import Objective
+from agr_core.objective import BEST, Objective
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
+_TAKEN_LABELS = (BEST, "last")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
@@ -186,6 +188,10 @@ class SweepSpec(StrictModel):
     )
     scheduler: SchedulerSpec = Field(default=NoScheduler(name="none"), description="What stops trials early.")
     objective: Objective = Field(description="Metric that is optimised, and its direction.")
+    keep: dict[str, Objective] = Field(
+        default_factory=dict,
+        description="By label, an objective for which each trial keeps the weights of its best epoch, besides `best`.",
+    )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="What one trial takes of a node.")
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="When the sweep ends although trials are left.")
     retries: int = Field(default=3, ge=0, le=100, description="Further attempts of a trial that fails.")
@@ -201,6 +207,19 @@ class SweepSpec(StrictModel):
                 f"{value!r} cannot name a sweep; use 1 to 60 of letters, digits, - _ . and begin with a letter or "
                 "digit."
             )
+        return value
+
+    @field_validator("keep")
+    @classmethod
+    def _usable_labels(cls, value: dict[str, Objective]) -> dict[str, Objective]:
+        for label in value:
+            if label in _TAKEN_LABELS:
+                raise ValueError(f"the label {label!r} is taken; `best` is kept by the objective. Choose another.")
+            if not _LABEL.fullmatch(label):
+                raise ValueError(
+                    f"{label!r} cannot be a label; use 1 to 30 of letters, digits, - _ and begin with one "
+                    "of the first two."
+                )
         return value
 
     @model_validator(mode="after")

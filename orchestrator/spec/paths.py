@@ -61,7 +61,10 @@ def shape_at(path: ConfigPath, root: type[BaseModel] = TrialConfig) -> Shape:
 
 
 def _below(part: str, models: tuple[type[BaseModel], ...]) -> Shape:
-    annotations = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+    return _shape([model.model_fields[part].annotation for model in models if part in model.model_fields])
+
+
+def _shape(annotations: Sequence[Any]) -> Shape:
     kinds = dict.fromkeys(kind for annotation in annotations for kind in _alternatives(annotation))
     return Shape(tuple(kind for kind in kinds if _is_model(kind)), tuple(kind for kind in kinds if not _is_model(kind)))
 
@@ -86,6 +89,7 @@ def locate(
             shape = Shape((), tuple(kind for kind in shape.plain if get_origin(kind) is dict))
         elif any(get_origin(kind) is dict for kind in shape.plain):
             path.append(part)
+            shape = _shape([get_args(kind)[1] for kind in shape.plain if get_origin(kind) is dict])
         else:
             shape = Shape(_tagged(part, shape.models) or shape.models, ())
     return tuple(path), shape.models

@@ -19,7 +19,6 @@ _SECRET_VALUE = re.compile(
 )
 
 _UNBUILT_ROOT = {
-    "keep": "each trial keeps its best epoch by the objective",
     "stages": "train the stages as sweeps of their own",
     "confirm": "submit the best configuration again as a `variants` sweep with `repeat: {seeds: n}`",
     "constraints": "narrow the domains, or write the allowed combinations as branches",

@@ -8,7 +8,7 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
     metrics.jsonl                                   one EpochReport a line, all epochs so far
     log.txt                                         what the trial said
     checkpoints/000005/last.safetensors, state.json the newest epoch; state.json is written last and completes it
-    best/000003.safetensors                         weights of the best epoch so far
+    best/000003.safetensors                         weights of the best epoch so far, by the objective or a label
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 splits/<split_digest>.parquet                       splits
 """
@@ -80,5 +80,5 @@ def checkpoint(attempt_folder: str, epoch: int) -> str:
 
 
 def best_weights(attempt_folder: str, epoch: int) -> str:
-    """Weights of the best epoch of an attempt."""
+    """Weights of an epoch of an attempt that is the best, by the objective or a label of ``keep``."""
     return f"{attempt_folder}/best/{epoch:06d}.safetensors"

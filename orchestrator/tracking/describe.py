@@ -9,9 +9,9 @@ from typing import Any
 from agr_core.config import TrialConfig
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import headline_metrics, is_of_one_group
-from agr_core.objective import Objective
+from agr_core.objective import BEST, Objective
 from orchestrator.outcome import Outcome, SweepStatus
-from orchestrator.records import SweepStarted, TrialCreated, TrialReported
+from orchestrator.records import SweepStarted, TrialCreated, TrialReported, label_name
 from orchestrator.state import SweepState, TrialState
 from orchestrator.tracking.base import MetricPoint, RunStatus
 
@@ -128,6 +128,8 @@ def end_tags(trial: TrialState) -> dict[str, str]:
     tags = {OUTCOME: ended.outcome, EPOCHS: str(ended.epochs), "agr.attempts": str(trial.attempts)}
     if ended.best_epoch is not None:
         tags["agr.best_epoch"] = str(ended.best_epoch)
+    for label, epoch in ended.kept_epochs.items():
+        tags[f"agr.best_epoch.{label}"] = str(epoch)
     if ended.stopped_early:
         tags["agr.stopped_early"] = "true"
     if ended.error is not None:
@@ -201,11 +203,18 @@ def epoch_points(reports: Iterable[TrialReported], names: Iterable[str]) -> list
 
 
 def test_points(trial: TrialState) -> list[MetricPoint]:
-    """``test/...`` of the kept weights, at the best epoch; the figures of single groups are for ``agr show``."""
+    """``test/...`` of the best weights, and ``best.<label>.test/...`` of those kept for a label, at their epochs.
+
+    The figures of single groups are for ``agr show``.
+    """
     ended = trial.ended
     assert ended is not None, "the test part is read of trials that ended"
-    shown = {name: value for name, value in trial.test.items() if not is_of_one_group(name)}
-    return [MetricPoint(name, value, ended.best_epoch or 0, ended.time) for name, value in shown.items()]
+    return [
+        MetricPoint(_labelled(name, label), value, trial.kept_epochs.get(label, 0), ended.time)
+        for label, read in trial.tests.items()
+        for name, value in read.metrics.items()
+        if not is_of_one_group(name)
+    ]
 
 
 def best_name(name: str) -> str:
@@ -223,10 +232,17 @@ def mean_point(objective: Objective, mean: float, time: float) -> MetricPoint:
     return MetricPoint(mean_name(objective.name), mean, 0, time)
 
 
-def best_points(report: TrialReported, names: Iterable[str]) -> list[MetricPoint]:
-    """``best/...``: the validation metrics of the best epoch."""
+def best_points(trial: TrialState, names: Iterable[str]) -> list[MetricPoint]:
+    """``best/...``: the validation metrics of the best epoch; ``best.<label>/...`` those kept for a label."""
+    wanted = tuple(name for name in names if name.startswith("val/"))
+    reports = {report.epoch: report for report in trial.reports}
     return [
-        MetricPoint(best_name(name), report.metrics[name], report.epoch, report.time)
-        for name in names
-        if name.startswith("val/") and name in report.metrics
+        MetricPoint(_labelled(best_name(name), label), reports[epoch].metrics[name], epoch, reports[epoch].time)
+        for label, epoch in trial.kept_epochs.items()
+        for name in wanted
+        if name in reports[epoch].metrics
     ]
+
+
+def _labelled(name: str, label: str) -> str:
+    return name if label == BEST else label_name(name, label)

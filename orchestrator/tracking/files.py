@@ -60,16 +60,18 @@ def write_test_tables(folder: Path, trial: TrialState, *, title: str) -> None:
 
 
 def write_weights(folder: Path, storage: Storage, sweep_id: str, trial: TrialState) -> bool:
-    """Write ``weights/best.safetensors`` and the configuration they belong to; False if the storage has no weights."""
+    """Write ``weights/best.safetensors``, one more such file for each label of ``keep``, and their configuration.
+
+    Returns False if the storage has no weights.
+    """
     source = attempt_folder(sweep_id, trial)
-    if source is None or trial.ended is None or trial.ended.best_epoch is None:
-        return False
-    key = layout.best_weights(source, trial.ended.best_epoch)
-    if not storage.exists(key):
+    keys = {label: layout.best_weights(source, epoch) for label, epoch in trial.kept_epochs.items() if source}
+    if not keys or not all(storage.exists(key) for key in keys.values()):
         return False
     target = folder / "weights"
     target.mkdir()
-    storage.download(key, target / "best.safetensors")
+    for label, key in keys.items():
+        storage.download(key, target / f"{label}.safetensors")
     _write_json(target / "config.json", trial.created.config)
     return True
 

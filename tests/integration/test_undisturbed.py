@@ -133,6 +133,7 @@ def test_variants_with_repeats_are_ranked_by_their_mean(shared_agr: Any) -> None
         search=None,
         scheduler={"name": "none"},
         repeat={"seeds": 2},
+        keep={"gender": {"metric": "val/gender_acc", "direction": "maximize"}},
         variants={
             "base": {"optimizer": {"name": "nadam", "lr": 0.001}},
             "slow": {"from": "base", "optimizer": {"lr": 0.00001}},
@@ -154,6 +155,12 @@ def test_variants_with_repeats_are_ranked_by_their_mean(shared_agr: Any) -> None
     assert sorted(ranks, key=ranks.__getitem__) == sorted(means, key=means.__getitem__)
     # An ablation without early stopping: every variant's test part is read.
     assert all(any(name.startswith("test/") for name in row["metrics"]) for row in rows)
+    assert all(row["metrics"]["best.gender/gender_acc"] >= row["metrics"]["best/gender_acc"] for row in rows)
+    apart = next(row for row in rows if row["metrics"]["best.gender/loss"] != row["metrics"]["best/loss"])
+    assert apart["metrics"]["best.gender.test/loss"] != apart["metrics"]["test/loss"]
+    again = shared_agr.json("rerun", f"{apart['trial_id']}@gender")
+    assert again["identical"]
+    assert again["metrics"]["best/loss"] == apart["metrics"]["best.gender/loss"]
 
 
 def test_the_journal_is_readable_json(shared_agr: Any, submitted: dict[str, Any]) -> None:

@@ -91,6 +91,7 @@ def make_run(
         name=spec.name,
         experiment=spec.name,
         objective=spec.objective,
+        keep=spec.keep,
         document=sweep.document,
         provenance={},
     )

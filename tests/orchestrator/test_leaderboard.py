@@ -313,3 +313,18 @@ def test_the_baseline_has_the_weighted_sum_too(record_sweep: Recorder) -> None:
     assert figures == {"age_mae": (8.0, 15.0), "gender_acc": (0.8, 0.5), "objective": (0.0, 10.0)}
     assert rows([state_of(sweep)])[0].metrics["best/objective"] == 0.0
     assert metric_direction("best/objective", both) == "minimize"
+
+
+def test_the_figures_of_each_label_stand_beside_the_best(record_sweep: Recorder) -> None:
+    keep = {"gender": Objective(metric="val/gender_acc", direction="minimize")}
+    sweep = record_sweep(keep=keep)
+    running = sweep.create(1)
+    trial = sweep.trial(0, [20.0, 10.0], kept_epochs={"gender": 1})
+    sweep.read_test(trial, {"test/age_mae": 11.0})
+    sweep.read_test(trial, {"test/age_mae": 21.0, "test.other/age_mae": 22.0}, label="gender")
+    sweep.report(running, 1, 30.0)
+    metrics = {row.trial_id: row.metrics for row in rows([state_of(sweep)])}
+    assert (metrics[trial]["best/age_mae"], metrics[trial]["best.gender/age_mae"]) == (10.0, 20.0)
+    assert (metrics[trial]["test/age_mae"], metrics[trial]["best.gender.test/age_mae"]) == (11.0, 21.0)
+    assert metrics[trial]["best.gender.test.other/age_mae"] == 22.0
+    assert metrics[running]["best.gender/age_mae"] == 30.0

@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 
 from agr_core.errors import IntegrityError
+from agr_core.objective import Objective
 from orchestrator.errors import AmbiguousIdError, NotFoundError, TrackerUnavailableError
-from orchestrator.lookup import LOST_AFTER_S, find_sweep, find_trial, read_start, read_summary, run_ids, summaries
+from orchestrator.lookup import (
+    LOST_AFTER_S,
+    find_sweep,
+    find_trial,
+    label_of,
+    read_start,
+    read_summary,
+    run_ids,
+    summaries,
+)
 from orchestrator.settings import Settings
 from orchestrator.storage import layout
 from orchestrator.sync import Syncer
@@ -149,3 +159,16 @@ def test_summaries_come_newest_first_without_sweeps_that_only_begin(record_sweep
     found = [summary["sweep_id"] for summary in summaries(old.storage, now=new.now)]
 
     assert found == [new.sweep_id, old.sweep_id]
+
+
+def test_a_label_behind_a_trial_must_be_one_that_its_sweep_keeps(record_sweep: Recorder) -> None:
+    sweep = record_sweep(keep={"gender": Objective(metric="val/gender_acc", direction="maximize")})
+    trial = sweep.trial(0, [9.0], files=True)
+
+    for text in (f"{trial}@gender", f"{trial[:4]}@best", trial):
+        assert find_trial(sweep.storage, text) == (sweep.sweep_id, trial)
+    assert [label_of(text) for text in ("1f3a@gender", "faces/1f3a@best", "1f3a")] == ["gender", "best", "best"]
+    with pytest.raises(
+        NotFoundError, match=r"keeps no epoch for 'gendr'\. Did you mean 'gender'\? It keeps: best, gend"
+    ):
+        find_trial(sweep.storage, f"{trial}@gendr")

@@ -285,3 +285,17 @@ def test_the_summary_has_what_list_and_status_show(tmp_path: Path) -> None:
     assert summary["trials"]["running"] == 1
     assert summary["planned"] == 30
     assert summary["best"] is None
+
+
+def test_the_best_epoch_of_each_label_is_recorded(tmp_path: Path) -> None:
+    keep = {"loss": {"metric": "val/loss", "direction": "minimize"}}
+    run = make_run(local(tmp_path), small_sweep(keep=keep))
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    for epoch, (mae, loss) in enumerate([(9.0, 3.0), (7.0, 1.0), (5.0, 2.0)], start=1):
+        metrics = {"val/age_mae": mae, "val/loss": loss}
+        run.epoch_reported(created.trial_id, EpochReport(epoch=epoch, metrics=metrics, finished=epoch == 3))
+    run.trial_over(created.trial_id)
+    trial = read_state(local(tmp_path), SWEEP).trials[created.trial_id]
+    assert trial.kept_epochs == {"best": 3, "loss": 2}

@@ -249,7 +249,7 @@ def test_only_the_best_trials_have_weights(record_sweep: Recorder) -> None:
         for run in tracker.all_runs.values()
         if "weights/best.safetensors" in run.artifacts
     }
-    assert with_weights == {trial: f"weights of {trial}".encode() for trial in trials[-BEST_WEIGHTS:]}
+    assert with_weights == {trial: f"weights of {trial}, 1".encode() for trial in trials[-BEST_WEIGHTS:]}
     assert "agr.rank" not in run_of(tracker, pruned).tags
     config = json.loads(run_of(tracker, trials[-1]).artifacts["weights/config.json"])
     assert config["schedule"]["epochs"] == 6

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from agr_core.config import TrialConfig
-from agr_core.errors import CheckpointError
+from agr_core.errors import CheckpointError, ConfigError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from agr_core.trainer import checkpoint
 from agr_core.trainer.loop import Training, evaluate_part, majority_baseline
 
+BEST = "best.safetensors"
+FILES = (BEST, checkpoint.LAST, checkpoint.STATE)
 MakeConfig = Callable[..., TrialConfig]
 
 BASIC_CNN = {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 16, "dropout": 0.6}
@@ -114,7 +116,7 @@ def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
         assert torch.equal(tensor, _weights(resumed)[name]), name
     whole.save(tmp_path / "whole")
     resumed.save(tmp_path / "resumed")
-    for file in (checkpoint.LAST, checkpoint.BEST):
+    for file in (checkpoint.LAST, BEST):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes()
 
 
@@ -147,10 +149,10 @@ def test_a_checkpoint_is_tensors_and_json_and_nothing_else(
 ) -> None:
     training = _train(Training(make_config(), data, objective), until=2)
     training.save(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == set(checkpoint.FILES)
+    assert {file.name for file in tmp_path.iterdir()} == set(FILES)
     state = json.loads((tmp_path / "state.json").read_text())
-    assert (state["schema"], state["stage"], state["epochs_done"]) == (1, 0, 2)
-    assert state["best_epoch"] == training.best_epoch
+    assert (state["schema"], state["stage"], state["epochs_done"]) == (2, 0, 2)
+    assert state["kept_epochs"] == {"best": training.best_epoch}
     assert [report["epoch"] for report in state["loop"]["reports"]] == [1, 2]
     last = load_file(tmp_path / "last.safetensors")
     for name, tensor in _weights(training).items():
@@ -203,11 +205,11 @@ def test_a_restored_training_carries_the_best_weights_to_its_own_folder(
     resumed = Training(config, data, objective)
     resumed.restore(tmp_path / "first")
     resumed.save(tmp_path / "second")
-    for file in checkpoint.FILES:
+    for file in FILES:
         assert (tmp_path / "second" / file).read_bytes() == (tmp_path / "first" / file).read_bytes()
 
 
-@pytest.mark.parametrize("file", checkpoint.FILES)
+@pytest.mark.parametrize("file", FILES)
 def test_a_missing_file_is_refused(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, file: str
 ) -> None:
@@ -217,7 +219,7 @@ def test_a_missing_file_is_refused(
         Training(config, data, objective).restore(tmp_path)
 
 
-@pytest.mark.parametrize("file", [checkpoint.LAST, checkpoint.BEST])
+@pytest.mark.parametrize("file", [checkpoint.LAST, BEST])
 @pytest.mark.parametrize("damage", ["cut short", "one bit"])
 def test_a_damaged_file_is_refused_and_nothing_of_it_is_taken(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, file: str, damage: str
@@ -247,13 +249,13 @@ def test_a_state_that_is_not_json_is_refused(
         Training(config, data, objective).restore(tmp_path)
 
 
-@pytest.mark.parametrize("document", ["[]", "{}", '{"schema": 2, "stage": 0}', '{"schema": 1, "stage": 1}'])
+@pytest.mark.parametrize("document", ["[]", "{}", '{"schema": 3, "stage": 0}', '{"schema": 2, "stage": 1}'])
 def test_a_checkpoint_of_another_schema_or_stage_is_refused(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, document: str
 ) -> None:
     config = _saved(make_config, data, objective, tmp_path)
     (tmp_path / "state.json").write_text(document)
-    with pytest.raises(CheckpointError, match="not of schema 1"):
+    with pytest.raises(CheckpointError, match="not of schema 2"):
         Training(config, data, objective).restore(tmp_path)
 
 
@@ -290,7 +292,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before_it(
     resumed.restore(tmp_path)
     assert resumed.epochs_done == 1
     training.save(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == set(checkpoint.FILES)
+    assert {file.name for file in tmp_path.iterdir()} == set(FILES)
 
 
 @pytest.mark.parametrize("what", ["seed", "data", "split", "objective"])
@@ -389,3 +391,61 @@ def test_the_baseline_is_the_mean_age_and_the_most_frequent_class_of_training(da
     assert figures["val/age_mae"] == pytest.approx((val.age - train.age.mean()).abs().mean().item(), rel=1e-6)
     assert figures["val/gender_acc"] == pytest.approx((val.gender == train.gender.mode().values).float().mean().item())
     assert figures["val/race_acc"] == pytest.approx((val.race == train.race.mode().values).float().mean().item())
+
+
+KEEP = {
+    "gender": Objective(metric="val/gender_acc", direction="maximize"),
+    "first": Objective(metric="val/age_mae", direction="maximize"),
+    "again": Objective(metric="val/age_mae", direction="minimize"),
+}
+
+
+def test_the_weights_of_the_best_epoch_are_kept_for_each_label(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    training = Training(
+        make_config(optimizer={"name": "adam", "lr": 0.03}, schedule={"name": "constant", "epochs": 6}),
+        data,
+        objective,
+        KEEP,
+    )
+    weights = []
+    while not training.finished:
+        training.run_epoch()
+        training.save(tmp_path)
+        weights.append({name: tensor.clone() for name, tensor in _weights(training).items()})
+    for label, of_label in {"best": objective, **KEEP}.items():
+        values = [of_label.value(report.metrics) for report in training.reports]
+        epoch = 1 + values.index(max(values) if of_label.direction == "maximize" else min(values))
+        assert training.kept_epochs[label] == epoch
+        kept = load_file(tmp_path / f"{label}.safetensors")
+        assert all(torch.equal(kept[name], tensor) for name, tensor in weights[epoch - 1].items())
+    assert training.kept_epochs["again"] == training.kept_epochs["best"] != training.kept_epochs["first"]
+
+
+def test_what_is_kept_for_a_label_survives_a_resume_to_the_last_bit(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = make_config(optimizer={"name": "adam", "lr": 0.03}, schedule={"name": "constant", "epochs": 6})
+    whole = _train(Training(config, data, objective, KEEP))
+    whole.save(tmp_path / "whole")
+    _train(Training(config, data, objective, KEEP), until=3).save(tmp_path / "half")
+    resumed = Training(config, data, objective, KEEP)
+    resumed.restore(tmp_path / "half")
+    _train(resumed).save(tmp_path / "resumed")
+    for file in ("best.safetensors", *(f"{label}.safetensors" for label in KEEP), "last.safetensors"):
+        assert (tmp_path / "resumed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_checkpoint_that_keeps_for_other_labels_is_of_another_training(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    _train(Training(make_config(), data, objective), until=1).save(tmp_path)
+    with pytest.raises(CheckpointError, match="is of another training"):
+        Training(make_config(), data, objective, KEEP).restore(tmp_path)
+
+
+def test_a_label_s_metric_must_be_reported(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    keep = {"age": Objective(metric="val/age_ac", direction="maximize")}
+    with pytest.raises(ConfigError, match=r"keep\.age\.metric is 'val/age_ac', which this trial does not report"):
+        Training(make_config(), data, objective, keep)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from agr_core.objective import Objective
+
 Recorder = Callable[..., Any]
 
 
@@ -127,3 +129,19 @@ def test_a_collapsed_head_and_early_stopping_are_marked(record_sweep: Recorder, 
     assert [line.split()[-2:] for line in lines[2:4]] == [["1", "completed"], ["completed", "!"]]
     assert lines[3].split()[-3] == "1*"
     assert "! look at its warnings: `agr show TRIAL`" in lines
+
+
+def test_a_label_shows_the_epoch_it_keeps(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep(keep={"gender": Objective(metric="val/gender_acc", direction="maximize")})
+    trial = sweep.trial(0, [9.0, 7.0], kept_epochs={"gender": 1})
+    sweep.read_test(trial, {"test/age_mae": 9.5}, label="gender")
+
+    shown = json.loads(agr("show", f"{trial[:5]}@gender", "--json").stdout)
+    assert (shown["trial_id"], shown["label"], shown["best_epoch"]) == (trial, "gender", 1)
+    assert (shown["metrics"]["best/age_mae"], shown["metrics"]["test/age_mae"]) == (9.0, 9.5)
+    assert "metrics of epoch 1, the best by `gender`" in agr("show", f"{trial}@gender").stdout
+
+    text = agr("show", trial).stdout
+    assert "metrics of epoch 2, the best by the objective" in text
+    assert f"kept as well: {trial}@gender, epoch 1" in text
+    assert "no epoch for 'age'" in agr("show", f"{trial}@age", code=2).output

@@ -8,10 +8,11 @@ import pytest
 
 from agr_core.config import TrialConfig
 from agr_core.reporting import EpochReport
-from orchestrator.ray_tune.attempt import BEST, LAST, STATE, Attempt, newest_checkpoint
+from orchestrator.ray_tune.attempt import LAST, STATE, Attempt, kept_file, newest_checkpoint
 from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
 
+BEST = kept_file("best")
 SWEEP, TRIAL = "s-20260101-000000-abcd", "0123abcd"
 
 
@@ -21,12 +22,13 @@ class Trained:
     def __init__(self, values: list[float]) -> None:
         self.reports = [EpochReport(epoch=n, metrics={"val/loss": value}) for n, value in enumerate(values, start=1)]
         self.epochs_done = len(values)
-        self.best_epoch = 1 + values.index(min(values))
+        self.kept_epochs = {"best": 1 + values.index(min(values)), "worst": 1 + values.index(max(values))}
 
     def save(self, folder: Path) -> None:
         (folder / LAST).write_text(f"last {self.epochs_done}")
-        (folder / BEST).write_text(f"best {self.best_epoch}")
-        (folder / STATE).write_text(json.dumps({"best_epoch": self.best_epoch, "epochs_done": self.epochs_done}))
+        for label, epoch in self.kept_epochs.items():
+            (folder / kept_file(label)).write_text(f"weights {epoch}")
+        (folder / STATE).write_text(json.dumps({"kept_epochs": self.kept_epochs, "epochs_done": self.epochs_done}))
 
 
 @pytest.fixture
@@ -51,17 +53,20 @@ def train(one: Attempt, values: list[float]) -> None:
         one.save(trained)
 
 
-def test_only_the_newest_checkpoint_and_the_best_weights_are_kept(storage: Storage, tmp_path: Path) -> None:
-    train(attempt(storage, tmp_path, 0), [3.0, 1.0, 2.0])
+def test_only_the_newest_checkpoint_and_the_best_weights_of_each_label_are_kept(
+    storage: Storage, tmp_path: Path
+) -> None:
+    train(attempt(storage, tmp_path, 0), [2.0, 1.0, 3.0, 1.5])
     assert keys(storage, 0) == {
-        "checkpoints/000003/last.safetensors",
-        "checkpoints/000003/state.json",
+        "checkpoints/000004/last.safetensors",
+        "checkpoints/000004/state.json",
         "best/000002.safetensors",
+        "best/000003.safetensors",
         "metrics.jsonl",
         "log.txt",
     }
     lines = storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/metrics.jsonl").splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
 
 
 def test_the_most_advanced_checkpoint_of_all_attempts_is_brought_back(storage: Storage, tmp_path: Path) -> None:
@@ -70,7 +75,8 @@ def test_the_most_advanced_checkpoint_of_all_attempts_is_brought_back(storage: S
     third = attempt(storage, tmp_path, 4)
     assert third.fetch_newest_checkpoint()
     assert (third.folder / LAST).read_text() == "last 3"
-    assert (third.folder / BEST).read_text() == "best 2"
+    assert (third.folder / BEST).read_text() == "weights 2"
+    assert (third.folder / kept_file("worst")).read_text() == "weights 1"
 
 
 def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: Path) -> None:
@@ -78,11 +84,11 @@ def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: P
     train(attempt(storage, tmp_path, 0), [3.0])
     folder = layout.attempt(SWEEP, TRIAL, 0)
     storage.write(f"{layout.checkpoint(folder, 2)}/{LAST}", b"last 2")
-    storage.write(layout.best_weights(folder, 2), b"best 2")
+    storage.write(layout.best_weights(folder, 2), b"weights 2")
     assert newest_checkpoint(storage, SWEEP, TRIAL) == (folder, 1)
     second = attempt(storage, tmp_path, 1)
     assert second.fetch_newest_checkpoint()
-    assert (second.folder / BEST).read_text() == "best 1"
+    assert (second.folder / BEST).read_text() == "weights 1"
 
 
 def test_a_first_attempt_finds_no_checkpoint(storage: Storage, tmp_path: Path) -> None:

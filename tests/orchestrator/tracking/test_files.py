@@ -79,16 +79,19 @@ def test_damaged_metrics_are_named(record_sweep: Recorder, tmp_path: Path, text:
         write(sweep, trial, tmp_path)
 
 
-def test_weights_are_those_of_the_best_epoch(record_sweep: Recorder, tmp_path: Path) -> None:
+def test_weights_are_those_of_the_best_epoch_by_the_objective_and_by_each_label(
+    record_sweep: Recorder, tmp_path: Path
+) -> None:
     sweep = record_sweep()
-    trial = sweep.trial(0, [9.0, 7.0, 8.0], files=True)
+    trial = sweep.trial(0, [9.0, 7.0, 8.0], files=True, kept_epochs={"first": 1})
     gone = sweep.trial(1, [9.0])
     state = read_state(sweep.storage, sweep.sweep_id)
 
     assert write_weights(tmp_path, sweep.storage, sweep.sweep_id, state.trials[trial])
     assert not write_weights(tmp_path, sweep.storage, sweep.sweep_id, state.trials[gone])
 
-    assert (tmp_path / "weights" / "best.safetensors").read_text() == f"weights of {trial}"
+    assert (tmp_path / "weights" / "best.safetensors").read_text() == f"weights of {trial}, 2"
+    assert (tmp_path / "weights" / "first.safetensors").read_text() == f"weights of {trial}, 1"
     assert json.loads((tmp_path / "weights" / "config.json").read_text()) == state.trials[trial].created.config
 
 
