@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 from agr_core.config import Task, TrialConfig
 from agr_core.data.batch import Labels
 from agr_core.data.decode import decode, image_problem, square
+from agr_core.data.face_crop import FaceBox
 from agr_core.data.loader import BatchMaker, Job
 from agr_core.data.readers.base import IMAGE_SUFFIXES, is_image_name
 from agr_core.errors import CheckpointError, DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.trainer.build import build_predictor
 from agr_core.trainer.checkpoint import load_weights
-from agr_core.trainer.device import autocast
 from agr_core.trainer.source import LabelSpace
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom of a face in its image, pixels; right and bottom are the first beyond it."""
+"""Left, top, right and bottom of a face, pixels, right and bottom the first beyond it; it may leave the image."""
 
 MAX_FILE_BYTES = 100_000_000
 """Largest image file that is read."""
@@ -42,10 +42,14 @@ _FILES_AT_ONCE = 16  # photographs are large, and their pixels are all in memory
 
 
 class Cropper(Protocol):
-    """Finds faces and cuts them out."""
+    """Finds faces and cuts them out: ``agr_core.data.face_crop.FaceCropper``."""
 
-    def faces(self, image: Image) -> Sequence[tuple[Box, Image]]:
-        """Each face of an image (H, W, 3): its box, and what of the image the model is given."""
+    def detect(self, image: Image) -> list[FaceBox]:
+        """The faces of an image (H, W, 3), the largest first."""
+        ...
+
+    def crop(self, image: Image, box: FaceBox) -> Image:
+        """What of the image the model is given (S, S, 3)."""
         ...
 
 
@@ -53,7 +57,8 @@ class Cropper(Protocol):
 class Face:
     """One face and what the model says of it; None for what it was not trained on.
 
-    ``age`` is in years. ``probabilities`` holds, by task, the share of each class, those of a task adding up to 1.
+    ``age`` is in years. ``probabilities`` holds, by task, that of each class, adding up to 1; of ages only where the
+    encoding has one for each bin.
     ``crop`` (H, W, 3) is what of the image the model was given.
     """
 
@@ -138,14 +143,13 @@ class TrainedModel:
     def _predict_batch(self, crops: Sequence[Image], boxes: Sequence[Box]) -> list[Face]:
         predictor = self._predictor
         images = _batch_of(crops, self.config)
-        with autocast(predictor.compute, predictor.device):
-            logits = predictor.model(predictor.normalize(images))
+        logits = predictor.logits(predictor.normalize(images))
         years = predictor.encoding.years(logits["age"]).cpu().tolist() if "age" in logits else None
-        shares = {task: self._shares(task, logits[task]) for task in ("gender", "race") if task in logits}
+        shares = self._shares(logits)
         found = []
         for place, (crop, box) in enumerate(zip(crops, boxes, strict=True)):
             of_face = {task: by_class[place] for task, by_class in shares.items()}
-            likeliest = {task: max(by_class, key=lambda name: by_class[name]) for task, by_class in of_face.items()}
+            likeliest = {task: max(by_class, key=by_class.__getitem__) for task, by_class in of_face.items()}
             found.append(
                 Face(
                     box=box,
@@ -158,11 +162,19 @@ class TrainedModel:
             )
         return found
 
-    def _shares(self, task: Task, logits: torch.Tensor) -> list[dict[str, float]]:
-        """The softmax of each face, by class name."""
-        names = self._vocabulary.names(task)
-        rows = logits.float().softmax(dim=1).cpu().tolist()
-        return [dict(zip(names, row, strict=True)) for row in rows]
+    def _shares(self, logits: Mapping[Task, torch.Tensor]) -> dict[str, list[dict[str, float]]]:
+        """Of each face the probability of each class by name, for the tasks that have such."""
+        names: dict[str, tuple[str, ...]] = {"gender": self._vocabulary.genders, "race": self._vocabulary.races}
+        found = {task: logits[task].float().softmax(dim=1) for task in ("gender", "race") if task in logits}
+        bins, ages = self._predictor.encoding.bins, None
+        if "age" in logits:
+            ages = self._predictor.encoding.shares(logits["age"])
+        if bins is not None and ages is not None:
+            names["age"], found["age"] = bins.labels, ages
+        return {
+            task: [dict(zip(names[task], row, strict=True)) for row in shares.cpu().tolist()]
+            for task, shares in found.items()
+        }
 
 
 def predict_files(model: TrainedModel, files: Iterable[Path], cropper: Cropper | None) -> Iterator[FileFaces]:
@@ -276,7 +288,12 @@ def _faces_in(image: Image | str, cropper: Cropper | None) -> Sequence[tuple[Box
     """Box and pixels of each face; what is wrong with an image is passed on."""
     if isinstance(image, str):
         return image
-    return [((0, 0, image.shape[1], image.shape[0]), image)] if cropper is None else cropper.faces(image)
+    if cropper is None:
+        return [((0, 0, image.shape[1], image.shape[0]), image)]
+    return [
+        ((box.left, box.top, box.left + box.width, box.top + box.height), cropper.crop(image, box))
+        for box in cropper.detect(image)
+    ]
 
 
 def _read(file: Path) -> Image | str:

@@ -21,13 +21,19 @@ from orchestrator.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agr_core.data.face_crop import FaceCropper
     from agr_core.predict import Face, FileFaces
+    from orchestrator.trained import Trained
 
 ModelOption = Annotated[
     str,
     typer.Option("--model", help="The trial whose model predicts: its ID, a unique beginning, or its MLflow run ID."),
 ]
 NoCropOption = Annotated[bool, typer.Option("--no-crop", help="Each image is a face as it is; look for none in it.")]
+MarginOption = Annotated[
+    float | None,
+    typer.Option("--margin", help="Share of the face added on each side, if the model's data was not cropped by agr."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +45,7 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Image files, and folders of image files.", metavar="FILES")],
     model: ModelOption,
     no_crop: NoCropOption = False,
+    margin: MarginOption = None,
     grid: Annotated[
         Path | None, typer.Option("--grid", help="Also draw the faces, predicted over true, into this PNG.")
     ] = None,
@@ -56,12 +63,13 @@ def predict(
 
         if grid is not None and grid.suffix.lower() != ".png":
             raise InputError(f"--grid {grid}: the picture is a PNG; give it a name that ends in .png.")
+        if no_crop and margin is not None:
+            raise InputError("--margin says how faces are cut out, and --no-crop that they are not; give one of them.")
         files = image_files(paths)
         with fetched(storage_at(storage), model) as trained:
-            if not no_crop:
-                raise InputError("faces cannot be looked for yet; give images of one face each and --no-crop.")
+            cropper = None if no_crop else cropper_for(trained, margin)
             loaded = TrainedModel(trained.config, trained.weights, TrainedLabels(trained.vocabulary))
-        found = list(predict_files(loaded, files, None))
+        found = list(predict_files(loaded, files, cropper))
         if grid is not None:
             from agr_core.evaluation.grid import grid_png
 
@@ -75,6 +83,36 @@ def predict(
             say(f"error: {one.file}: {one.error}")
         if failed:
             raise typer.Exit(EXIT_INPUT)
+
+
+def cropper_for(trained: Trained, margin: float | None) -> FaceCropper:
+    """What cuts faces out of images as those of the model's data set were cut out.
+
+    Args:
+        trained: The model.
+        margin: Share of the face added on each side, where the data set's manifest does not say; None: 0.
+
+    Raises:
+        InputError: If a margin is given although the manifest has one.
+        ConfigError: If the detector is not installed, or is of another version than the data set was cropped with.
+    """
+    from agr_core.data.face_crop import FaceCropper
+    from agr_core.errors import InputError
+
+    entry = trained.manifest.get("crop")
+    if entry is None:
+        if margin is None:
+            say(
+                "The model's data set was not cropped by agr: faces are cut out without a margin, about as UTKFace's "
+                "are. --margin 0.25 adds a quarter of the face on each side; --no-crop takes each image as a face."
+            )
+        return FaceCropper(margin=margin or 0.0)
+    if margin is not None:
+        raise InputError(
+            f"--margin {margin:g}: the model's data set was cropped with a margin of {entry['margin']:g}, and faces "
+            "are cut out as they were there; leave --margin out."
+        )
+    return FaceCropper.from_manifest(entry)
 
 
 def _print_faces(found: Sequence[FileFaces]) -> None:

@@ -70,6 +70,10 @@ class AgeEncoding(ABC):
         """The estimated bin (B,) int64, or None for an encoding without bins."""
         return None
 
+    def shares(self, logits: Tensor) -> Tensor | None:  # noqa: ARG002 - none
+        """Probability of each bin (B, K) float32; None for an encoding that has no such distribution."""
+        return None
+
     def other_tasks(self, logits: Tensor) -> dict[Task, Tensor]:  # noqa: ARG002 - none
         """Logits of the tasks the age head speaks for (``AgeConfig.speaks_for``), (B, classes) each."""
         return {}

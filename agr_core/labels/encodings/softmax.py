@@ -49,6 +49,10 @@ class Softmax(Binned):
         """The likeliest bin (B,) int64."""
         return logits.argmax(dim=1)
 
+    def shares(self, logits: Tensor) -> Tensor:
+        """The softmax (B, K) float32."""
+        return logits.float().softmax(dim=1)
+
     def _expectation(self, probabilities: Tensor) -> Tensor:
         return (probabilities * self.centers(probabilities)).sum(dim=1)
 
@@ -183,6 +187,10 @@ class JointGender(Softmax):
     def bin_index(self, logits: Tensor) -> Tensor:
         """The likeliest bin, whatever the gender (B,) int64."""
         return self._ages(logits).argmax(dim=1)
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """The ages' marginal distribution (B, K) float32."""
+        return self._ages(logits).softmax(dim=1)
 
     def other_tasks(self, logits: Tensor) -> dict[Task, Tensor]:
         """Logits of gender (B, G): the logarithm of what its ages sum up to."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from agr_core.config import SyntheticConfig, TrialConfig
+from agr_core.data.face_crop import FaceCropper
 from agr_core.data.pack import Packed, pack
 from agr_core.labels.bins import Bins
 from agr_core.models import build_model
@@ -18,6 +23,8 @@ from agr_core.trainer.checkpoint import TensorFile
 from orchestrator.journal import read_state
 from orchestrator.storage import layout
 
+SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
+UTKFACE = SHARED_DATA / "utkface" / "UTKFace_8k.tar"
 PARAMS = {"model.base_features": 4, "model.hidden": 16, "image.size": 32, "age.bins": "utk7"}
 
 
@@ -85,6 +92,7 @@ def test_predict_refuses_what_it_cannot_use(
         ((str(photos), "--model", "zzzz"), "no trial starts with 'zzzz'"),
         ((str(photos), "--model", f"other/{without}"), "has no weights"),
         ((str(photos), "--model", trial, "--grid", "grid.jpg"), "ends in .png"),
+        ((str(photos), "--model", trial, "--margin", "0.2"), "give one of them"),
     ):
         result = agr("predict", "--no-crop", *arguments, code=2)
         assert result.stderr.startswith("error: ")
@@ -98,3 +106,60 @@ def test_predict_says_when_the_data_sets_manifest_is_gone(
     (tmp_path / "packed" / "manifest.json").unlink()
     result = agr("predict", str(photos), "--model", trial, "--no-crop", code=2)
     assert "its manifest names the classes" in result.stderr
+
+
+# ---- faces in photographs
+
+
+def photograph(utkface: Path, target: Path) -> None:
+    """Two real faces, 200 pixels wide, on a wall."""
+    with tarfile.open(utkface) as archive:
+        names = sorted(name for name in archive.getnames() if "/26_0_" in name)[:2]
+        faces = [Image.open(io.BytesIO(archive.extractfile(name).read())) for name in names]  # type: ignore[union-attr]
+    wall = Image.new("RGB", (900, 420), (180, 180, 180))
+    for place, face in enumerate(faces):
+        wall.paste(face.resize((200, 200)), (100 + 450 * place, 110))
+    wall.save(target)
+
+
+@pytest.fixture
+def wall(tmp_path: Path) -> Path:
+    if not UTKFACE.is_file():
+        pytest.skip(f"the real faces are not at hand: {UTKFACE} is absent; set AGR_SHARED_DATA")
+    photograph(UTKFACE, tmp_path / "wall.png")
+    return tmp_path / "wall.png"
+
+
+def test_faces_are_found_in_photographs(trial: str, wall: Path, agr: Callable[..., Result]) -> None:
+    result = agr("predict", str(wall), "--model", trial, "--json")
+    (one,) = json.loads(result.stdout)
+    assert len(one["faces"]) == 2
+    for face, left in zip(sorted(one["faces"], key=lambda face: face["box"]), (100, 550), strict=True):
+        middle = (face["box"][0] + face["box"][2]) / 2, (face["box"][1] + face["box"][3]) / 2
+        assert middle == pytest.approx((left + 100, 210), abs=40)
+    assert "not cropped by agr" in result.stderr
+    wide = json.loads(agr("predict", str(wall), "--model", trial, "--margin", "0.4", "--json").stdout)
+    assert [face["box"] for face in wide[0]["faces"]] == [face["box"] for face in one["faces"]]
+    assert [face["age"] for face in wide[0]["faces"]] != [face["age"] for face in one["faces"]]
+
+
+def test_faces_are_cut_out_as_the_manifest_says(
+    trial: str, wall: Path, agr: Callable[..., Result], tmp_path: Path
+) -> None:
+    with_margin = agr("predict", str(wall), "--model", trial, "--margin", "0.4", "--json").stdout
+    path = tmp_path / "packed" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**manifest, "crop": {**FaceCropper(margin=0.4).manifest(), "faces": {}, "several": []}})
+    )
+
+    assert agr("predict", str(wall), "--model", trial, "--json").stdout == with_margin
+    refused = agr("predict", str(wall), "--model", trial, "--margin", "0.1", code=2)
+    assert "was cropped with a margin of 0.4" in refused.stderr
+
+
+def test_an_image_without_a_face_has_none(trial: str, agr: Callable[..., Result], tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), (120, 130, 140)).save(tmp_path / "sky.png")
+    result = agr("predict", str(tmp_path / "sky.png"), "--model", trial, "--json")
+    assert json.loads(result.stdout) == [{"file": str(tmp_path / "sky.png"), "faces": []}]
+    assert "no face found" in agr("predict", str(tmp_path / "sky.png"), "--model", trial).stdout
