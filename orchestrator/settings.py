@@ -29,6 +29,9 @@ class Settings:
     cache_bytes: int | None = None
     """``AGR_CACHE_GB``, in bytes: most that data sets may take in ``cache``; None: 100 GB, or half of the free disk."""
 
+    weights: str | None = None
+    """``AGR_WEIGHTS``: folder or ``s3://bucket/prefix`` of weights for machines without internet; see docs/models.md."""
+
     @classmethod
     def from_environment(cls) -> Settings:
         """The settings this process was started with.
@@ -43,6 +46,7 @@ class Settings:
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             ray_address=os.environ.get("RAY_ADDRESS") or None,
             cache_bytes=_gigabytes("AGR_CACHE_GB"),
+            weights=os.environ.get("AGR_WEIGHTS") or None,
         )
 
     @property

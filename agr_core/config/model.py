@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -19,13 +19,11 @@ AttentionModules = Annotated[int, Field(ge=1, le=8)]
 class _Model(StrictModel):
     """What every model takes."""
 
-    timm_has_weights: ClassVar[bool] = False
-    """Whether ``weights: timm`` means something."""
-
     weights: str = Field(
         default="none",
         min_length=1,
-        description="Initial weights: none (random), timm (timm's own pre-trained ones) or a .safetensors file.",
+        description="Initial weights: none (random), timm (timm's own pre-trained ones), a .safetensors file, "
+        "s3://bucket/key of one, or trial:<id>[@label], the weights that a trial kept.",
     )
     weights_sha256: str | None = Field(
         default=None,
@@ -38,16 +36,24 @@ class _Model(StrictModel):
         "head it has the layers of head.shared.",
     )
 
+    @property
+    def timm_name(self) -> str | None:
+        """The model of timm whose weights ``weights: timm`` means; None: there is none."""
+        return None
+
     @model_validator(mode="after")
     def _weights_can_be_had(self) -> Self:
-        if self.weights == "timm" and not self.timm_has_weights:
+        if self.weights == "timm" and self.timm_name is None:
             raise ValueError("weights=timm is for timm's models; timm has none of this one. Give a file or none.")
         if self.weights in ("none", "timm"):
             for field in ("weights_sha256", "weights_heads"):
                 if getattr(self, field) != type(self).model_fields[field].default:
                     raise ValueError(f"{field} is about a file of weights, and weights={self.weights}; leave it out.")
-        elif not self.weights.endswith(".safetensors"):
-            raise ValueError(f"weights={self.weights!r} must be none, timm or a .safetensors file.")
+        elif not self.weights.startswith("trial:") and not self.weights.endswith(".safetensors"):
+            raise ValueError(
+                f"weights={self.weights!r} must be none, timm, a .safetensors file, s3://... of one, or "
+                "trial:<id>[@label]. Other formats are converted first; docs/models.md shows how."
+            )
         return self
 
 
@@ -109,13 +115,16 @@ class ResidualAttentionConfig(_Model):
 class MobilenetTransformerConfig(_Model):
     """MobileNet's feature map as tokens of a Transformer encoder, then a global maximum (S2-M6)."""
 
-    timm_has_weights: ClassVar[bool] = True
-
     name: Literal["mobilenet_transformer"]
     depth: int = Field(default=1, ge=1, le=24, description="Encoder layers.")
     heads: int = Field(default=8, ge=1, le=64, description="Attention heads; they divide the 1024 features.")
     feedforward: int = Field(default=1024, ge=1, le=8192, description="Neurons of each layer's feed-forward network.")
     dropout: DropoutRate = Field(default=0.1, description="Dropout in the encoder.")
+
+    @property
+    def timm_name(self) -> str:
+        """MobileNet's name."""
+        return "mobilenetv1_100"
 
     @field_validator("heads")
     @classmethod
@@ -128,8 +137,6 @@ class MobilenetTransformerConfig(_Model):
 class TimmConfig(_Model):
     """Any timm backbone by its name, with global pooling."""
 
-    timm_has_weights: ClassVar[bool] = True
-
     name: str = Field(description="A timm model name, such as resnet18 or efficientnetv2_s.")
     drop_path: DropoutRate = Field(default=0.0, description="Stochastic depth rate, where the backbone has it.")
     pool: Literal["default", "avg", "max", "avgmax"] = Field(default="default", description="Global pooling.")
@@ -141,6 +148,11 @@ class TimmConfig(_Model):
     squeeze_excitation: bool = Field(
         default=False, description="A squeeze-and-excitation block after the last feature map (S1-M10)."
     )
+
+    @property
+    def timm_name(self) -> str:
+        """The model itself."""
+        return self.name
 
     @field_validator("name")
     @classmethod

@@ -143,12 +143,21 @@ class TrialConfig(StrictModel):
         """The complete configuration as plain JSON, defaults included."""
         return self.model_dump(mode="json")
 
-    def digest(self, *, data_digest: str, split_digest: str) -> str:
-        """Digest of what is trained: this configuration, with the data and split by content instead of by address.
+    def digest(self, *, data_digest: str, split_digest: str, weights_sha256: str | None = None) -> str:
+        """Digest of what is trained: this configuration, with data, split and weights by content, not by address.
 
         Fields at their defaults do not take part (see the module's first words). ``schema_version`` always does.
+
+        Args:
+            data_digest: Digest of the packed data set.
+            split_digest: Digest of the split.
+            weights_sha256: SHA-256 of the file that ``model.weights`` stands for; it takes no part where that says
+                ``none`` or ``timm``. None: by address, as in the first journals.
         """
         document = self.model_dump(mode="json", exclude_defaults=True, exclude={"data"})
+        if weights_sha256 is not None and self.model.weights not in ("none", "timm"):
+            del document["model"]["weights"]
+            document["model"]["weights_sha256"] = weights_sha256
         document["schema_version"] = self.schema_version
         document["data"] = {"data_digest": data_digest, "split_digest": split_digest, "fraction": self.data.fraction}
         return digest(document)

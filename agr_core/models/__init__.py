@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agr_core.config import Task, TrialConfig
     from agr_core.models.face_model import FaceModel
     from agr_core.models.heads import LastLayer
-    from agr_core.models.weights import WeightsFile
+    from agr_core.models.weights_file import WeightsFile
 
 
 def build_model(

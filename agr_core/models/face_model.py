@@ -20,7 +20,8 @@ from agr_core.models.heads import LastLayer, build_head, build_shared
 from agr_core.models.inception_resnet_v1 import InceptionResnetV1
 from agr_core.models.levi_hassner import LeviHassner
 from agr_core.models.residual_attention import ResidualAttention
-from agr_core.models.weights import WeightsFile, load_weights
+from agr_core.models.weights import load_weights
+from agr_core.models.weights_file import WeightsFile, named_weights
 from agr_core.registry import Registry
 
 OwnBackbone = Callable[..., nn.Module]
@@ -90,7 +91,10 @@ def build(
             f"tasks={list(config.tasks)}, but the data set has no {' and no '.join(empty)} labels; "
             f"leave {', '.join(empty)} out of tasks."
         )
-    file = None if untrained else _file_of(config, weights)
+    file: Path | None = None
+    if not untrained:
+        weights = weights or named_weights(config.model)
+        file = None if weights is None else weights.path
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         backbone = _build_backbone(config, file, untrained=untrained)
@@ -104,15 +108,6 @@ def build(
     if file is not None and config.model.weights != "timm":
         load_weights(model, file, heads=config.model.weights_heads)
     return model
-
-
-def _file_of(config: TrialConfig, weights: WeightsFile | None) -> Path | None:
-    """The file that ``model.weights`` stands for; None where it stands for none, or timm is to fetch it."""
-    if weights is not None:
-        return weights.path
-    if config.model.weights in ("none", "timm"):
-        return None
-    return WeightsFile.of(Path(config.model.weights).expanduser(), sha256=config.model.weights_sha256).path
 
 
 def _linear(outputs: int) -> LastLayer:
@@ -137,7 +132,7 @@ def _build_backbone(config: TrialConfig, file: Path | None, *, untrained: bool) 
     except RuntimeError as error:  # a layer larger than what is left of the image
         raise _cannot_take(config, error) from error
     if from_timm:
-        assert isinstance(backbone, PretrainedByTimm), "only configurations with timm_has_weights may ask for them"
+        assert isinstance(backbone, PretrainedByTimm), "only configurations with a timm_name may ask for them"
         backbone.load_timm_weights(file)
     return backbone
 

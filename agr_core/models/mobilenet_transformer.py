@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from agr_core.config import MobilenetTransformerConfig
 from agr_core.models import timm_backbones
 
-_MOBILENET = "mobilenetv1_100"
 _FEATURES = 1024
 
 
@@ -29,7 +28,8 @@ class MobilenetTransformer(nn.Module):
     def __init__(self, config: MobilenetTransformerConfig, *, in_channels: int, image_size: int) -> None:
         super().__init__()
         self._in_channels = in_channels
-        self.mobilenet = timm_backbones.feature_maps(_MOBILENET, in_channels=in_channels)
+        self._timm_name = config.timm_name
+        self.mobilenet = timm_backbones.feature_maps(config.timm_name, in_channels=in_channels)
         places = -(-image_size // 32)
         self.positions = nn.Parameter(torch.empty(1, places * places, _FEATURES))
         nn.init.trunc_normal_(self.positions, std=0.02)
@@ -51,7 +51,7 @@ class MobilenetTransformer(nn.Module):
 
     def load_timm_weights(self, file: Path | None) -> None:
         """Start MobileNet from timm's weights; ``file`` is where they are, None: timm fetches them."""
-        timm_backbones.load_timm_weights(self.mobilenet, _MOBILENET, in_channels=self._in_channels, file=file)
+        timm_backbones.load_timm_weights(self.mobilenet, self._timm_name, in_channels=self._in_channels, file=file)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, 1024) of images (B, C, S, S)."""

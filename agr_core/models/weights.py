@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from agr_core.errors import ConfigError, IntegrityError
-from agr_core.identity import file_digest
+from agr_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from agr_core.models.face_model import FaceModel
@@ -29,32 +27,6 @@ _OTHER_PARTS = ("shared.", "heads.")
 _COUNTER = "num_batches_tracked"
 Tensors = Mapping[str, Tensor]
 HeadsRule = Literal["drop", "keep", "as_shared"]
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A file of initial weights on this machine, and the SHA-256 of its bytes."""
-
-    path: Path
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path, *, sha256: str | None = None) -> WeightsFile:
-        """The file at ``path``, hashed.
-
-        Raises:
-            ConfigError: If there is none.
-            IntegrityError: If its bytes do not have the digest ``sha256``.
-        """
-        if not path.is_file():
-            raise ConfigError(f"model.weights={str(path)!r} must be none, timm, or an existing .safetensors file.")
-        found = file_digest(path)
-        if sha256 is not None and found != sha256:
-            raise IntegrityError(
-                f"model.weights: {path} has SHA-256 {found}, and {sha256} was asked for. "
-                "Give the file it was meant for, or correct model.weights_sha256."
-            )
-        return cls(path, found)
 
 
 def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule) -> None:

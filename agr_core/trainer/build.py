@@ -13,6 +13,7 @@ from agr_core.evaluation.names import allowed_schemes, metric_names
 from agr_core.identity import digest
 from agr_core.labels.encodings import build_encoding
 from agr_core.models import build_model
+from agr_core.models.weights_file import WeightsFile
 from agr_core.objective import BEST, Objective
 from agr_core.registry import did_you_mean
 from agr_core.trainer.determinism import use_deterministic_algorithms
@@ -24,8 +25,16 @@ from agr_core.trainer.source import LabelSpace, TrainingData
 from agr_core.trainer.steps import Predictor
 
 
-def build_predictor(config: TrialConfig, data: LabelSpace) -> Predictor:
+def build_predictor(
+    config: TrialConfig, data: LabelSpace, *, weights: WeightsFile | None = None, untrained: bool = False
+) -> Predictor:
     """The model with its initial weights and its losses, on the trial's device.
+
+    Args:
+        config: The trial.
+        data: Its data, of which vocabularies and kind of labels matter here.
+        weights: The file that ``model.weights`` stands for; see ``build_model``.
+        untrained: Leave the weights random, whatever ``model.weights`` says: they will be replaced.
 
     Raises:
         ConfigError: If the model cannot be built, or the device is not there.
@@ -42,6 +51,8 @@ def build_predictor(config: TrialConfig, data: LabelSpace) -> Predictor:
         num_genders=len(data.vocabulary.genders),
         num_races=len(data.vocabulary.races),
         age_layer=encoding.last_layer,
+        weights=weights,
+        untrained=untrained,
     )
     model = model.to(device)
     if config.compute.channels_last:

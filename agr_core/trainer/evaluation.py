@@ -35,7 +35,7 @@ def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: 
         CheckpointError: If the weights cannot be read or are of another model.
         DivergedError: If a loss or an estimate is not finite.
     """
-    predictor = build_predictor(config, data)
+    predictor = build_predictor(config, data, untrained=True)
     try:
         predictor.model.load_state_dict(load_weights(weights))
     except RuntimeError as error:

@@ -11,6 +11,7 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
     best/000003.safetensors                         weights of the best epoch so far, by the objective or a label
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 splits/<split_digest>.parquet                       splits
+weights/<sha256>.safetensors                        initial weights
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ def dataset(data_digest: str) -> str:
 def split(split_digest: str) -> str:
     """A split file."""
     return f"splits/{split_digest}.parquet"
+
+
+def weights(sha256: str) -> str:
+    """A file of initial weights."""
+    return f"weights/{sha256}.safetensors"
 
 
 def checkpoints(attempt_folder: str) -> str:

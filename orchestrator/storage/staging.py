@@ -7,6 +7,7 @@ datasets/.D.part/   a data set being fetched; a shard in it that has its own nam
 datasets/.D.lock    held by the one process that fetches
 datasets/.D.use     held, shared, by each process that uses D, until it ends; its time is D's last use
 decoded-D-...       its decoded images (``agr_core.data.cache``); they count as a part of D, and go with it
+weights/            files of initial weights by SHA-256; they do not count towards the size of the cache
 verified/           data sets outside the cache that were verified where they are, with the state of their files
 """
 
@@ -25,8 +26,9 @@ from filelock import FileLock
 from agr_core.data.cache import decoded_files
 from agr_core.data.pack import read_manifest, verify
 from agr_core.errors import IntegrityError
-from agr_core.identity import canonical_json, digest
+from agr_core.identity import canonical_json, digest, file_digest
 from orchestrator.errors import StorageError
+from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 from orchestrator.storage.local import LocalStorage
 from orchestrator.storage.transfer import download, manifest_of, part_of
@@ -103,6 +105,28 @@ def verified(folder: Path, data_digest: str, *, cache: Path, limit_bytes: int | 
             verify(folder)
             records.write(key, state)
     return folder
+
+
+def cached_weights(storage: Storage, sha256: str, *, cache: Path) -> Path:
+    """A file of initial weights in this node's cache; the first process of the node fetches it, the others wait.
+
+    Raises:
+        NotFoundError: If ``storage`` has no such file.
+        IntegrityError: If it holds other bytes than its name says.
+    """
+    file = cache / layout.weights(sha256)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{sha256}.lock")):
+        if not file.exists():
+            arriving = file.with_name(f".{sha256}.part")
+            storage.download(layout.weights(sha256), arriving)
+            found = file_digest(arriving)
+            if found != sha256:
+                arriving.unlink()
+                place = f"{storage.uri}/{layout.weights(sha256)}"
+                raise IntegrityError(f"{place} has SHA-256 {found}; delete it and submit the sweep again.")
+            arriving.replace(file)
+    return file
 
 
 def _file_states(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -16,7 +16,7 @@ from agr_core.config import TrialConfig
 from agr_core.errors import ConfigError, IntegrityError
 from agr_core.models import build_model
 from agr_core.models.face_model import FaceModel
-from agr_core.models.weights import WeightsFile
+from agr_core.models.weights_file import WeightsFile
 
 
 def _build(
