@@ -65,6 +65,9 @@ class TrialCreated(_Event):
     data_digest: str
     split_digest: str
     data_uri: str = Field(description="Where nodes fetch the packed data set: a storage URI of a folder.")
+    weights_sha256: str | None = Field(
+        default=None, description="Initial weights, in the sweep's storage; None: random, or timm fetches its own."
+    )
 
 
 class AttemptStarted(_Event):

@@ -81,7 +81,9 @@ def drift(original: Original, storage: Storage, settings: Settings) -> list[str]
     created = original.trial.created
     lines = []
     config = TrialConfig.from_document(created.config)
-    again = config.digest(data_digest=created.data_digest, split_digest=created.split_digest)
+    again = config.digest(
+        data_digest=created.data_digest, split_digest=created.split_digest, weights_sha256=created.weights_sha256
+    )
     if again != created.config_digest:
         lines.append(f"configuration: its digest was {created.config_digest[:12]} and is {again[:12]} in this version.")
     lines += _data_drift(data_ref(original), storage, settings)

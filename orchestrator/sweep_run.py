@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from agr_core.config import DataConfig, TrialConfig
+from agr_core.config import DataConfig, ModelConfig, TrialConfig
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator import control
@@ -134,6 +134,8 @@ class SweepRun:
     search: Search
     settings: SweepSettings
     prepare: Callable[[DataConfig], DataRef]
+    prepare_weights: Callable[[ModelConfig], str | None]
+    """SHA-256 of the file of weights that a model starts from; see ``orchestrator.weights``."""
     writer: JournalWriter
     listener: Callable[[Event], None] = lambda _: None
     clock: Callable[[], float] = time.time
@@ -273,6 +275,8 @@ class SweepRun:
             document = {**first.config, "seed": first.config["seed"] - first.repeat + repeat}
             config = TrialConfig.from_document(document)
         data = self.prepare(config.data)
+        weights = self.prepare_weights(config.model)
+        digests = {"data_digest": data.data_digest, "split_digest": data.split_digest, "weights_sha256": weights}
         created = TrialCreated(
             time=self.clock(),
             trial_id=make_trial_id(self.sweep_id, number),
@@ -283,10 +287,9 @@ class SweepRun:
             config=config.to_document(),
             params=params,
             proposal=record,
-            config_digest=config.digest(data_digest=data.data_digest, split_digest=data.split_digest),
-            data_digest=data.data_digest,
-            split_digest=data.split_digest,
+            config_digest=config.digest(**digests),
             data_uri=data.data_uri,
+            **digests,
         )
         self._record(created)
         return created

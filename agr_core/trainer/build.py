@@ -128,7 +128,11 @@ def training_identity(config: TrialConfig, data: TrainingData, objectives: Mappi
     plain = {label: objective.model_dump(mode="json") for label, objective in objectives.items()}
     return digest(
         {
-            "config": config.digest(data_digest=data.data_digest, split_digest=data.split_digest),
+            "config": config.digest(
+                data_digest=data.data_digest,
+                split_digest=data.split_digest,
+                weights_sha256=None if weights is None else weights.sha256,
+            ),
             "objective": plain.pop(BEST),
         }
         | ({"keep": plain} if plain else {})

@@ -164,6 +164,9 @@ def rerun(
         if not any(setting.startswith("data.") for setting in settings or []):
             reference = again.data_ref(original)
             engine = replace(engine, prepare=lambda _: reference)
+        weights = original.trial.created.weights_sha256
+        if weights is not None and not any(setting.startswith("model") for setting in settings or []):
+            engine = replace(engine, prepare_weights=lambda _: weights)
         epochs = None if settings else original.reports[-1].epoch
         started = _started(sweep, rerun_of=trial_id, stop_after_epochs=epochs)
         code = _run_new(sweep, started, place, engine, as_json=False, quiet=True)

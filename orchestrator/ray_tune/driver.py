@@ -18,7 +18,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from agr_core.config import DataConfig
+from agr_core.config import DataConfig, ModelConfig
 from agr_core.errors import InputError
 from orchestrator.datasets import DataRef, prepare_data
 from orchestrator.errors import SweepFailedError
@@ -33,6 +33,7 @@ from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler, SweepS
 from orchestrator.spec.space import Domain
 from orchestrator.storage.base import Storage
 from orchestrator.sweep_run import LiveTrial, SweepRun, SweepSettings
+from orchestrator.weights import resolve_weights
 
 if TYPE_CHECKING:
     from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
@@ -79,6 +80,8 @@ class Engine:
     listener: Callable[[Event], None] = lambda _: None
     prepare: Callable[[DataConfig], DataRef] | None = None
     """Replaces the look-up of a trial's data; a re-run takes what its original was trained on."""
+    prepare_weights: Callable[[ModelConfig], str | None] | None = None
+    """Replaces the look-up of a trial's initial weights in the same way."""
     trainable: type | None = None
     """Replaces the training by something else; for benchmarks."""
     read_sealed: bool = True
@@ -93,7 +96,9 @@ def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin
         StorageError: If the storage does not answer.
     """
     run = _build(sweep, started, engine, next_segment=1)
-    run.prepare(sweep.space.build(_first).config.data)  # unusable data is refused before there is a sweep
+    first = sweep.space.build(_first).config
+    run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
+    run.prepare_weights(first.model)
     run.begin()
     on_begin()
     return _drive(run, sweep, engine, replay=None)
@@ -132,6 +137,14 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
             known[key] = prepare_data(data, storage=engine.storage, cache=engine.settings.cache)
         return known[key]
 
+    known_weights: dict[tuple[str, str | None, str | None], str | None] = {}
+
+    def prepare_weights(model: ModelConfig) -> str | None:
+        key = model.weights, model.weights_sha256, model.timm_name if model.weights == "timm" else None
+        if key not in known_weights:
+            known_weights[key] = resolve_weights(model, storage=engine.storage, settings=engine.settings)
+        return known_weights[key]
+
     return SweepRun(
         started=started,
         storage=engine.storage,
@@ -149,6 +162,7 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
             wall_s=spec.budget.wall,
         ),
         prepare=prepare,
+        prepare_weights=engine.prepare_weights or prepare_weights,
         writer=JournalWriter(engine.storage, started.sweep_id, next_segment=next_segment),
         listener=engine.listener,
     )

@@ -111,6 +111,7 @@ def make_run(
         ),
         settings=SweepSettings(**settings),
         prepare=prepare,
+        prepare_weights=lambda _: None,
         writer=JournalWriter(storage, sweep_id, next_segment=next_segment),
         listener=(heard if heard is not None else []).append,
         clock=clock,
