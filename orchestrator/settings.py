@@ -30,7 +30,7 @@ class Settings:
     """``AGR_CACHE_GB``, in bytes: most that data sets may take in ``cache``; None: 100 GB, or half of the free disk."""
 
     weights: str | None = None
-    """``AGR_WEIGHTS``: folder or ``s3://bucket/prefix`` of weights for machines without internet; see docs/models.md."""
+    """``AGR_WEIGHTS``: folder or ``s3://bucket/prefix`` of weights, for machines without internet (docs/models.md)."""
 
     @classmethod
     def from_environment(cls) -> Settings:

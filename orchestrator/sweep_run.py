@@ -276,7 +276,6 @@ class SweepRun:
             config = TrialConfig.from_document(document)
         data = self.prepare(config.data)
         weights = self.prepare_weights(config.model)
-        digests = {"data_digest": data.data_digest, "split_digest": data.split_digest, "weights_sha256": weights}
         created = TrialCreated(
             time=self.clock(),
             trial_id=make_trial_id(self.sweep_id, number),
@@ -287,9 +286,13 @@ class SweepRun:
             config=config.to_document(),
             params=params,
             proposal=record,
-            config_digest=config.digest(**digests),
+            config_digest=config.digest(
+                data_digest=data.data_digest, split_digest=data.split_digest, weights_sha256=weights
+            ),
+            data_digest=data.data_digest,
+            split_digest=data.split_digest,
             data_uri=data.data_uri,
-            **digests,
+            weights_sha256=weights,
         )
         self._record(created)
         return created

@@ -85,9 +85,9 @@ def trial_weights(reference: str, storage: Storage) -> str:
     trial = read_state(storage, sweep_id).trials[trial_id]
     if trial.ended is None:
         raise NotFoundError(f"trial {trial_id} has not ended, so its best weights are not known yet; wait for its end.")
-    kept = trial.kept_epochs
-    if trial.ended.attempt is None or not kept:
-        raise NotFoundError(f"trial {trial_id} has kept no weights: it {trial.ended.outcome} without an epoch.")
+    if trial.ended.attempt is None or trial.ended.best_epoch is None:
+        raise NotFoundError(f"trial {trial_id} has kept no weights: it ended ({trial.ended.outcome}) without an epoch.")
+    kept = {"best": trial.ended.best_epoch}
     if (label or "best") not in kept:
         raise NotFoundError(f"trial {trial_id} has kept no weights as {label!r}. It has: {', '.join(kept)}.")
     attempt = layout.attempt(sweep_id, trial_id, trial.ended.attempt)

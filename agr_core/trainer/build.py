@@ -123,8 +123,10 @@ def check_milestones(config: TrialConfig, data: TrainingData) -> None:
         )
 
 
-def training_identity(config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective]) -> str:
-    """Digest of what a checkpoint belongs to: configuration, data and split by content, objectives by label."""
+def training_identity(
+    config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective], weights: WeightsFile | None
+) -> str:
+    """Digest of what a checkpoint belongs to: configuration, objectives by label; data, split, weights by content."""
     plain = {label: objective.model_dump(mode="json") for label, objective in objectives.items()}
     return digest(
         {

@@ -10,6 +10,7 @@ import torch
 
 from agr_core.config import TrialConfig
 from agr_core.errors import DivergedError
+from agr_core.models.weights_file import WeightsFile, named_weights
 from agr_core.objective import BEST, Objective
 from agr_core.reporting import EpochReport, Reporter
 from agr_core.trainer import checkpoint
@@ -46,12 +47,26 @@ class Training:
 
     The weights of one epoch are kept for each label: the best by the objective (``best``), and by those of ``keep``.
 
+    Args:
+        config: The trial.
+        data: Its data.
+        objective: What tells the best epoch.
+        keep: What tells the epochs of further labels.
+        weights: The file that ``model.weights`` stands for; None: that names a file on this machine, or none.
+
     Raises:
         ConfigError: If the configuration cannot be trained on this data, or on this machine.
+        IntegrityError: If the file of weights does not have ``model.weights_sha256``.
     """
 
     def __init__(
-        self, config: TrialConfig, data: TrainingData, objective: Objective, keep: Mapping[str, Objective] | None = None
+        self,
+        config: TrialConfig,
+        data: TrainingData,
+        objective: Objective,
+        keep: Mapping[str, Objective] | None = None,
+        *,
+        weights: WeightsFile | None = None,
     ) -> None:
         self._objectives = {BEST: objective, **(keep or {})}
         check_watched_metrics(config, data, self._objectives)
@@ -59,8 +74,9 @@ class Training:
         self._config = config
         self._data = data
         self._objective = objective
-        self._identity = training_identity(config, data, self._objectives)
-        self._predictor = build_predictor(config, data)
+        weights = weights or named_weights(config.model)
+        self._identity = training_identity(config, data, self._objectives, weights)
+        self._predictor = build_predictor(config, data, weights=weights)
         self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
         self._parts = Parts(

@@ -34,6 +34,7 @@ from orchestrator.records import SweepStarted, TrialCreated
 from orchestrator.settings import Settings
 from orchestrator.storage import open_storage
 from orchestrator.storage.base import Storage
+from orchestrator.weights import stage_weights
 
 if TYPE_CHECKING:
     from agr_core.trainer.loop import Training
@@ -60,6 +61,7 @@ class Job:
     data_uri: str
     data_digest: str
     split_digest: str
+    weights_sha256: str | None = None
     last_journalled_epoch: int = 0
     """Epochs up to this one are in the journal: they are trained if need be, and not reported again."""
     resume: bool = False
@@ -88,6 +90,7 @@ class Job:
             data_uri=created.data_uri,
             data_digest=created.data_digest,
             split_digest=created.split_digest,
+            weights_sha256=created.weights_sha256,
             last_journalled_epoch=last_journalled_epoch,
             resume=attempt > 0,
             stop_after_epochs=sweep.stop_after_epochs,
@@ -188,7 +191,10 @@ class EpochSource:
             staged = stage(ref, storage=storage, cache=settings.cache)
             self._data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
             keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
-            self._training: Training = Training(config, self._data, self._objective, keep)
+            weights = None
+            if job.weights_sha256 is not None:
+                weights = stage_weights(job.weights_sha256, storage=storage, cache=settings.cache)
+            self._training: Training = Training(config, self._data, self._objective, keep, weights=weights)
             if job.resume:
                 self._resume()
         except BaseException:
