@@ -119,7 +119,7 @@ class TrainedModel:
     def __init__(self, config: TrialConfig, weights: Path, labels: LabelSpace) -> None:
         self.config = _for_prediction(config)
         self._vocabulary = labels.vocabulary
-        self._predictor = build_predictor(self.config, labels)
+        self._predictor = build_predictor(self.config, labels, untrained=True)
         try:
             self._predictor.model.load_state_dict(load_weights(weights))
         except RuntimeError as error:

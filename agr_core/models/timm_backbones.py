@@ -1,10 +1,12 @@
 """timm's models as backbones; the only importer of timm.
 
-``python -m agr_core.models.timm_backbones`` writes ``timm_names.txt`` anew, after an upgrade of timm.
+``python -m agr_core.models.timm_backbones`` writes ``timm_names.txt`` anew, after an upgrade of timm; with names of
+models it prints how their files of weights are named in ``AGR_WEIGHTS``.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -176,4 +178,8 @@ def write_names(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_names(Path(__file__).with_name("timm_names.txt"))
+    for model in sys.argv[1:]:
+        full_name = weights_name(model)
+        sys.stdout.write(f"{full_name}.safetensors\n" if full_name else f"timm has no weights of {model}\n")
+    if not sys.argv[1:]:
+        write_names(Path(__file__).with_name("timm_names.txt"))

@@ -153,9 +153,8 @@ def _as_shared(model: FaceModel, others: Tensors, file: Path) -> Tensors:
 def _in_order(part: Tensors) -> Tensors:
     """The tensors by the number of their layer, then by name; a file does not keep their order."""
 
-    def place(name: str) -> tuple[int, str]:
-        *_, layer, tensor = name.split(".")
-        return int(layer), tensor
+    def place(name: str) -> list[tuple[int, str]]:
+        return [(int(word), "") if word.isdigit() else (0, word) for word in name.split(".")]
 
     return {name: part[name] for name in sorted(part, key=place)}
 

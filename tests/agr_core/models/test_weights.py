@@ -125,7 +125,7 @@ def test_a_file_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("weights", ["weights.pth", "imagenet"])
 def test_what_can_be_no_file_of_weights_is_refused_before_anything_is_built(weights: str) -> None:
-    with pytest.raises(ValidationError, match=r"must be none, timm or a \.safetensors file"):
+    with pytest.raises(ValidationError, match=r"must be none, timm, a \.safetensors file"):
         _build({"name": "resnet10t", "weights": weights})
 
 
