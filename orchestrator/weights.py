@@ -17,7 +17,7 @@ from agr_core.config import ModelConfig
 from agr_core.models.weights_file import WeightsFile
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import read_state
-from orchestrator.lookup import find_trial
+from orchestrator.lookup import find_trial, label_of
 from orchestrator.settings import Settings
 from orchestrator.storage import is_remote, layout, open_storage
 from orchestrator.storage.base import Storage
@@ -80,18 +80,18 @@ def trial_weights(reference: str, storage: Storage) -> str:
         NotFoundError: If there is no such trial, it has not ended, or it kept nothing under that label.
         AmbiguousIdError: If several trials begin so.
     """
-    text, _, label = reference.partition("@")
-    sweep_id, trial_id = find_trial(storage, text)
+    sweep_id, trial_id = find_trial(storage, reference)
+    label = label_of(reference)
     trial = read_state(storage, sweep_id).trials[trial_id]
     if trial.ended is None:
         raise NotFoundError(f"trial {trial_id} has not ended, so its best weights are not known yet; wait for its end.")
-    if trial.ended.attempt is None or trial.ended.best_epoch is None:
-        raise NotFoundError(f"trial {trial_id} has kept no weights: it ended ({trial.ended.outcome}) without an epoch.")
-    kept = {"best": trial.ended.best_epoch}
-    if (label or "best") not in kept:
+    kept = trial.kept_epochs
+    if trial.ended.attempt is None or not kept:
+        raise NotFoundError(f"trial {trial_id} has kept no weights: it ended ({trial.outcome}) without an epoch.")
+    if label not in kept:
         raise NotFoundError(f"trial {trial_id} has kept no weights as {label!r}. It has: {', '.join(kept)}.")
     attempt = layout.attempt(sweep_id, trial_id, trial.ended.attempt)
-    return layout.best_weights(attempt, kept[label or "best"])
+    return layout.best_weights(attempt, kept[label])
 
 
 def _timms(name: str, storage: Storage, settings: Settings) -> str | None:

@@ -142,7 +142,7 @@ class TestTrial:
         trial = sweep.trial(0, [9.0, 7.0, 8.0], files=True)
         for reference in (f"trial:{trial}", f"trial:{sweep.sweep_id}/{trial[:6]}", f"trial:{trial}@best"):
             sha256 = resolve_weights(model(reference), storage=sweep.storage, settings=settings)
-            assert sha256 == hashlib.sha256(f"weights of {trial}".encode()).hexdigest()
+            assert sha256 == hashlib.sha256(f"weights of {trial}, 2".encode()).hexdigest()
 
     def test_a_trial_that_has_not_ended_is_refused(self, record_sweep: Callable[..., Any], settings: Settings) -> None:
         sweep = record_sweep()
@@ -157,6 +157,21 @@ class TestTrial:
         trial = sweep.trial(0, [], outcome="failed")
         with pytest.raises(NotFoundError, match=r"has kept no weights: it ended \(failed\) without an epoch"):
             resolve_weights(model(f"trial:{trial}"), storage=sweep.storage, settings=settings)
+
+    def test_a_label_stands_for_the_weights_kept_under_it(
+        self, record_sweep: Callable[..., Any], settings: Settings
+    ) -> None:
+        sweep = record_sweep()
+        other = sweep.create(1)
+        for epoch, value in ((1, 9.0), (2, 7.0)):
+            sweep.report(other, epoch, value)
+        attempt = layout.attempt(sweep.sweep_id, other, 0)
+        for epoch in (1, 2):
+            sweep.storage.write(layout.best_weights(attempt, epoch), f"epoch {epoch}".encode())
+        sweep.end_trial(other, "completed", [9.0, 7.0], kept_epochs={"gender": 1})
+        for label, content in (("", "epoch 2"), ("@best", "epoch 2"), ("@gender", "epoch 1")):
+            sha256 = resolve_weights(model(f"trial:{other}{label}"), storage=sweep.storage, settings=settings)
+            assert sha256 == hashlib.sha256(content.encode()).hexdigest()
 
     def test_a_label_nobody_kept_is_refused(self, record_sweep: Callable[..., Any], settings: Settings) -> None:
         sweep = record_sweep()
