@@ -73,6 +73,11 @@ class BasicCnnConfig(_Model):
     dropout: DropoutRate = Field(default=0.6, description="Dropout after the hidden layer (V11: 0.6).")
     block_dropout: DropoutRate = Field(default=0.0, description="Dropout after each convolution block.")
     input_dropout: DropoutRate = Field(default=0.0, description="Dropout of the input.")
+    dropout_at: Literal["after_activation", "before_activation"] = Field(
+        default="after_activation",
+        description="Place of dropout and block_dropout: at the end of the hidden layer and of each block, or between "
+        "the weights and the activation (S4-P8).",
+    )
 
     @field_validator("kernel_size")
     @classmethod

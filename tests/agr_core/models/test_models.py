@@ -50,6 +50,22 @@ def test_basic_cnn_has_the_layers_of_report_s4_in_their_order() -> None:
     assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.1, 0.2, 0.2, 0.6]
 
 
+def test_basic_cnn_can_drop_before_its_activations() -> None:
+    model = _build(
+        tasks=["age"],
+        image={"size": 32},
+        model={"name": "basic_cnn", "conv_layers": 1, "block_dropout": 0.2, "activation": "sigmoid",
+               "dropout_at": "before_activation"},
+    )  # fmt: skip
+    block = [nn.Conv2d, nn.Dropout, nn.Sigmoid, nn.BatchNorm2d, nn.MaxPool2d]
+    layers = list(model.backbone.layers)
+    assert [type(layer) for layer in layers] == [*block, nn.Flatten, nn.Linear, nn.Dropout, nn.Sigmoid]
+    assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.2, 0.6]
+    features = model.backbone(torch.rand(4, 3, 32, 32))
+    dropped = features == 0.5  # the sigmoid of a neuron that was dropped
+    assert 0.4 < dropped.float().mean() < 0.8
+
+
 @pytest.mark.parametrize("conv_layers", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("size", [47, 48])
 def test_basic_cnn_takes_images_whose_side_is_no_power_of_two(conv_layers: int, size: int) -> None:
