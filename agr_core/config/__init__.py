@@ -63,9 +63,12 @@ from agr_core.config.image import (
 )
 from agr_core.config.loss import (
     LossConfig,
+    LossPhase,
     LossWeight,
     LossWeights,
+    PhaseWeights,
 )
+from agr_core.config.mixup import MixupConfig
 from agr_core.config.model import (
     OWN_MODELS,
     Activation,
@@ -139,9 +142,11 @@ __all__ = [
     "LeviHassnerConfig",
     "LightAugment",
     "LossConfig",
+    "LossPhase",
     "LossWeight",
     "LossWeights",
     "MeanVarianceAge",
+    "MixupConfig",
     "MobilenetTransformerConfig",
     "ModelConfig",
     "NadamConfig",
@@ -153,6 +158,7 @@ __all__ = [
     "OrdinalAge",
     "OversampleSampler",
     "PartitionsConfig",
+    "PhaseWeights",
     "PlateauSchedule",
     "Probability",
     "RandAugmentConfig",

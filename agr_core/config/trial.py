@@ -8,12 +8,13 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from agr_core.config.age import AgeConfig, OnehotAge
+from agr_core.config.age import AgeConfig, BinnedAge, OnehotAge
 from agr_core.config.averaging import AveragingConfig, NoAveraging, SwaAveraging
 from agr_core.config.base import StrictModel, Task
 from agr_core.config.data import DataConfig, SamplerConfig, ShuffleSampler
 from agr_core.config.image import AugmentConfig, CropFlipAugment, ImageConfig, NoAugment
 from agr_core.config.loss import LossConfig
+from agr_core.config.mixup import MixupConfig
 from agr_core.config.model import BasicCnnConfig, HeadConfig, ModelConfig
 from agr_core.config.optimizer import AdamConfig, OptimizerConfig
 from agr_core.config.schedule import ConstantSchedule, EarlyStoppingConfig, PlateauSchedule, ScheduleConfig
@@ -53,6 +54,9 @@ class TrialConfig(StrictModel):
     )
     image: ImageConfig = Field(default_factory=ImageConfig, description="What the model sees of an image.")
     augment: AugmentConfig = Field(default=NoAugment(name="none"), description="Random changes of training images.")
+    mixup: MixupConfig | None = Field(
+        default=None, description="Training images mixed with each other; null: they are not."
+    )
     sampler: SamplerConfig = Field(default=ShuffleSampler(name="shuffle"), description="How training images are drawn.")
     batch_size: int = Field(default=64, ge=1, le=65_536, description="Images per forward pass.")
     accumulate: int = Field(
@@ -87,8 +91,13 @@ class TrialConfig(StrictModel):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if all(getattr(self.loss.weights, task) == 0 for task in self.tasks):
-            raise ValueError(f"loss.weights are 0 for every task of {list(self.tasks)}; give one a weight above 0.")
+        self.loss.check(self.tasks, epochs=self.schedule.epochs)
+        no_classes = "age" in self.tasks and not isinstance(self.age, BinnedAge)
+        if no_classes and self.loss.class_weights != "none" and self.loss.age_density == "none":
+            raise ValueError(
+                f"loss.class_weights={self.loss.class_weights} weighs ages by their bin, but "
+                f"age.encoding={self.age.encoding} has none: set loss.age_density, which weighs them by their year."
+            )
         missing = [task for task in self.age.speaks_for if task not in self.tasks]
         if "age" in self.tasks and missing:
             raise ValueError(

@@ -34,6 +34,17 @@ class Labels:
         if self.attributes is _NO_ATTRIBUTES:
             object.__setattr__(self, "attributes", self.age.new_empty((len(self.age), 0), dtype=torch.float32))
 
+    def take(self, rows: Tensor) -> Labels:
+        """The labels of some rows (n,), in their order."""
+        return Labels(
+            age=self.age[rows],
+            age_low=self.age_low[rows],
+            age_high=self.age_high[rows],
+            gender=self.gender[rows],
+            race=self.race[rows],
+            attributes=self.attributes[rows],
+        )
+
     def to(self, device: torch.device) -> Labels:
         """The same labels on a device."""
         return Labels(

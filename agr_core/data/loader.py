@@ -61,7 +61,7 @@ class BatchMaker:
             images = self._changed(images, job.seeds, augment)
         images = centre_crop(images, self._size)
         rows = torch.from_numpy(job.rows)
-        return Batch(images=torch.from_numpy(images).permute(0, 3, 1, 2), labels=pick(self._labels, rows), rows=rows)
+        return Batch(images=torch.from_numpy(images).permute(0, 3, 1, 2), labels=self._labels.take(rows), rows=rows)
 
     def _changed(self, images: NDArray[np.uint8], seeds: tuple[int, ...], augment: Augment) -> NDArray[np.uint8]:
         """The images (B, D, D, C) changed at random, in place where that leaves them their size."""
@@ -76,18 +76,6 @@ class BatchMaker:
             self._of_thread.augment = self._build_augment()
         augment: Augment | None = self._of_thread.augment
         return augment
-
-
-def pick(labels: Labels, rows: torch.Tensor) -> Labels:
-    """The labels of some rows, (B,) each."""
-    return Labels(
-        age=labels.age[rows],
-        age_low=labels.age_low[rows],
-        age_high=labels.age_high[rows],
-        gender=labels.gender[rows],
-        race=labels.race[rows],
-        attributes=labels.attributes[rows],
-    )
 
 
 def training_jobs(

@@ -18,7 +18,7 @@ from agr_core.data import sampling
 from agr_core.data.augment import build_augment
 from agr_core.data.batch import Batch, Labels
 from agr_core.data.cache import Pixels, open_pixels
-from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, pick, training_jobs
+from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, training_jobs
 from agr_core.data.pack import Packed
 from agr_core.data.splits import PARTS, Split, check_classes_trained, draw_share, read_split
 from agr_core.data.table import LabelKind, age_ranges, is_known
@@ -100,7 +100,7 @@ class TrialData:
 
     def labels(self, part: str) -> Labels:
         """Labels of every image of a part, in the order of ``batches``."""
-        return pick(self._labels, torch.from_numpy(self._rows[part]))
+        return self._labels.take(torch.from_numpy(self._rows[part]))
 
     def train_labels(self) -> Labels:
         """Labels of every image that is trained on (``num_train``,)."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from agr_core.config import PlateauSchedule, StepSchedule, TrialConfig
+from agr_core.data.batch import Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import allowed_schemes, metric_names
@@ -18,6 +19,7 @@ from agr_core.objective import BEST, Objective
 from agr_core.registry import did_you_mean
 from agr_core.trainer.determinism import use_deterministic_algorithms
 from agr_core.trainer.device import choose_device
+from agr_core.trainer.image_weights import image_weights
 from agr_core.trainer.images import Normalizer
 from agr_core.trainer.losses import MultiTaskLoss
 from agr_core.trainer.memory import keep_freed_memory
@@ -26,19 +28,25 @@ from agr_core.trainer.steps import Predictor
 
 
 def build_predictor(
-    config: TrialConfig, data: LabelSpace, *, weights: WeightsFile | None = None, untrained: bool = False
+    config: TrialConfig,
+    data: LabelSpace,
+    *,
+    train_labels: Labels | None = None,
+    weights: WeightsFile | None = None,
+    untrained: bool = False,
 ) -> Predictor:
     """The model with its initial weights and its losses, on the trial's device.
 
     Args:
         config: The trial.
         data: Its data, of which vocabularies and kind of labels matter here.
+        train_labels: Labels of the training part, by which images are weighed in training; None: it is not trained.
         weights: The file that ``model.weights`` stands for; see ``build_model``.
         untrained: Leave the weights random, whatever ``model.weights`` says: they will be replaced.
 
     Raises:
         ConfigError: If the model cannot be built, or the device is not there.
-        DataError: If the age bins cut a label range of the data.
+        DataError: If the age bins cut a label range of the data, or all its images are of one class that is weighed.
     """
     device = choose_device(config.compute)
     use_deterministic_algorithms(config.compute)
@@ -57,10 +65,15 @@ def build_predictor(
     model = model.to(device)
     if config.compute.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    counted = None
+    if train_labels is not None:
+        counted = image_weights(
+            config.loss, train_labels, bins=encoding.bins, vocabulary=data.vocabulary, device=device
+        )
     return Predictor(
         model=model,
         encoding=encoding,
-        loss=MultiTaskLoss(config.loss, encoding),
+        loss=MultiTaskLoss(config.loss, encoding, tasks=config.tasks, weights=counted).to(device),
         normalize=Normalizer(config.image, device),
         compute=config.compute,
         device=device,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ _SCHEMA = 2
 _STAGE = 0
 _WEIGHTS = "weights."
 _AVERAGE = "average."
+_LOSS = "loss."
 _OPTIMIZER = "optimizer."
 
 
@@ -81,6 +82,7 @@ class Parts:
     """The parts of a training that hold tensors, or scalars, which change from epoch to epoch."""
 
     model: nn.Module
+    loss: nn.Module
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None = None
@@ -163,10 +165,11 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, di
             label: Kept(epoch, TensorFile.read(folder / kept_file(label), sha256=document["sha256"][kept_file(label)]))
             for label, epoch in document["kept_epochs"].items()
         }
-        weights, average, optimizer_state = _sort_out(last, parts)
+        weights, average, loss, optimizer_state = _sort_out(last, parts)
         parts.model.load_state_dict(weights)
         if parts.average is not None:
             parts.average.load_state_dict(average)
+        parts.loss.load_state_dict(loss)
         parts.optimizer.load_state_dict(optimizer_state)
         parts.scaler.load_state_dict(document["scaler"])
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -188,37 +191,48 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _named_tensors(parts: Parts) -> dict[str, Tensor]:
-    """``weights.<parameter>``, ``average.<what>`` and ``optimizer.<what>.<parameter>``."""
+    """``weights.<parameter>``, ``average.<what>``, ``loss.<what>`` and ``optimizer.<what>.<parameter>``."""
     tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in parts.model.state_dict().items()}
     if parts.average is not None:
         tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in parts.average.state_dict().items()}
-    for name, parameter in parts.model.named_parameters():
+    tensors |= {f"{_LOSS}{name}": tensor for name, tensor in parts.loss.state_dict().items()}
+    for name, parameter in _named_parameters(parts):
         for what, tensor in parts.optimizer.state.get(parameter, {}).items():
             tensors[f"{_OPTIMIZER}{what}.{name}"] = tensor
     return tensors
 
 
+def _named_parameters(parts: Parts) -> Iterator[tuple[str, nn.Parameter]]:
+    """All that is trained, in the order of the optimizer."""
+    yield from parts.model.named_parameters()
+    for name, parameter in parts.loss.named_parameters():
+        yield f"{_LOSS}{name}", parameter
+
+
 def _sort_out(
     tensors: Mapping[str, Tensor], parts: Parts
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """The inverse of ``_named_tensors``: state dicts of the model, of the average and of the optimizer.
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """The inverse of ``_named_tensors``: state dicts of the model, of the average, of the loss and of the optimizer.
 
     torch's optimizer numbers its parameters; its settings come from the configuration, not from the file.
     """
-    parameters = dict(parts.model.named_parameters())
+    parameters = dict(_named_parameters(parts))
     numbers = {name: number for number, name in enumerate(parameters)}
     weights: dict[str, Tensor] = {}
     average: dict[str, Tensor] = {}
+    loss: dict[str, Tensor] = {}
     states: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith(_WEIGHTS):
             weights[key.removeprefix(_WEIGHTS)] = tensor
         elif key.startswith(_AVERAGE):
             average[key.removeprefix(_AVERAGE)] = tensor
+        elif key.startswith(_LOSS):
+            loss[key.removeprefix(_LOSS)] = tensor
         else:
             what, name = key.removeprefix(_OPTIMIZER).split(".", 1)
             states.setdefault(numbers[name], {})[what] = _laid_out_as(parameters[name], tensor)
-    return weights, average, {"state": states, "param_groups": parts.optimizer.state_dict()["param_groups"]}
+    return weights, average, loss, {"state": states, "param_groups": parts.optimizer.state_dict()["param_groups"]}
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:

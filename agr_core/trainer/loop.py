@@ -27,6 +27,7 @@ from agr_core.trainer.determinism import seed_everything, use_deterministic_algo
 from agr_core.trainer.device import grad_scaler
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
 from agr_core.trainer.memory import give_back_freed_memory
+from agr_core.trainer.mixup import Mix, draw_mix
 from agr_core.trainer.optim import build_optimizer
 from agr_core.trainer.schedule import trial_lr_at
 from agr_core.trainer.source import TrainingData
@@ -76,12 +77,13 @@ class Training:
         self._objective = objective
         weights = weights or named_weights(config.model)
         self._identity = training_identity(config, data, self._objectives, weights)
-        self._predictor = build_predictor(config, data, weights=weights)
+        self._predictor = build_predictor(config, data, train_labels=data.labels("train"), weights=weights)
         self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
         self._parts = Parts(
             model=model,
-            optimizer=build_optimizer(config.optimizer, model.parameters()),
+            loss=self._predictor.loss,
+            optimizer=build_optimizer(config.optimizer, model.parameters(), of_loss=self._predictor.loss.parameters()),
             scaler=grad_scaler(config.compute, self._predictor.device),
             average=self._averaging.average,
         )
@@ -134,6 +136,8 @@ class Training:
                 self._parts.optimizer,
                 self._parts.scaler,
                 self._data.train_batches(self.epochs_done),
+                epoch=self.epochs_done,
+                mix_of=self._mix if self._config.mixup is not None else None,
                 accumulate=self._config.accumulate,
                 lr_of=self._lr,
                 after_step=self._averaging.after_step,
@@ -204,6 +208,10 @@ class Training:
 
     def _check_between_epochs(self) -> None:
         assert self._between_epochs, "an epoch was broken off: the weights are in the middle of it; restore first"
+
+    def _mix(self, batch: int, images: int) -> Mix:
+        assert self._config.mixup is not None
+        return draw_mix(self._config.mixup, images=images, seed=self._config.seed, epoch=self.epochs_done, batch=batch)
 
     def _lr(self, step_in_epoch: int) -> float:
         return trial_lr_at(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,9 +25,17 @@ OPTIMIZERS.register("adamax", torch.optim.Adamax)
 OPTIMIZERS.register("adadelta", torch.optim.Adadelta)
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer over all ``parameters``, weight decay on each of them, biases and norms included, as torch does."""
-    return OPTIMIZERS.get(config.name)(parameters, **config.model_dump(exclude={"name"}))
+def build_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], *, of_loss: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """The optimizer over all ``parameters``, weight decay on each of them, biases and norms included, as torch does.
+
+    Those ``of_loss``, if it learns any, come after them and do not decay.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+    if learned := list(of_loss):
+        groups.append({"params": learned, "weight_decay": 0.0})
+    return OPTIMIZERS.get(config.name)(groups, **config.model_dump(exclude={"name"}))
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

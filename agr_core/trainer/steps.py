@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +24,10 @@ from agr_core.models.face_model import FaceModel
 from agr_core.trainer.device import autocast
 from agr_core.trainer.images import Normalizer
 from agr_core.trainer.losses import MultiTaskLoss
+from agr_core.trainer.mixup import Mix
 from agr_core.trainer.optim import set_lr
+
+T = TypeVar("T")
 
 Figures = tuple[dict[str, float], dict[str, Any]]
 """Metrics and tables of a part, without the part's prefix."""
@@ -56,6 +59,8 @@ def train_one_epoch(
     scaler: torch.amp.GradScaler,
     batches: Iterable[Batch],
     *,
+    epoch: int,
+    mix_of: Callable[[int, int], Mix] | None = None,
     accumulate: int = 1,
     lr_of: Callable[[int], float],
     after_step: Callable[[], None] = lambda: None,
@@ -68,20 +73,34 @@ def train_one_epoch(
 
     ``metrics`` sees each batch as it was predicted in training, before its update.
 
+    Args:
+        predictor: What is trained.
+        optimizer: Updates it.
+        scaler: Scales the loss where gradients are of half precision.
+        batches: The epoch's batches.
+        epoch: Which epoch it is, counted from 0.
+        mix_of: How batch ``number`` of the epoch, from 0, of so many ``images`` is mixed; None: it is not.
+        accumulate: Batches a step.
+        lr_of: The learning rate of each step.
+        after_step: Called after each update.
+        metrics: Collects the figures.
+
     Raises:
         DivergedError: If a loss is not finite, before the update it would have made; the message names the step.
     """
     predictor.model.train()
-    for step, group in enumerate(_in_groups(batches, accumulate)):
+    for step, group in enumerate(_in_groups(enumerate(batches), accumulate)):
         set_lr(optimizer, lr_of(step))
         optimizer.zero_grad()
-        images = sum(len(batch.rows) for batch in group)
-        for batch in group:
+        images_in_step = sum(len(batch.rows) for _, batch in group)
+        for number, batch in group:
             labels = batch.labels.to(predictor.device)
-            logits = predictor.logits(predictor.normalize(batch.images))
-            total, losses = predictor.loss(logits, labels, smooth=True)
+            images = predictor.normalize(batch.images)
+            mix = mix_of(number, len(batch.rows)) if mix_of is not None else None
+            logits = predictor.logits(images if mix is None else mix.images(images))
+            total, losses = predictor.loss.in_training(logits, labels, epoch=epoch, mix=mix)
             is_finite = _finite_later(total)
-            torch.autograd.backward(scaler.scale(total * (len(batch.rows) / images)))
+            torch.autograd.backward(scaler.scale(total * (len(batch.rows) / images_in_step)))
             if not is_finite():
                 raise DivergedError(f"step {step + 1}: the loss is {total.item():g}; the update was not made.")
             metrics.update(logits, labels, losses, total)
@@ -92,7 +111,7 @@ def train_one_epoch(
 
 @torch.inference_mode()
 def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetrics) -> Figures:
-    """The figures of a part, dropout off and batch norm at its running statistics, labels not smoothed.
+    """The figures of a part, dropout off and batch norm at its running statistics, nothing smoothed or weighted.
 
     Raises:
         DivergedError: If a loss or an estimate is not finite.
@@ -101,12 +120,12 @@ def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetric
     for batch in batches:
         labels = batch.labels.to(predictor.device)
         logits = predictor.logits(predictor.normalize(batch.images))
-        total, losses = predictor.loss(logits, labels, smooth=False)
+        total, losses = predictor.loss(logits, labels)
         metrics.update(logits, labels, losses, total)
     return metrics.compute()
 
 
-def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+def _in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
     """The batches, ``size`` at a time; the last group has those that are left."""
     remaining = iter(batches)
     while group := list(itertools.islice(remaining, size)):

@@ -126,7 +126,9 @@ def our_loop(case: str, steps: int) -> Callable[[], None]:
 
     def turn() -> None:
         metrics = PartMetrics(encoding, config.tasks, vocabulary, "exact", brief=True)
-        train_one_epoch(predictor, optimizer, scaler, batches, lr_of=lambda step: config.optimizer.lr, metrics=metrics)
+        train_one_epoch(
+            predictor, optimizer, scaler, batches, epoch=0, lr_of=lambda step: config.optimizer.lr, metrics=metrics
+        )
         metrics.compute()
 
     return turn

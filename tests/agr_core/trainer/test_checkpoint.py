@@ -67,6 +67,19 @@ RESUMED: dict[str, dict[str, Any]] = {
     "bf16": {"compute": {"amp": "bf16"}},
     "a head without loss": {"loss": {"weights": {"race": 0.0}}},
     "ordinal ages": {"age": {"encoding": "ordinal"}},
+    "coral ages": {"age": {"encoding": "coral"}},
+    "age and gender in one head": {"age": {"encoding": "joint_gender"}},
+    "learned weights": {"loss": {"balance": "uncertainty"}},
+    "learned weights with decay": {
+        "loss": {"balance": "uncertainty"},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+    },
+    "phases": {
+        "loss": {"phases": [{"from_epoch": 2, "weights": {"gender": 4.0}}, {"from_epoch": 4, "weights": {"age": 0.1}}]}
+    },
+    "weighted images": {"loss": {"class_weights": "complement", "age_density": "lds", "label_smoothing": 0.1}},
+    "mixup": {"mixup": {"alpha": 0.4}},
+    "mixup over several batches a step": {"mixup": {"alpha": 0.4}, "accumulate": 3},
 }
 
 
@@ -134,6 +147,25 @@ def test_a_resumed_training_on_a_gpu_equals_the_uninterrupted_one_to_the_last_bi
     _train(resumed)
     assert _timeless(resumed.reports) == _timeless(whole.reports)
     assert all(torch.equal(tensor, _weights(resumed)[name]) for name, tensor in _weights(whole).items())
+
+
+def test_learned_weights_are_in_the_checkpoint_and_do_not_decay(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = make_config(loss={"balance": "uncertainty"}, optimizer={"name": "adamw", "weight_decay": 0.5})
+    training = _train(Training(config, data, objective), until=2)
+    training.save(tmp_path)
+    last = load_file(tmp_path / "last.safetensors")
+    learned = dict(training._predictor.loss.named_parameters())
+    assert set(learned) == {f"log_variances.{task}" for task in config.tasks}
+    for name, parameter in learned.items():
+        assert parameter.item() != 0
+        assert last[f"loss.{name}"].item() == parameter.item()
+        assert f"optimizer.exp_avg.loss.{name}" in last
+    assert "loss" not in {name.split(".")[0] for name in load_file(tmp_path / "best.safetensors")}
+    decays = {id(p): group["weight_decay"] for group in training._parts.optimizer.param_groups for p in group["params"]}
+    assert {decays[id(parameter)] for parameter in learned.values()} == {0.0}
+    assert {decays[id(parameter)] for parameter in training._predictor.model.parameters()} == {0.5}
 
 
 def test_a_tensor_under_two_names_and_one_out_of_order_are_kept_as_they_are() -> None:
