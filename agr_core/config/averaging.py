@@ -46,6 +46,11 @@ class EmaAveraging(StrictModel):
         lt=1,
         description="Share of the average that a step leaves: it reaches back about 1 / (1 - decay) steps.",
     )
+    warmup: bool = Field(
+        default=True,
+        description="Use (1 + n) / (10 + n) after n steps while that is below decay, so that the first weights, far off "
+        "as they are, are soon forgotten.",
+    )
 
 
 AveragingConfig = Annotated[

@@ -25,8 +25,12 @@ def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | 
             return AveragedModel(model)
         case EmaAveraging():
             # Statistics of batch norm are averaged like weights: those of the trained weights are of other activations.
-            ema = get_ema_multi_avg_fn(config.decay)  # type: ignore[no-untyped-call]
-            return AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+            return AveragedModel(model, use_buffers=True)
+
+
+def ema_decay(config: EmaAveraging, steps: int) -> float:
+    """The decay after ``steps`` averaged steps, with warm-up as in TensorFlow's ``ExponentialMovingAverage``."""
+    return min(config.decay, (1 + steps) / (10 + steps)) if config.warmup else config.decay
 
 
 class Averaging:
@@ -45,6 +49,8 @@ class Averaging:
         """Take up the weights of an optimizer step."""
         if isinstance(self._config, EmaAveraging):
             assert self.average is not None
+            decay = ema_decay(self._config, int(self.average.n_averaged))
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self.average.update_parameters(self._predictor.model)
 
     def after_epoch(self, epochs_done: int, batches: Callable[[], Iterable[Batch]]) -> Predictor:

@@ -82,8 +82,12 @@ def test_swa_finds_the_statistics_of_its_batch_norms_in_the_training_images(
     assert torch.allclose(batch_norm.running_var, variances.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
-def test_ema_follows_each_step_by_its_definition(make_config: MakeConfig, data: Any, objective: Objective) -> None:
-    config = make_config(averaging={"name": "ema", "decay": 0.8}, model=BATCH_NORM, accumulate=2)
+@pytest.mark.parametrize(("warmup", "decays"), [(False, [0.25, 0.25, 0.25]), (True, [2 / 11, 3 / 12, 0.25])])
+def test_ema_follows_each_step_by_its_definition(
+    make_config: MakeConfig, data: Any, objective: Objective, warmup: bool, decays: list[float]
+) -> None:
+    averaging = {"name": "ema", "decay": 0.25, "warmup": warmup}
+    config = make_config(averaging=averaging, model=BATCH_NORM, accumulate=2)
     training = Training(config, data, objective)
     steps: list[Weights] = []
     follow = training._averaging.after_step
@@ -97,8 +101,8 @@ def test_ema_follows_each_step_by_its_definition(make_config: MakeConfig, data: 
     training.run_epoch()
     assert len(steps) == 2 * 2  # 4 batches an epoch, two a step
     expected = steps[0]
-    for step in steps[1:]:
-        expected = {name: 0.8 * expected[name] + 0.2 * step[name] for name in step}
+    for step, decay in zip(steps[1:], decays, strict=True):
+        expected = {name: decay * expected[name] + (1 - decay) * step[name] for name in step}
     average = _average(training)
     for name in average:
         if average[name].is_floating_point():  # of the statistics of batch norm too
