@@ -22,7 +22,7 @@ from agr_core.data.batch import Labels
 from agr_core.data.decode import decode, image_problem, square
 from agr_core.data.face_crop import FaceBox
 from agr_core.data.loader import BatchMaker, Job
-from agr_core.data.readers.base import IMAGE_SUFFIXES, is_image_name
+from agr_core.data.readers.files import IMAGE_SUFFIXES, is_image_name
 from agr_core.errors import CheckpointError, DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.trainer.build import build_predictor

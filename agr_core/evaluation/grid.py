@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agr_core.data.decode import square
 from agr_core.data.readers.base import ImageLabels
-from agr_core.data.readers.utkface import parse_name
+from agr_core.data.readers.utkface import UTKFACE
 from agr_core.errors import DataError
 from agr_core.evaluation.plots import empty_figure, png
 
@@ -52,7 +52,7 @@ def grid_png(found: Sequence[FileFaces], *, most: int = MOST_FACES) -> bytes:
 
 def _true(one: FileFaces) -> ImageLabels | None:
     """What the file's name tells of its face; None where it does not tell, or not of which face."""
-    labels = parse_name(PurePath(one.file).name)
+    labels = UTKFACE.parse(PurePath(one.file).name)
     return None if isinstance(labels, str) or len(one.faces) != 1 else labels
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Protocol, TypedDict
 
 from agr_core.data.decode import image_problem
@@ -12,8 +11,6 @@ from agr_core.data.readers.files import Files, UnreadableFileError
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.registry import Registry
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
 class AgeFields(TypedDict):
@@ -105,11 +102,6 @@ class Reader(Protocol):
 
 
 READERS: Registry[Reader] = Registry("reader")
-
-
-def is_image_name(path: str) -> bool:
-    """Whether a file calls itself an image."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def read_image(files: Files, path: str, labels: ImageLabels) -> RawImage | Skipped:

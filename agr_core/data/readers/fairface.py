@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, age_between
 from agr_core.data.readers.files import Files
-from agr_core.data.readers.label_files import named, read_labelled, read_table, read_text
+from agr_core.data.readers.label_files import last_two, named, read_labelled, read_table, read_text
 from agr_core.errors import DataError
 from agr_core.labels.attributes import FAIRFACE_RACES, GENDERS, Vocabulary
 from agr_core.labels.bins import MAX_AGE
@@ -63,7 +63,7 @@ class FairFaceReader:
                 labels[row["file"]] = _labels(row, partition)
         if not label_files:
             raise DataError(f"{files.source} has none of {', '.join(LABEL_FILES)}; put them beside train/ and val/.")
-        yield from read_labelled(files, labels, key=_last_two, label_files=label_files)
+        yield from read_labelled(files, labels, key=last_two, label_files=label_files)
 
 
 def _labels(row: dict[str, str], partition: str) -> ImageLabels | str:
@@ -76,11 +76,6 @@ def _labels(row: dict[str, str], partition: str) -> ImageLabels | str:
     if row["race"] not in FAIRFACE_RACES:
         return f"race {row['race']!r} is none of {', '.join(FAIRFACE_RACES)}"
     return ImageLabels(**age_between(*AGES[row["age"]]), gender=gender, race=row["race"], partition=partition)
-
-
-def _last_two(path: str) -> str:
-    """Folder and name: ``train/1.jpg``, whatever folders they lie in."""
-    return "/".join(PurePosixPath(path).parts[-2:])
 
 
 READERS.register(FairFaceReader.name, FairFaceReader())

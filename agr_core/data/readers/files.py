@@ -17,7 +17,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from agr_core.errors import DataError
@@ -28,6 +28,15 @@ MAX_FILE_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 _ZIP_ENCRYPTED = 0x1
 _REPEATED = "appears again later in the archive"
+
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
+def is_image_name(path: str) -> bool:
+    """Whether a file calls itself an image."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 class UnreadableFileError(Exception):
@@ -152,28 +161,59 @@ class ZipFiles(Files):
             raise UnreadableFileError(f"damaged in the archive ({error})") from error
 
 
+class JoinedFiles(Files):
+    """The files of a folder and of the archives in it, each archive as if it were a folder."""
+
+    def __init__(self, folder: FolderFiles, archives: dict[str, Files]) -> None:
+        super().__init__(folder.source)
+        self._places: dict[str, tuple[Files, str]] = {
+            path: (folder, path) for path in folder.paths if path not in archives
+        }
+        self.refused = list(folder.refused)
+        for name, archive in archives.items():
+            inside = PurePosixPath(name)
+            self._places |= {(inside / path).as_posix(): (archive, path) for path in archive.paths}
+            self.refused += [(f"{name}/{path}", reason) for path, reason in archive.refused]
+        self.paths = sorted(self._places)
+
+    def _read(self, path: str, limit: int) -> bytes:
+        files, place = self._places[path]
+        return files._read(place, limit)
+
+
 @contextmanager
 def open_files(source: Path) -> Iterator[Files]:
     """The files of a folder, ``.tar``, ``.tar.gz`` / ``.tgz`` or ``.zip``, open for the length of the block.
 
+    Data sets come as archives with label files beside them: the archives in a folder that holds no image itself are
+    read as if they were folders.
+
     Raises:
-        DataError: If the source does not exist, is of another kind, or its archive is damaged.
+        DataError: If the source does not exist, is of another kind, or an archive is damaged.
     """
-    name = source.name.lower()
-    if source.is_dir():
-        yield FolderFiles(source)
-        return
     if not source.exists():
         raise DataError(f"{source} does not exist; give a folder, a .tar, .tar.gz, .tgz or .zip of images.")
     with ExitStack() as stack:
-        try:
-            files = _open_archive(source, name, stack)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise DataError(f"{source} cannot be read as an archive ({error}); fetch or pack it again.") from error
-        yield files
+        if not source.is_dir():
+            yield _open_archive(source, stack)
+            return
+        folder = FolderFiles(source)
+        archives = [path for path in folder.paths if path.lower().endswith(_ARCHIVE_SUFFIXES)]
+        if not archives or any(is_image_name(path) for path in folder.paths):
+            yield folder
+        else:
+            yield JoinedFiles(folder, {path: _open_archive(source / path, stack) for path in archives})
 
 
-def _open_archive(source: Path, name: str, stack: ExitStack) -> Files:
+def _open_archive(source: Path, stack: ExitStack) -> Files:
+    try:
+        return _archive_files(source, stack)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{source} cannot be read as an archive ({error}); fetch or pack it again.") from error
+
+
+def _archive_files(source: Path, stack: ExitStack) -> Files:
+    name = source.name.lower()
     if name.endswith(".zip"):
         return ZipFiles(source, stack.enter_context(zipfile.ZipFile(source)))
     if name.endswith((".tar", ".tar.gz", ".tgz")):

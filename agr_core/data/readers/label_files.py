@@ -7,21 +7,27 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.base import ImageLabels, RawImage, Skipped, is_image_name, read_image
-from agr_core.data.readers.files import Files, UnreadableFileError
+from agr_core.data.readers.base import ImageLabels, RawImage, Skipped, read_image
+from agr_core.data.readers.files import Files, UnreadableFileError, is_image_name
 from agr_core.errors import DataError
 
 
-def named(paths: Sequence[str], name: str) -> str | None:
-    """The path of the file with this name, in whatever folder, or None.
+def named(paths: Sequence[str], *names: str) -> str | None:
+    """The path of the one file with one of these names, in whatever folder and case, or None.
 
     Raises:
         DataError: If there are several.
     """
-    found = [path for path in paths if PurePosixPath(path).name == name]
+    wanted = {name.lower() for name in names}
+    found = [path for path in paths if PurePosixPath(path).name.lower() in wanted]
     if len(found) > 1:
-        raise DataError(f"the source holds {len(found)} files {name!r} ({', '.join(found)}); leave one of them.")
+        raise DataError(f"the source holds {' and '.join(found)}; leave one of them.")
     return found[0] if found else None
+
+
+def last_two(path: str) -> str:
+    """Folder and name of a file: ``train/1.jpg``, whatever folders they lie in."""
+    return "/".join(PurePosixPath(path).parts[-2:])
 
 
 def read_bytes(files: Files, path: str) -> bytes:

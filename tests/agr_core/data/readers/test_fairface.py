@@ -109,7 +109,10 @@ def test_what_cannot_be_used_is_named_with_its_reason(write_folder: Callable[...
         ({"fairface_label_val.csv": b"\xff\xfe\x00"}, "fairface_label_val.csv is not UTF-8 text"),
         ({"fairface_label_val.csv": (VAL + "val/1.jpg,0-2,Male,White,TRUE\n").encode()}, "names 'val/1.jpg' again"),
         ({"margin125/val/1.jpg": picture(9)}, r"margin125/val/1.jpg and val/1.jpg are both 'val/1.jpg' of"),
-        ({"old/fairface_label_val.csv": VAL.encode()}, "holds 2 files 'fairface_label_val.csv'"),
+        (
+            {"old/fairface_label_val.csv": VAL.encode()},
+            "holds fairface_label_val.csv and old/",
+        ),
     ],
     ids=["column", "short line", "encoding", "repeated line", "two croppings", "two label files"],
 )

@@ -207,3 +207,52 @@ def test_a_source_that_is_no_folder_or_archive_is_refused(name: str, message: st
     (tmp_path / "faces.rar").write_bytes(b"Rar!")
     with pytest.raises(DataError, match=message), open_files(tmp_path / name):
         pass
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Archives in a folder
+
+
+def archive_in(folder: Path, name: str, files: dict[str, bytes]) -> None:
+    folder.mkdir(exist_ok=True)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            for path, data in files.items():
+                archive.writestr(path, data)
+        return
+    with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as tar:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def test_archives_in_a_folder_are_read_as_if_they_were_folders(tmp_path: Path) -> None:
+    archive_in(tmp_path / "raw", "part2.tar.gz", {"./part2/b.jpg": b"two", "../out.jpg": b"no"})
+    archive_in(tmp_path / "raw", "part1.tar", {"part1/a.jpg": b"one"})
+    archive_in(tmp_path / "raw", "more.zip", {"c.jpg": b"three"})
+    (tmp_path / "raw/labels.txt").write_bytes(b"labels")
+    with open_files(tmp_path / "raw") as files:
+        assert {path: files.read(path) for path in files.paths} == {
+            "labels.txt": b"labels",
+            "more.zip/c.jpg": b"three",
+            "part1.tar/part1/a.jpg": b"one",
+            "part2.tar.gz/part2/b.jpg": b"two",
+        }
+        assert files.paths == sorted(files.paths)
+        assert files.refused == [("part2.tar.gz/../out.jpg", "a path out of the archive")]
+
+
+def test_an_archive_beside_images_is_not_read_because_they_may_be_its_own(tmp_path: Path) -> None:
+    archive_in(tmp_path / "raw", "faces.zip", {"faces/a.jpg": b"one"})
+    (tmp_path / "raw/faces").mkdir()
+    (tmp_path / "raw/faces/a.jpg").write_bytes(b"one")
+    with open_files(tmp_path / "raw") as files:
+        assert sorted(files.paths) == ["faces.zip", "faces/a.jpg"]
+
+
+def test_a_damaged_archive_in_a_folder_is_refused_by_name(tmp_path: Path) -> None:
+    archive_in(tmp_path / "raw", "good.tar", {"a.jpg": b"one"})
+    (tmp_path / "raw/bad.zip").write_bytes(b"PK no zip")
+    with pytest.raises(DataError, match=r"raw/bad.zip cannot be read as an archive"), open_files(tmp_path / "raw"):
+        pass

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agr_core.data.readers import RawImage, Skipped, find_reader
+from agr_core.data.readers import find_reader
 from agr_core.data.readers.base import ImageLabels
 from agr_core.data.readers.files import open_files
-from agr_core.data.readers.utkface import parse_name
+from agr_core.data.readers.utkface import UTKFACE
 from agr_core.errors import DataError, UnknownComponentError
 
-
-def read(source: Path) -> tuple[list[RawImage], dict[str, str]]:
-    with open_files(source) as files:
-        items = list(find_reader(files).read(files))
-    images = [item for item in items if isinstance(item, RawImage)]
-    return images, {item.file: item.reason for item in items if isinstance(item, Skipped)}
+from ..conftest import read_all
 
 
 def jpeg(color: int = 90) -> bytes:
@@ -45,7 +40,7 @@ def jpeg(color: int = 90) -> bytes:
 )
 def test_labels_are_read_from_the_name(name: str, labels: tuple[float, str, str]) -> None:
     age, gender, race = labels
-    assert parse_name(name) == ImageLabels(age=age, age_low=age, age_high=age, gender=gender, race=race)
+    assert UTKFACE.parse(name) == ImageLabels(age=age, age_low=age, age_high=age, gender=gender, race=race)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +59,7 @@ def test_labels_are_read_from_the_name(name: str, labels: tuple[float, str, str]
     ids=["no race", "empty field", "no labels", "negative", "fraction", "endless digits", "too old", "gender", "race"],
 )
 def test_a_name_that_says_no_valid_labels_gives_the_reason(name: str, reason: str) -> None:
-    problem = parse_name(name)
+    problem = UTKFACE.parse(name)
     assert isinstance(problem, str)
     assert problem.startswith(reason)
 
@@ -90,12 +85,33 @@ def test_an_archive_reads_like_the_folder_in_the_order_of_the_paths(
     kind: str, tmp_path: Path, utkface_files: dict[str, bytes], write_folder: Callable[..., Path]
 ) -> None:
     files = {f"UTKFace/{name}": data for name, data in utkface_files.items()}
-    from_folder, _ = read(write_folder(files))
-    from_archive, skipped = read(write_archive(kind, tmp_path, files))
+    from_folder, _ = read_all(write_folder(files))
+    from_archive, skipped = read_all(write_archive(kind, tmp_path, files))
     assert from_archive == from_folder
     assert [image.path for image in from_archive] == sorted(files)
     assert [image.data for image in from_archive] == [files[path] for path in sorted(files)]
     assert skipped == {}
+
+
+def test_the_three_parts_of_the_wild_images_are_read_as_folders_and_as_archives(
+    tmp_path: Path, utkface_files: dict[str, bytes], write_folder: Callable[..., Path]
+) -> None:
+    parts = {
+        f"part{1 + number % 3}/{name.removesuffix('.chip.jpg')}": data
+        for number, (name, data) in enumerate(utkface_files.items())
+    }
+    folder = write_folder(parts)
+    archives = tmp_path / "archives"
+    archives.mkdir()
+    for part in ("part1", "part2", "part3"):
+        with tarfile.open(archives / f"{part}.tar.gz", "w:gz") as tar:
+            tar.add(folder / part, arcname=part)
+    from_folder, none = read_all(folder)
+    from_archives, skipped = read_all(archives)
+    assert len(from_folder) == 12
+    assert [image.path.split(".tar.gz/")[1] for image in from_archives] == [image.path for image in from_folder]
+    assert [image.data for image in from_archives] == [image.data for image in from_folder]
+    assert none == skipped == {}
 
 
 def test_files_that_cannot_be_used_are_skipped_with_their_reasons_and_the_rest_is_read(
@@ -105,7 +121,7 @@ def test_files_that_cannot_be_used_are_skipped_with_their_reasons_and_the_rest_i
     floods = [io.BytesIO(), io.BytesIO()]  # a few kB each that would be 255 and 600 MB of pixels
     Image.new("1", (10_000, 8_500)).save(floods[0], "PNG")
     Image.new("1", (20_000, 10_000)).save(floods[1], "PNG")
-    images, skipped = read(
+    images, skipped = read_all(
         write_folder(
             {
                 "25_0_0_1.jpg": whole,
@@ -138,7 +154,7 @@ def test_files_that_cannot_be_used_are_skipped_with_their_reasons_and_the_rest_i
 
 
 def test_an_exact_age_is_its_own_range(write_folder: Callable[..., Path]) -> None:
-    (image,), _ = read(write_folder({"31_1_2_1.jpg": jpeg()}))
+    (image,), _ = read_all(write_folder({"31_1_2_1.jpg": jpeg()}))
     assert (image.age, image.age_low, image.age_high, image.subject) == (31.0, 31.0, 31.0, None)
 
 
@@ -146,7 +162,7 @@ def test_files_no_reader_knows_are_refused_with_the_layouts_that_are_known(write
     with pytest.raises(
         DataError, match=r"no reader recognises its 1 files \('a/cat.jpg'\).*utkface: \[age\]_\[gender\]"
     ):
-        read(write_folder({"a/cat.jpg": jpeg()}))
+        read_all(write_folder({"a/cat.jpg": jpeg()}))
 
 
 def test_an_unknown_reader_is_refused_with_the_nearest_name(write_folder: Callable[..., Path]) -> None:
@@ -159,7 +175,7 @@ def test_an_unknown_reader_is_refused_with_the_nearest_name(write_folder: Callab
 
 @pytest.mark.slow
 def test_the_real_utkface_archive_gives_8000_images_and_three_names_without_a_race(utkface_tar: Path) -> None:
-    images, skipped = read(utkface_tar)
+    images, skipped = read_all(utkface_tar)
     assert len(images) == 8000
     assert sorted(skipped) == [
         "UTKFace/39_1_20170116174525125.jpg.chip.jpg",

@@ -1,0 +1,107 @@
+"""IMDb-WIKI (Rothe, Timofte and Van Gool, IJCV 2018): images beside ``imdb.mat`` or ``wiki.mat``, which label them.
+
+The MATLAB file holds for each image: ``full_path``, its folder and name; ``dob``, the date of birth as MATLAB counts
+days; ``photo_taken``, a year; ``gender``, 0 female, 1 male, NaN not known; ``face_score``, -Inf where no face was
+found; ``second_face_score``, NaN where no second one was; and who it is, by ``celeb_id`` (IMDb) or ``name``. The age is
+that on 1 July of the year, in whole years, as the authors' page has it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, exact_age
+from agr_core.data.readers.files import Files
+from agr_core.data.readers.label_files import last_two, named, read_bytes, read_labelled
+from agr_core.data.readers.names import age_problem
+from agr_core.errors import DataError
+from agr_core.labels.attributes import GENDERS, Vocabulary
+
+_STRUCTS = {"imdb.mat": "imdb", "wiki.mat": "wiki"}
+_FIELDS = ("full_path", "dob", "photo_taken", "gender", "face_score", "second_face_score")
+_MATLAB_EPOCH = 366  # MATLAB's day 1 is 1 January of the year 0, Python's that of the year 1
+
+
+class ImdbWikiReader:
+    """Reads IMDb, Wikipedia or both, cropped or not. Images without a face or with a second one are skipped."""
+
+    name = "imdb_wiki"
+    layout = "imdb.mat or wiki.mat beside folders 00 ... 99 of images"
+    vocabulary = Vocabulary(genders=GENDERS, races=())
+
+    def recognises(self, paths: Sequence[str]) -> bool:
+        """Whether one of the MATLAB files is there."""
+        return any(PurePosixPath(path).name in _STRUCTS for path in paths)
+
+    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
+        """Every image that a MATLAB file names, in the order of the paths."""
+        labels: dict[str, ImageLabels | str] = {}
+        found = {path for name in _STRUCTS if (path := named(files.paths, name)) is not None}
+        if not found:
+            raise DataError(f"{files.source} has none of {', '.join(_STRUCTS)}; put it beside the folders of images.")
+        for path in sorted(found):
+            _read_mat(read_bytes(files, path), path, labels)
+        yield from read_labelled(files, labels, key=last_two, label_files=found)
+
+
+def age_when_taken(dob: float, photo_taken: int) -> int | None:
+    """Age in whole years on 1 July of ``photo_taken``; None where ``dob`` (days, as MATLAB counts) is no date."""
+    try:
+        born = date.fromordinal(int(dob) - _MATLAB_EPOCH)
+    except (ValueError, OverflowError):
+        return None
+    return photo_taken - born.year - ((born.month, born.day) > (7, 1))
+
+
+def _read_mat(data: bytes, path: str, labels: dict[str, ImageLabels | str]) -> None:
+    """Put into ``labels`` what the file says of each image."""
+    name = _STRUCTS[PurePosixPath(path).name]
+    try:
+        struct = loadmat(io.BytesIO(data), variable_names=[name])[name][0, 0]
+        columns = {field: np.ravel(struct[field]) for field in _FIELDS}
+        people = [_person(name, who) for who in np.ravel(struct["celeb_id" if name == "imdb" else "name"])]
+    except Exception as error:  # scipy raises whatever broken bytes make it trip over
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} is not the MATLAB file it should be ({problem}); fetch it again.") from error
+    for place, full_path in enumerate(columns["full_path"]):
+        image = _text(full_path)
+        said = _labels({field: columns[field][place] for field in _FIELDS[1:]}, people[place])
+        labels[image] = said if labels.get(image, said) == said else f"{path} names it twice, with different labels"
+
+
+def _labels(row: dict[str, Any], person: str | None) -> ImageLabels | str:
+    """What the file says of an image, or why it is not used."""
+    if not math.isfinite(row["face_score"]):
+        return f"no face was found (score {row['face_score']:g})"
+    if not math.isnan(row["second_face_score"]):
+        return f"a second face was found (score {row['second_face_score']:g})"
+    age = age_when_taken(row["dob"], int(row["photo_taken"]))
+    if age is None:
+        return f"the date of birth {row['dob']:g} is no date"
+    if problem := age_problem(age):
+        return problem
+    gender = None if math.isnan(row["gender"]) else GENDERS[0 if row["gender"] == 1 else 1]
+    return ImageLabels(**exact_age(age), gender=gender, subject=person)
+
+
+def _person(name: str, who: Any) -> str | None:
+    """Who it is, apart from the people of the other file; None where the file does not say."""
+    said = str(int(who)) if name == "imdb" else _text(who)
+    return f"{name}:{said}" if said else None
+
+
+def _text(cell: NDArray[Any] | Any) -> str:
+    """The text of a cell of a MATLAB file."""
+    return "".join(str(part) for part in np.ravel(cell))
+
+
+READERS.register(ImdbWikiReader.name, ImdbWikiReader())

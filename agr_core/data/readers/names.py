@@ -1,0 +1,56 @@
+"""For data sets whose labels stand in the names of files and folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from agr_core.data.readers.base import ImageLabels, RawImage, Skipped, read_image
+from agr_core.data.readers.files import Files, is_image_name
+from agr_core.labels.attributes import Vocabulary
+from agr_core.labels.bins import MAX_AGE
+
+
+@dataclass(frozen=True)
+class NameReader:
+    """A reader that needs nothing but names; the fields that are not a reader's own say how.
+
+    ``pattern`` matches the end of an image's path, of which it takes as many parts as ``depth``: 1 the file's name, 2
+    its folder too. ``labels`` says what a match means, or what is wrong with it.
+    """
+
+    name: str
+    layout: str
+    vocabulary: Vocabulary
+    pattern: re.Pattern[str]
+    labels: Callable[[re.Match[str]], ImageLabels | str]
+    depth: int = 1
+
+    def recognises(self, paths: Sequence[str]) -> bool:
+        """Whether any image is named like this."""
+        return any(is_image_name(path) and self._match(path) for path in paths)
+
+    def parse(self, path: str) -> ImageLabels | str:
+        """What the name of an image says, or what is wrong with it."""
+        if not is_image_name(path):
+            return "not an image file by its name"
+        match = self._match(path)
+        return f"the name is not {self.layout}" if match is None else self.labels(match)
+
+    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
+        """Every image whose name and bytes can be read, in the order of the paths, and every file that is none."""
+        for path, reason in files.refused:
+            yield Skipped(path, reason)
+        for path in files.paths:
+            said = self.parse(path)
+            yield Skipped(path, said) if isinstance(said, str) else read_image(files, path, said)
+
+    def _match(self, path: str) -> re.Match[str] | None:
+        return self.pattern.fullmatch("/".join(PurePosixPath(path).parts[-self.depth :]))
+
+
+def age_problem(years: int) -> str | None:
+    """What is wrong with an age, if anything."""
+    return None if 0 <= years <= MAX_AGE else f"age {years} is outside 0 to {MAX_AGE} years"
