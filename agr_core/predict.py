@@ -25,6 +25,7 @@ from agr_core.data.loader import BatchMaker, Job
 from agr_core.data.readers.files import IMAGE_SUFFIXES, is_image_name
 from agr_core.errors import CheckpointError, DataError
 from agr_core.labels.attributes import Vocabulary
+from agr_core.models.face_model import FaceModel
 from agr_core.trainer.build import build_predictor
 from agr_core.trainer.checkpoint import load_weights
 from agr_core.trainer.source import LabelSpace
@@ -175,6 +176,15 @@ class TrainedModel:
             task: [dict(zip(names[task], row, strict=True)) for row in shares.cpu().tolist()]
             for task, shares in found.items()
         }
+
+
+def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> FaceModel:
+    """The model of a configuration with random weights, on the CPU, to look at.
+
+    Raises:
+        ConfigError: If it cannot be built.
+    """
+    return build_predictor(_for_prediction(config), TrainedLabels(vocabulary)).model.cpu()
 
 
 def predict_files(model: TrainedModel, files: Iterable[Path], cropper: Cropper | None) -> Iterator[FileFaces]:

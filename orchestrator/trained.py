@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agr_core.config import TrialConfig
 from agr_core.data.pack import is_packed, read_manifest
@@ -20,6 +20,10 @@ from orchestrator.storage import is_remote, layout, open_storage
 from orchestrator.storage.base import Storage
 from orchestrator.storage.transfer import manifest_of
 from orchestrator.tracking.files import attempt_folder
+
+if TYPE_CHECKING:
+    from agr_core.models.info import ModelInfo
+    from orchestrator.state import TrialState
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
 
     Args:
         storage: Where its sweep is.
-        text: Trial ID, a unique beginning of one, ``SWEEP/TRIAL``, or its MLflow run ID; ``TRIAL@label`` takes the weights
-            kept for a label.
+        text: Trial ID, a unique beginning of one, ``SWEEP/TRIAL``, or its MLflow run ID; ``TRIAL@label`` takes the
+            weights kept for a label.
 
     Raises:
         NotFoundError: If there is no such trial, or it has no weights, or its data set's manifest is gone.
@@ -69,13 +73,32 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
             epoch=best.epoch,
             config=TrialConfig.from_document(trial.created.config),
             weights=weights,
-            vocabulary=Vocabulary(
-                genders=tuple(manifest["genders"]),
-                races=tuple(manifest["races"]),
-                attributes=tuple(manifest.get("attributes", ())),
-            ),
+            vocabulary=_vocabulary(manifest),
             manifest=manifest,
         )
+
+
+def model_info_of(trial: TrialState) -> ModelInfo:
+    """Parameters, layers and operations of a trial's model, which is built anew and not trained.
+
+    Raises:
+        NotFoundError: If the manifest of its data set is gone: it says how many classes there are.
+        ConfigError: If the model cannot be built here.
+    """
+    from agr_core.models.info import model_info
+    from agr_core.predict import untrained_model
+
+    config = TrialConfig.from_document(trial.created.config)
+    model = untrained_model(config, _vocabulary(_manifest(trial.created.data_uri)))
+    return model_info(model, channels=3 if config.image.color == "rgb" else 1, size=config.image.size)
+
+
+def _vocabulary(manifest: Mapping[str, Any]) -> Vocabulary:
+    return Vocabulary(
+        genders=tuple(manifest["genders"]),
+        races=tuple(manifest["races"]),
+        attributes=tuple(manifest.get("attributes", ())),
+    )
 
 
 def _manifest(data_uri: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import data, predict, results, run, show, stack, sync, validate
+from orchestrator.cli import compare, data, predict, results, run, show, stack, sync, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ stack.register(app)
 
 results.register(app)
 show.register(app)
+compare.register(app)
 predict.register(app)
 run.register(app)
 sync.register(app)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ from orchestrator.cli.common import (
     print_json,
     print_pairs,
     run_ids_of,
+    say,
     storage_at,
 )
 
@@ -36,7 +38,14 @@ def register(app: typer.Typer) -> None:
     app.command()(show)
 
 
-def show(trial: TrialArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+def show(
+    trial: TrialArgument,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", help="Also draw learning curves and confusion matrices into this folder.")
+    ] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show one trial: what it was, how it did on each part and each group, and with what it was trained."""
     with errors_in_one_line():
         from agr_core.evaluation.guards import warnings
@@ -76,10 +85,21 @@ def show(trial: TrialArgument, storage: StorageOption = None, as_json: JsonOptio
             "warnings": warnings(reported),
             "classes": {name: class_report(table) for name, table in _tables(place, state, found, label).items()},
         }
+        if plots is not None:
+            _draw(plots, place, state, found)
         if as_json:
             print_json(document)
         else:
             _print_trial(document, found)
+
+
+def _draw(folder: Path, storage: Storage, state: SweepState, trial: TrialState) -> None:
+    from orchestrator.tracking.describe import trial_name
+    from orchestrator.tracking.files import write_plots
+
+    title = f"{trial.trial_id} {trial_name(trial.created)}"
+    for path in write_plots(folder, storage, state.started, trial, title=title):
+        say(f"wrote {path}")
 
 
 def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[str, Any]:

@@ -54,6 +54,29 @@ def write_trial_files(folder: Path, storage: Storage, sweep: SweepStarted, trial
         _plot(folder / "plots", reports, sweep, trial, title)
 
 
+def write_plots(folder: Path, storage: Storage, sweep: SweepStarted, trial: TrialState, *, title: str) -> list[Path]:
+    """Write all pictures of a trial into ``folder``, which is made if need be; returns their paths.
+
+    ``curves.png`` (loss and objective), ``tasks.png`` (train against val, task by task), and the confusion matrices of
+    the best epoch and of the test part where it was read.
+
+    Raises:
+        NotFoundError: If the storage has no epoch of the trial.
+        IntegrityError: If ``metrics.jsonl`` is not what a trial writes.
+    """
+    from agr_core.evaluation.curves import task_curves_png
+
+    reports = stored_reports(storage, sweep.sweep_id, trial)
+    if not reports:
+        raise NotFoundError(f"trial {trial.trial_id} stored no epoch in {storage.uri}, so there is nothing to draw.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _plot(folder, reports, sweep, trial, title)
+    if len(reports) > 1:
+        (folder / "tasks.png").write_bytes(task_curves_png(reports, title))
+    _plot_tables(folder, trial.test_tables, title)
+    return sorted(folder.glob("*.png"))
+
+
 def write_test_tables(folder: Path, trial: TrialState, *, title: str) -> None:
     """Write ``plots/<table>.png`` for each confusion matrix of the test part."""
     _plot_tables(folder / "plots", trial.test_tables, title)

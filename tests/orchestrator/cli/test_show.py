@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +146,17 @@ def test_a_label_shows_the_epoch_it_keeps(record_sweep: Recorder, agr: Callable[
     assert "metrics of epoch 2, the best by the objective" in text
     assert f"kept as well: {trial}@gender, epoch 1" in text
     assert "no epoch for 'age'" in agr("show", f"{trial}@age", code=2).output
+
+
+def test_show_draws_all_pictures_of_a_trial(record_sweep: Recorder, agr: Callable[..., Result], tmp_path: Path) -> None:
+    sweep = record_sweep()
+    trial = sweep.trial(0, [9.0, 7.0], files=True)
+    sweep.read_test(trial, {"test/age_mae": 7.5})
+
+    agr("show", trial, "--plots", str(tmp_path / "plots"))
+
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert names == {"curves.png", "tasks.png", "val_gender_confusion.png", "test_gender_confusion.png"}
+    without = sweep.create(1)
+    assert "stored no epoch" in agr("show", without, "--plots", str(tmp_path / "none"), code=2).stderr
+    assert not (tmp_path / "none").exists()
