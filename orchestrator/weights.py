@@ -80,18 +80,15 @@ def trial_weights(reference: str, storage: Storage) -> str:
         NotFoundError: If there is no such trial, it has not ended, or it kept nothing under that label.
         AmbiguousIdError: If several trials begin so.
     """
-    sweep_id, trial_id = find_trial(storage, reference)
-    label = label_of(reference)
+    sweep_id, trial_id = find_trial(storage, reference)  # refuses a label its sweep does not keep
     trial = read_state(storage, sweep_id).trials[trial_id]
     if trial.ended is None:
         raise NotFoundError(f"trial {trial_id} has not ended, so its best weights are not known yet; wait for its end.")
     kept = trial.kept_epochs
     if trial.ended.attempt is None or not kept:
         raise NotFoundError(f"trial {trial_id} has kept no weights: it ended ({trial.outcome}) without an epoch.")
-    if label not in kept:
-        raise NotFoundError(f"trial {trial_id} has kept no weights as {label!r}. It has: {', '.join(kept)}.")
     attempt = layout.attempt(sweep_id, trial_id, trial.ended.attempt)
-    return layout.best_weights(attempt, kept[label])
+    return layout.best_weights(attempt, kept[label_of(reference)])
 
 
 def _timms(name: str, storage: Storage, settings: Settings) -> str | None:

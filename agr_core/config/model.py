@@ -16,6 +16,24 @@ Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid"]
 AttentionModules = Annotated[int, Field(ge=1, le=8)]
 
 
+class FreezeConfig(StrictModel):
+    """A number of the backbone's layers that are not trained; a layer is what has parameters of its own."""
+
+    first: int | None = Field(default=None, ge=1, description="The first so many layers are frozen.")
+    all_but_last: int | None = Field(default=None, ge=1, description="All layers but the last so many are frozen.")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.first is None) == (self.all_but_last is None):
+            raise ValueError(
+                f"first={self.first}, all_but_last={self.all_but_last}: give one of them, such as {{first: 31}}."
+            )
+        return self
+
+
+FreezeRule = Literal["none", "backbone"] | FreezeConfig
+
+
 class _Model(StrictModel):
     """What every model takes."""
 
@@ -34,6 +52,12 @@ class _Model(StrictModel):
         default="drop",
         description="Heads in a checkpoint: drop leaves them, keep takes those that fit, as_shared makes the one "
         "head it has the layers of head.shared.",
+    )
+
+    freeze: FreezeRule = Field(
+        default="none",
+        description="Layers that are not trained: none, backbone (all but shared layers and heads), {first: N} or "
+        "{all_but_last: N} of the backbone's layers that have parameters, in the order an image reaches them.",
     )
 
     @property

@@ -6,9 +6,10 @@ shared layers).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from agr_core.config import HeadConfig, MobilenetTransformerConfig, Task, TimmConfig, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.models.basic_cnn import BasicCnn
+from agr_core.models.freezing import freeze
 from agr_core.models.heads import LastLayer, build_head, build_shared
 from agr_core.models.inception_resnet_v1 import InceptionResnetV1
 from agr_core.models.levi_hassner import LeviHassner
@@ -23,6 +25,8 @@ from agr_core.models.residual_attention import ResidualAttention
 from agr_core.models.weights import load_weights
 from agr_core.models.weights_file import WeightsFile, named_weights
 from agr_core.registry import Registry
+
+_LOG = logging.getLogger(__name__)
 
 OwnBackbone = Callable[..., nn.Module]
 """Called with the model's config, ``in_channels`` and ``image_size``; gives a module (B, C, S, S) -> (B, F)."""
@@ -54,7 +58,10 @@ class PretrainedByTimm(Protocol):
 
 
 class FaceModel(nn.Module):
-    """Features shared by all tasks, then one head for each."""
+    """Features shared by all tasks, then one head for each.
+
+    ``frozen`` are the modules that stay in evaluation mode (``freezing.py``).
+    """
 
     def __init__(
         self, backbone: nn.Module, *, features: int, head: HeadConfig, last_layers: Mapping[Task, LastLayer]
@@ -66,6 +73,15 @@ class FaceModel(nn.Module):
         self.heads = nn.ModuleDict(
             {task: build_head(head, features=width, last=last) for task, last in last_layers.items()}
         )
+
+        self.frozen: list[nn.Module] = []
+
+    def train(self, mode: bool = True) -> Self:
+        """Turn to training or evaluation; frozen modules stay in evaluation."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> dict[Task, Tensor]:
         """Logits (B, outputs) of each task that has a head, for images (B, C, S, S)."""
@@ -107,7 +123,10 @@ def build(
         )
     if file is not None and config.model.weights != "timm":
         load_weights(model, file, heads=config.model.weights_heads)
-    return model
+    elif file is None and not untrained and config.model.weights == "none" and config.model.freeze != "none":
+        _LOG.warning("model.freeze with model.weights=none: the frozen layers keep random weights")
+    model.frozen = freeze(backbone, config.model.freeze, blank=_blank(config))
+    return model.train()
 
 
 def _linear(outputs: int) -> LastLayer:
@@ -143,10 +162,9 @@ def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
     timm's ``num_features`` is another number where a model has layers between pooling and classifier.
     """
     backbone.eval()
-    size = config.image.size
     try:
         with torch.inference_mode():
-            features: Tensor = backbone(torch.zeros(1, input_channels(config), size, size))
+            features: Tensor = backbone(_blank(config))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise _cannot_take(config, error) from error
     backbone.train()
@@ -156,6 +174,10 @@ def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
             "one vector; choose a model with global pooling."
         )
     return features.shape[1]
+
+
+def _blank(config: TrialConfig) -> Tensor:
+    return torch.zeros(1, input_channels(config), config.image.size, config.image.size)
 
 
 def _cannot_take(config: TrialConfig, error: Exception) -> ConfigError:

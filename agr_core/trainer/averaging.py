@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import cast
 
+import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agr_core.config import AveragingConfig, EmaAveraging, NoAveraging, SwaAveraging
 from agr_core.data.batch import Batch
@@ -71,6 +73,18 @@ class Averaging:
         return replace(self._predictor, model=cast("FaceModel", self.average.module))
 
     def _find_statistics(self, average: AveragedModel, batches: Iterable[Batch]) -> None:
+        """Mean and variance of each batch norm over ``batches``, as torch's ``update_bn``, but not of frozen ones."""
         predictor = self._predictor
-        with autocast(predictor.compute, predictor.device):
-            update_bn((predictor.normalize(batch.images) for batch in batches), average)
+        average.train()
+        norms = [module for module in average.modules() if isinstance(module, _BatchNorm) and module.training]
+        if not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+        with torch.no_grad(), autocast(predictor.compute, predictor.device):
+            for batch in batches:
+                average(predictor.normalize(batch.images))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

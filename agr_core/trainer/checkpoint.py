@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from agr_core.errors import CheckpointError
 from agr_core.identity import canonical_json
+from agr_core.trainer.optim import trained_parameters
 from agr_core.trainer.state import LoopState
 
 LAST = "last.safetensors"
@@ -204,7 +205,7 @@ def _named_tensors(parts: Parts) -> dict[str, Tensor]:
 
 def _named_parameters(parts: Parts) -> Iterator[tuple[str, nn.Parameter]]:
     """All that is trained, in the order of the optimizer."""
-    yield from parts.model.named_parameters()
+    yield from trained_parameters(parts.model).items()
     for name, parameter in parts.loss.named_parameters():
         yield f"{_LOSS}{name}", parameter
 

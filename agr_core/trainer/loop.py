@@ -28,7 +28,7 @@ from agr_core.trainer.device import grad_scaler
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
 from agr_core.trainer.memory import give_back_freed_memory
 from agr_core.trainer.mixup import Mix, draw_mix
-from agr_core.trainer.optim import build_optimizer
+from agr_core.trainer.optim import build_optimizer, trained_parameters
 from agr_core.trainer.schedule import trial_lr_at
 from agr_core.trainer.source import TrainingData
 from agr_core.trainer.state import LoopState
@@ -83,7 +83,11 @@ class Training:
         self._parts = Parts(
             model=model,
             loss=self._predictor.loss,
-            optimizer=build_optimizer(config.optimizer, model.parameters(), of_loss=self._predictor.loss.parameters()),
+            optimizer=build_optimizer(
+                config.optimizer,
+                trained_parameters(model).values(),
+                of_loss=self._predictor.loss.parameters(),
+            ),
             scaler=grad_scaler(config.compute, self._predictor.device),
             average=self._averaging.average,
         )

@@ -38,6 +38,11 @@ def build_optimizer(
     return OPTIMIZERS.get(config.name)(groups, **config.model_dump(exclude={"name"}))
 
 
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a model that are not frozen, by name, in the order in which the optimizer has them."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def set_lr(optimizer: Optimizer, lr: float) -> None:
     """Use ``lr`` from the next step on."""
     for group in optimizer.param_groups:

@@ -82,6 +82,20 @@ def test_swa_finds_the_statistics_of_its_batch_norms_in_the_training_images(
     assert torch.allclose(batch_norm.running_var, variances.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
+def test_swa_leaves_frozen_batch_norms_as_they_were(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    model = {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 16, "freeze": {"first": 2}}
+    training = Training(make_config(model=model, averaging={"name": "swa", "start_epoch": 1}), data, objective)
+    before = {name: tensor.clone() for name, tensor in training._predictor.model.state_dict().items()}
+    for _ in range(2):
+        training.run_epoch()
+    assert training._averaging.average is not None
+    after = training._averaging.average.module.state_dict()
+    same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    frozen = {f"backbone.layers.0.{name}" for name in ("weight", "bias")}
+    names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    assert same == frozen | {f"backbone.layers.2.{name}" for name in names}
+
+
 @pytest.mark.parametrize(("warmup", "decays"), [(False, [0.25, 0.25, 0.25]), (True, [2 / 11, 3 / 12, 0.25])])
 def test_ema_follows_each_step_by_its_definition(
     make_config: MakeConfig, data: Any, objective: Objective, warmup: bool, decays: list[float]

@@ -64,6 +64,15 @@ RESUMED: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "nadam"},
         "averaging": {"name": "ema", "decay": 0.8},
     },
+    "frozen layers": {"model": {**BASIC_CNN, "freeze": {"first": 2}}, "optimizer": {"name": "nadam"}},
+    "frozen layers, swa": {
+        "model": {**BASIC_CNN, "freeze": {"all_but_last": 2}},
+        "averaging": {"name": "swa", "start_epoch": 1},
+    },
+    "a frozen backbone, ema": {
+        "model": {**BASIC_CNN, "freeze": "backbone"},
+        "averaging": {"name": "ema", "decay": 0.8},
+    },
     "bf16": {"compute": {"amp": "bf16"}},
     "a head without loss": {"loss": {"weights": {"race": 0.0}}},
     "ordinal ages": {"age": {"encoding": "ordinal"}},
