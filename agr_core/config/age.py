@@ -37,17 +37,21 @@ class BinnedAge(_Age):
         return check_bins(value)
 
 
-class _SoftmaxAge(BinnedAge):
+class SoftmaxAge(BinnedAge):
+    """What the encodings with one softmax class a bin share."""
+
     decode: Literal["expectation", "argmax", "median"] = Field(default="expectation", description=_DECODE_DESCRIPTION)
 
 
-class _YearsAge(_SoftmaxAge):
+class _YearsAge(SoftmaxAge):
     """The papers of these encodings have one class a year."""
 
     bins: BinsSpec = Field(default="year", description=_BINS_DESCRIPTION)
 
 
-class _CumulativeAge(BinnedAge):
+class CumulativeAge(BinnedAge):
+    """What the encodings share that estimate how likely a face is older than each bin."""
+
     decode: Literal["expectation", "median"] = Field(
         default="expectation",
         description="How years are read off: the first centre plus each step to the next times its probability; or the "
@@ -83,7 +87,7 @@ class RegressionAge(_Age):
         return self
 
 
-class OnehotAge(_SoftmaxAge):
+class OnehotAge(SoftmaxAge):
     """One softmax class a bin, cross-entropy; decoded to the expected age, or to the likeliest bin's centre."""
 
     encoding: Literal["onehot"]
@@ -95,7 +99,7 @@ class DexAge(_YearsAge):
     encoding: Literal["dex"]
 
 
-class LabelDistributionAge(_SoftmaxAge):
+class LabelDistributionAge(SoftmaxAge):
     """Softmax against a Gaussian around the true age, KL divergence (Geng et al. 2013; Gao et al. 2017, DLDL)."""
 
     encoding: Literal["label_distribution"]
@@ -132,25 +136,25 @@ class MeanVarianceAge(_YearsAge):
     variance_weight: float = Field(default=0.05, ge=0, le=100, description="Factor of the variance, years².")
 
 
-class OrdinalAge(_CumulativeAge):
+class OrdinalAge(CumulativeAge):
     """K - 1 binary outputs "older than bin k" (Niu et al. 2016, OR-CNN)."""
 
     encoding: Literal["ordinal"]
 
 
-class CoralAge(_CumulativeAge):
+class CoralAge(CumulativeAge):
     """``ordinal`` whose outputs share their weights and differ in their biases (Cao et al. 2020, CORAL)."""
 
     encoding: Literal["coral"]
 
 
-class CornAge(_CumulativeAge):
+class CornAge(CumulativeAge):
     """K - 1 binary outputs "older than bin k, if older than bin k - 1" (Shi et al. 2021, CORN)."""
 
     encoding: Literal["corn"]
 
 
-class YoungerThanAge(_CumulativeAge):
+class YoungerThanAge(CumulativeAge):
     """A two-way softmax a bin, "younger than bin k?" (report S1, S1-E1); the first one's answer is always no."""
 
     extra_metrics: ClassVar[tuple[str, ...]] = ("age_acc_exact_vector", "age_acc_per_head")
@@ -177,7 +181,7 @@ class YoungerThanAge(_CumulativeAge):
         return self
 
 
-class JointGenderAge(_SoftmaxAge):
+class JointGenderAge(SoftmaxAge):
     """One softmax over gender x age bins, class = bin + K x gender; it is the gender head too (report S1, S1-M6)."""
 
     extra_metrics: ClassVar[tuple[str, ...]] = ("age_gender_acc",)

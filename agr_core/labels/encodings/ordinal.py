@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agr_core.config import CoralAge, CornAge, OrdinalAge, YoungerThanAge
+from agr_core.config import CumulativeAge, YoungerThanAge
 from agr_core.data.batch import Labels
 from agr_core.labels.bins import Bins
 from agr_core.labels.encodings.base import Binned, cumulated
@@ -18,9 +17,10 @@ from agr_core.labels.encodings.base import Binned, cumulated
 class Cumulative(Binned):
     """What the encodings share that estimate P(older than bin k) for k = 0..K - 2."""
 
-    def __init__(self, bins: Bins, *, outputs: int, decode: Literal["expectation", "median"]) -> None:
-        super().__init__(bins, outputs=outputs)
-        self._decode = decode
+    def __init__(self, config: CumulativeAge) -> None:
+        bins = Bins.from_spec(config.bins)
+        super().__init__(bins, outputs=bins.count - 1)
+        self._decode = config.decode
 
     @abstractmethod
     def older(self, logits: Tensor) -> Tensor:
@@ -53,10 +53,6 @@ class Ordinal(Cumulative):
     The loss of an image is the sum of the binary cross-entropies, as in the paper with all its weights 1: the negative
     logarithm of the label's probability, on one scale with the cross-entropy of ``onehot``.
     """
-
-    def __init__(self, config: OrdinalAge | CoralAge | CornAge) -> None:
-        bins = Bins.from_spec(config.bins)
-        super().__init__(bins, outputs=bins.count - 1, decode=config.decode)
 
     def target(self, labels: Labels) -> Tensor:
         """1 where the age is in a later bin than k, else 0 (B, K - 1) float32."""
@@ -127,8 +123,8 @@ class YoungerThan(Cumulative):
     """
 
     def __init__(self, config: YoungerThanAge) -> None:
-        bins = Bins.from_spec(config.bins)
-        super().__init__(bins, outputs=2 * bins.count, decode=config.decode)
+        super().__init__(config)
+        self.outputs = 2 * self.bins.count
         self._mirrored = config.mirrored
         self._output_weights = torch.tensor(config.output_weights) if config.output_weights else None
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from agr_core.config import (
-    DexAge,
     DldlV2Age,
     JointGenderAge,
     LabelDistributionAge,
     MeanVarianceAge,
-    OnehotAge,
+    SoftmaxAge,
     SordAge,
     Task,
 )
@@ -23,15 +20,14 @@ from agr_core.labels.attributes import GENDERS
 from agr_core.labels.bins import MAX_AGE, Bins
 from agr_core.labels.encodings.base import Binned, cumulated, known_age, nearest_label
 
-Decode = Literal["expectation", "argmax", "median"]
-
 
 class Softmax(Binned):
     """What the encodings with one softmax class a bin share."""
 
-    def __init__(self, bins: Bins, *, decode: Decode) -> None:
+    def __init__(self, config: SoftmaxAge) -> None:
+        bins = Bins.from_spec(config.bins)
         super().__init__(bins, outputs=bins.count)
-        self._decode = decode
+        self._decode = config.decode
 
     def years(self, logits: Tensor) -> Tensor:
         """The bins' centres weighted by their probabilities; or the centre of the likeliest or of the middle bin."""
@@ -59,9 +55,6 @@ class Softmax(Binned):
 
 class Onehot(Softmax):
     """Cross-entropy over the bins; with one bin a year and the expectation this is DEX (Rothe et al. 2015, 2018)."""
-
-    def __init__(self, config: OnehotAge | DexAge | MeanVarianceAge) -> None:
-        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
 
     def target(self, labels: Labels) -> Tensor:
         """The bin (B,) int64."""
@@ -109,7 +102,7 @@ class LabelDistribution(SoftLabels):
     """
 
     def __init__(self, config: LabelDistributionAge | DldlV2Age) -> None:
-        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+        super().__init__(config)
         self._sigma = config.sigma
         self._bounds = torch.tensor([*self.bins.edges, MAX_AGE + 1], dtype=torch.float32) - 0.5
 
@@ -146,7 +139,7 @@ class Sord(SoftLabels):
     """
 
     def __init__(self, config: SordAge) -> None:
-        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+        super().__init__(config)
         self._squared = config.distance == "squared"
         self._scale = config.scale
 
@@ -167,7 +160,7 @@ class JointGender(Softmax):
     """
 
     def __init__(self, config: JointGenderAge) -> None:
-        super().__init__(Bins.from_spec(config.bins), decode=config.decode)
+        super().__init__(config)
         self.outputs = self.bins.count * len(GENDERS)
 
     def target(self, labels: Labels) -> Tensor:
