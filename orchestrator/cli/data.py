@@ -35,6 +35,25 @@ class LabelName(StrEnum):
     attributes = "attributes"
 
 
+class LikeName(StrEnum):
+    """Whose labels drawn faces carry."""
+
+    plain = "plain"
+    adience = "adience"
+    celeba = "celeba"
+    fairface = "fairface"
+
+
+class LayoutName(StrEnum):
+    """As which data set drawn faces are laid out."""
+
+    adience = "adience"
+    celeba = "celeba"
+    fairface = "fairface"
+    imdb_wiki = "imdb_wiki"
+    utkface = "utkface"
+
+
 commands = typer.Typer(name="data", help="Make, copy and look at data sets.", no_args_is_help=True)
 
 
@@ -50,23 +69,44 @@ def synth(
     images: Annotated[int, typer.Option(min=10, help="Number of faces.")] = 4000,
     size: Annotated[int, typer.Option(min=16, max=512, help="Height and width of each face, pixels.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="It fixes every pixel.")] = 0,
+    like: Annotated[
+        LikeName | None, typer.Option(help="Whose labels the faces carry; default: plain, or what the layout needs.")
+    ] = None,
+    layout: Annotated[
+        LayoutName | None,
+        typer.Option(help="Write files as this data set is distributed, to try its reader on; default: packed."),
+    ] = None,
     bins: BinsOption = "utk7",
     as_json: JsonOption = False,
 ) -> None:
-    """Draw faces with a known age, gender and race into a packed data set.
+    """Draw faces with known labels into a packed data set, or into files laid out as a known data set is.
 
-    Example: agr data synth -o faces --images 2000 --size 64
+    Examples: agr data synth -o faces --images 2000 --size 64
+              agr data synth -o raw --layout adience && agr data pack raw -o adience
     """
     with errors_in_one_line():
         from agr_core.config import SyntheticConfig
+        from agr_core.data.layouts import LAYOUTS, write_layout
         from agr_core.data.pack import SYNTHETIC
         from agr_core.labels.bins import check_bins
         from orchestrator.datasets import packed_to
 
         check_bins(bins)
+        default = "plain" if layout is None else LAYOUTS.get(layout).like
+        wanted = {"like": default if like is None else like.value, "images": images, "size": size, "seed": seed}
+        config = SyntheticConfig.model_validate(wanted)
+        if layout is not None:
+            _check_address(output, s3=False)
         say(f"drawing {images:,} faces of {size} x {size} pixels into {output} ...")
-        with packed_to(SYNTHETIC, output, synthetic=SyntheticConfig(images=images, size=size, seed=seed)) as packed:
-            _show(packed, output, bins, as_json)
+        if layout is None:
+            with packed_to(SYNTHETIC, output, synthetic=config) as packed:
+                _show(packed, output, bins, as_json)
+            return
+        count = write_layout(config, Path(output).expanduser(), layout)
+        if as_json:
+            print_json({"images": count, "folder": output, "layout": layout.value})
+        else:
+            typer.echo(f"{output}: {count:,} images laid out as {layout.value}; next: agr data pack {output} -o FOLDER")
 
 
 @commands.command()

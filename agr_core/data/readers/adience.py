@@ -61,7 +61,7 @@ class AdienceReader:
     def recognises(self, paths: Sequence[str]) -> bool:
         """Whether one of the fold files is there."""
         names = {PurePosixPath(path).name for path in paths}
-        return any(_fold_file(fold) in names for fold in range(FOLDS))
+        return any(fold_file(fold) in names for fold in range(FOLDS))
 
     def read(self, files: Files) -> Iterator[RawImage | Skipped]:
         """Every image that a fold file names, in the order of the paths, and every line that repeats another."""
@@ -85,7 +85,7 @@ def read_folds(files: Files) -> tuple[dict[str, ImageLabels | str], list[Skipped
     repeats: list[Skipped] = []
     fold_files: set[str] = set()
     for fold in range(FOLDS):
-        path = named(files.paths, _fold_file(fold))
+        path = named(files.paths, fold_file(fold))
         if path is None:
             continue
         fold_files.add(path)
@@ -137,7 +137,8 @@ def _labels(row: dict[str, str], fold: int) -> ImageLabels | str:
     return ImageLabels(**ages, gender=GENDER_CODES[row["gender"]], subject=row["face_id"], partition=str(fold))
 
 
-def _fold_file(fold: int) -> str:
+def fold_file(fold: int) -> str:
+    """The name of a fold's file."""
     return f"fold_{fold}_data.txt"
 
 

@@ -154,6 +154,31 @@ def test_synth_draws_the_same_faces_for_the_same_seed(tmp_path: Path) -> None:
     verify(tmp_path / "a")
 
 
+def test_synth_can_draw_with_another_data_set_s_labels(tmp_path: Path) -> None:
+    drawn = document("synth", "-o", tmp_path / "a", "--images", "30", "--size", "16", "--like", "fairface")
+
+    assert drawn["partition"] == {"train": 27, "val": 3}
+    assert "East Asian" in drawn["race"]
+
+
+def test_synth_lays_faces_out_as_a_data_set_that_pack_then_reads(tmp_path: Path) -> None:
+    options = ("--images", "30", "--size", "16", "--layout", "celeba")
+    assert document("synth", "-o", tmp_path / "raw", *options) == {
+        "images": 30,
+        "folder": str(tmp_path / "raw"),
+        "layout": "celeba",
+    }
+    packed = document("pack", tmp_path / "raw", "-o", tmp_path / "packed")
+
+    assert (packed["images"], packed["skipped"]) == (30, [])
+    assert packed["partition"] == {"test": 3, "train": 24, "val": 3}
+    assert packed["attributes"]["Male"] == packed["gender"]["male"]
+    said = agr("synth", "-o", tmp_path / "again", *options)
+    assert said.stdout == (
+        f"{tmp_path / 'again'}: 30 images laid out as celeba; next: agr data pack {tmp_path / 'again'} -o FOLDER\n"
+    )
+
+
 @pytest.mark.services
 def test_a_data_set_goes_into_s3_and_comes_back(raw: Path, tmp_path: Path, s3_uri: str) -> None:
     packed = document("pack", raw, "-o", f"{s3_uri}/packed")
@@ -201,6 +226,14 @@ def test_a_bucket_that_is_not_there_fails_with_one_line(raw: Path, s3_environmen
         (("pull", "s3://k:hunter2@bucket/faces", "out"), "holds credentials"),
         (("synth", "-o", "out", "--images", "3"), "--images"),
         (("synth", "-o", "out", "--size", "9999"), "--size"),
+        (("synth", "-o", "out", "--like", "utk"), "--like"),
+        (
+            ("synth", "-o", "out", "--layout", "celeba", "--like", "plain"),
+            "needs the labels of faces drawn like celeba",
+        ),
+        (("synth", "-o", "s3://bucket/raw", "--layout", "celeba"), "must be a folder of this machine"),
+        (("synth", "-o", ".", "--layout", "celeba"), "exists and is not an empty folder"),
+        (("pack", "faces.tar", "-o", "out", "--require", "beauty"), "--require"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
