@@ -56,10 +56,9 @@ RESUMED: dict[str, dict[str, Any]] = {
         "averaging": {"name": "swa", "start_epoch": 1, "lr": 0.001, "anneal_epochs": 2},
     },
     "swa that starts after the checkpoint": {"averaging": {"name": "swa", "start_epoch": 3}},
-    "ema": {**RESNET, "averaging": {"name": "ema", "decay": 0.8}},
-    "channels last": {**RESNET, "compute": {"channels_last": True}},
+    "ema": {"averaging": {"name": "ema", "decay": 0.8}},
+    "channels last": {"compute": {"channels_last": True}},
     "channels last, nadam, ema": {
-        **RESNET,
         "compute": {"channels_last": True},
         "optimizer": {"name": "nadam"},
         "averaging": {"name": "ema", "decay": 0.8},
