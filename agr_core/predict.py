@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from agr_core.config import Task, TrialConfig
-from agr_core.data.batch import Labels
+from agr_core.data.batch import Batch, Labels
 from agr_core.data.decode import decode, image_problem, square
 from agr_core.data.face_crop import FaceBox
 from agr_core.data.loader import BatchMaker, Job
@@ -139,6 +139,28 @@ class TrainedModel:
             batch = slice(start, start + self.config.batch_size)
             faces += self._predict_batch(crops[batch], boxes[batch])
         return faces
+
+    @torch.inference_mode()
+    def ages(self, batches: Iterable[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """True and predicted ages, years, of the images (N,) whose age is known.
+
+        The predicted one is the centre of the bin that the model chooses, for an encoding with bins; else as decoded.
+
+        Args:
+            batches: A part of the data, ``TrialData.batches``.
+        """
+        encoding = self._predictor.encoding
+        true, predicted = [], []
+        for batch in batches:
+            outputs = self._predictor.logits(self._predictor.normalize(batch.images))["age"]
+            chosen = encoding.bin_index(outputs)
+            years = encoding.years(outputs).cpu().numpy().astype(np.float64)
+            if chosen is not None and encoding.bins is not None:
+                years = encoding.bins.centers[chosen.cpu().numpy()]
+            ages = batch.labels.age.numpy().astype(np.float64)
+            true.append(ages[~np.isnan(ages)])
+            predicted.append(years[~np.isnan(ages)])
+        return np.concatenate(true), np.concatenate(predicted)
 
     @torch.inference_mode()
     def _predict_batch(self, crops: Sequence[Image], boxes: Sequence[Box]) -> list[Face]:

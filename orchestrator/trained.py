@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agr_core.config import TrialConfig
 from agr_core.data.pack import is_packed, read_manifest
 from agr_core.labels.attributes import Vocabulary
+from orchestrator.datasets import DataRef
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import read_state
 from orchestrator.leaderboard import kept_report
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trial's model as files: ``weights`` is on this machine, ``manifest`` is that of the data it was trained on."""
+    """A trial's model as files: ``weights`` is on this machine, ``manifest`` is that of the data it was trained on.
+
+    ``data`` says where the data and its split are.
+    """
 
     sweep_id: str
     trial_id: str
@@ -37,6 +41,7 @@ class Trained:
     weights: Path
     vocabulary: Vocabulary
     manifest: Mapping[str, Any]
+    data: DataRef
 
 
 @contextmanager
@@ -75,6 +80,7 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
             weights=weights,
             vocabulary=_vocabulary(manifest),
             manifest=manifest,
+            data=DataRef(trial.created.data_uri, trial.created.data_digest, trial.created.split_digest),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import compare, data, predict, results, run, show, stack, sync, validate
+from orchestrator.cli import bins, compare, data, predict, results, run, show, stack, sync, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ stack.register(app)
 results.register(app)
 show.register(app)
 compare.register(app)
+bins.register(app)
 predict.register(app)
 run.register(app)
 sync.register(app)
