@@ -12,7 +12,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from filelock import FileLock
 import agr_core.data
 from agr_core.config import DataConfig, SyntheticConfig
 from agr_core.data.face_crop import FaceCropper
+from agr_core.data.joined import Join, Joined, Member, open_data
 from agr_core.data.pack import SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
 from agr_core.data.shards import MANIFEST
 from agr_core.data.splits import PUBLISHED, make_split, read_split, write_split
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import canonical_json, digest, file_digest
+from agr_core.labels.attributes import RACE_VOCABULARIES
 from orchestrator.errors import NotFoundError
 from orchestrator.settings import Settings
 from orchestrator.storage import is_remote, layout, open_storage
@@ -42,8 +44,8 @@ _log = logging.getLogger(__name__)
 class DataRef:
     """A trial's data by content, and where nodes find it.
 
-    ``data_uri`` is the folder of the packed data set, as ``open_storage`` takes it; the split lies in the sweep's
-    storage under its digest.
+    ``data_uri`` is the folder of the packed data set, as ``open_storage`` takes it, or, of several data sets, the file
+    of their join; join and split lie in the sweep's storage under their digests.
     """
 
     data_uri: str
@@ -53,7 +55,7 @@ class DataRef:
 
 @dataclass(frozen=True)
 class StagedData:
-    """A trial's data on this node, verified: folder of the packed data set, and split file."""
+    """A trial's data on this node, verified: folder of the packed data set or file of the join, and split file."""
 
     packed: Path
     split: Path
@@ -70,7 +72,10 @@ def prepare_data(data: DataConfig, *, storage: Storage, cache: Path) -> DataRef:
         NotFoundError: If there is nothing at that address.
         StorageError: If a store refuses or does not answer.
     """
-    data_uri, data_digest = _prepare_packed(data, storage, cache)
+    if data.sources:
+        data_uri, data_digest = _prepare_join(data, storage, cache)
+    else:
+        data_uri, data_digest = _prepare_packed(data.source, data.synthetic, storage, cache)
     split_digest = _prepare_split(data, data_uri, data_digest, storage, cache)
     return DataRef(data_uri, data_digest, split_digest)
 
@@ -83,7 +88,7 @@ def stage(ref: DataRef, *, storage: Storage, cache: Path) -> StagedData:
         IntegrityError: If either is not what its digest says.
         StorageError: If a store refuses or does not answer, or the data set does not fit the cache.
     """
-    packed = _here(ref.data_uri, ref.data_digest, cache)
+    packed = _data_here(ref.data_uri, ref.data_digest, storage, cache)
     return StagedData(packed, _split_here(ref.split_digest, storage, cache))
 
 
@@ -173,12 +178,25 @@ def opened(source: str, *, cache: Path) -> Iterator[Packed]:
 # On the driver
 
 
-def _prepare_packed(data: DataConfig, storage: Storage, cache: Path) -> tuple[str, str]:
+def _prepare_join(data: DataConfig, storage: Storage, cache: Path) -> tuple[str, str]:
+    """Address and digest of the join of the data sets that are used; each is prepared by itself."""
+    prepared = {name: _prepare_packed(data.sources[name], data.synthetic, storage, cache) for name in data.joined}
+    join = Join(
+        members=tuple(Member(name, uri, data_digest) for name, (uri, data_digest) in prepared.items()),
+        races=None if data.races is None else RACE_VOCABULARIES[data.races],
+    )
+    key = layout.join(join.digest)
+    if not storage.exists(key) or storage.read(key) != join.to_bytes():  # the same data may lie elsewhere by now
+        storage.write(key, join.to_bytes())
+    return f"{storage.uri}/{key}", join.digest
+
+
+def _prepare_packed(source: str, synthetic: SyntheticConfig, storage: Storage, cache: Path) -> tuple[str, str]:
     """Address and digest of the packed data set of a source."""
-    if is_remote(data.source):
-        source = open_storage(data.source)
-        return source.uri, str(manifest_of(source)["digest"])
-    path = None if data.source == SYNTHETIC else Path(data.source).expanduser().absolute()
+    if is_remote(source):
+        remote = open_storage(source)
+        return remote.uri, str(manifest_of(remote)["digest"])
+    path = None if source == SYNTHETIC else Path(source).expanduser().absolute()
     if path is not None and not path.exists():
         raise NotFoundError(
             f"data.source {str(path)!r} does not exist; give `synthetic`, a folder, an archive, or s3://bucket/prefix "
@@ -195,13 +213,13 @@ def _prepare_packed(data: DataConfig, storage: Storage, cache: Path) -> tuple[st
     def pack_and_publish() -> str:
         with tempfile.TemporaryDirectory(prefix=".pack-", dir=_made(cache)) as folder:
             packed = Path(folder, "packed")
-            data_digest = pack(data.source, packed, synthetic=data.synthetic).digest
+            data_digest = pack(source, packed, synthetic=synthetic).digest
             publish(packed, open_storage(_data_uri(storage, data_digest)))
             if is_remote(storage.uri):
                 adopt(packed, data_digest, cache=cache)
         return data_digest
 
-    what = {"synthetic": data.synthetic.model_dump()} if path is None else _identity(path)
+    what = {"synthetic": synthetic.model_dump()} if path is None else _identity(path)
     data_digest = _remembered(what, pack_and_publish, partial(_stores_data, storage), cache)
     return _data_uri(storage, data_digest), data_digest
 
@@ -210,19 +228,30 @@ def _prepare_split(data: DataConfig, data_uri: str, data_digest: str, storage: S
     """Digest of the split, which lies in the storage afterwards."""
 
     def split_and_store() -> str:
-        split = make_split(Packed.open(_here(data_uri, data_digest, cache)).table, data.split, ages=data.ages)
+        table = open_data(_data_here(data_uri, data_digest, storage, cache)).table
+        split = make_split(table, data.split, ages=data.ages, foreign=data.test)
         with tempfile.TemporaryDirectory(prefix=".split-", dir=_made(cache)) as folder:
             write_split(split, Path(folder, "split.parquet"))
             storage.upload(Path(folder, "split.parquet"), layout.split(split.digest))
         return split.digest
 
-    what = {"data_digest": data_digest, "ages": data.ages, "split": data.split.model_dump(mode="json")}
+    what = {
+        "data_digest": data_digest,
+        "ages": data.ages,
+        "foreign": data.test,
+        "split": data.split.model_dump(mode="json"),
+    }
     if data.split.path is not None:
-        what["published"] = _identity(Path(data.split.path).expanduser().absolute())
+        published = Path(data.split.path).expanduser().absolute()
+        if not published.exists():
+            raise NotFoundError(f"data.split.path {str(published)!r} does not exist; give CSV or Parquet.")
+        what["published"] = _identity(published)
     split_digest = _remembered(what, split_and_store, lambda known: storage.exists(layout.split(known)), cache)
-    if data.ages is not None or data.split.strategy in PUBLISHED:
-        for note in read_split(_split_here(split_digest, storage, cache)).notes:
-            _log.warning("split %s: %s", split_digest[:12], note)
+    if data.sources or data.ages is not None or data.split.strategy in PUBLISHED:
+        notes = read_split(_split_here(split_digest, storage, cache)).notes
+        opened_data = open_data(_data_here(data_uri, data_digest, storage, cache)) if data.sources else None
+        for note in (*(opened_data.notes if isinstance(opened_data, Joined) else ()), *notes):
+            _log.warning("data %s, split %s: %s", data_digest[:12], split_digest[:12], note)
     return split_digest
 
 
@@ -279,6 +308,19 @@ def _here(data_uri: str, data_digest: str, cache: Path) -> Path:
             "several nodes set AGR_STORAGE to s3://bucket/prefix and submit again."
         )
     return verified(Path(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
+
+
+def _data_here(data_uri: str, data_digest: str, storage: Storage, cache: Path) -> Path:
+    """The folder of a packed data set on this machine, or a file of the join of several, all verified."""
+    key = layout.join(data_digest)
+    if not data_uri.endswith(f"/{key}"):
+        return _here(data_uri, data_digest, cache)
+    join = Join.from_bytes(storage.read(key), f"{storage.uri}/{key}")
+    if join.digest != data_digest:
+        raise IntegrityError(f"{storage.uri}/{key} joins other data sets; delete it and submit the sweep again.")
+    members = [replace(one, uri=str(_here(one.uri, one.digest, cache))) for one in join.members]
+    LocalStorage(cache).write(key, replace(join, members=tuple(members)).to_bytes())
+    return cache / key
 
 
 def _split_here(split_digest: str, storage: Storage, cache: Path) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agr_core.config import TrialConfig
-from agr_core.data.pack import Packed
+from agr_core.data.joined import open_data
 from agr_core.data.splits import read_split
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
@@ -99,7 +99,7 @@ def data_ref(original: Original) -> DataRef:
 def _data_drift(ref: DataRef, storage: Storage, settings: Settings) -> list[str]:
     staged = stage(ref, storage=storage, cache=settings.cache)
     lines = []
-    found = Packed.open(staged.packed).digest
+    found = open_data(staged.packed).digest
     if found != ref.data_digest:
         lines.append(f"data: the digest was {ref.data_digest[:12]}, {ref.data_uri} now has {found[:12]}.")
     split = read_split(staged.split).digest

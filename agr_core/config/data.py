@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agr_core.config.base import Probability, StrictModel, Task, bare_name
 from agr_core.labels.bins import MAX_AGE, BinsSpec, check_bins
+from agr_core.registry import did_you_mean
 
 AgeYears = Annotated[int, Field(ge=0, le=MAX_AGE)]
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class SyntheticConfig(StrictModel):
@@ -123,6 +128,20 @@ class DataConfig(StrictModel):
         min_length=1,
         description="synthetic, a raw folder or archive, a packed folder, or s3://bucket/prefix of a packed data set.",
     )
+    sources: dict[str, str] = Field(
+        default_factory=dict,
+        description="Several data sets by name, each as `source` takes it; `train` and `test` name those used.",
+    )
+    train: tuple[str, ...] = Field(
+        default=(), description="Data sets of `sources` that are joined and cut into train, val and test."
+    )
+    test: tuple[str, ...] = Field(
+        default=(), description="Data sets of `sources` that only test, each as a whole: metrics test.<name>/..."
+    )
+    races: Literal["utkface", "fairface", "morph"] | None = Field(
+        default=None,
+        description="Race classes that those of all `sources` are mapped into; None: they have the same.",
+    )
     synthetic: SyntheticConfig = Field(
         default_factory=SyntheticConfig, description="What `source: synthetic` draws; unused otherwise."
     )
@@ -135,6 +154,38 @@ class DataConfig(StrictModel):
         "and those whose age range reaches out of it are in no part. None: all.",
     )
     split: SplitConfig = Field(default_factory=SplitConfig, description="How train, val and test are cut.")
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Names of the data sets that are used together, in order; none where there is one `source`."""
+        return (*self.train, *self.test)
+
+    @model_validator(mode="after")
+    def _sources_are_used(self) -> Self:
+        if not self.sources:
+            for name in ("train", "test", "races"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} belongs to sources: {{name: uri, ...}}; with one `source` leave it out.")
+            return self
+        if self.source != type(self).model_fields["source"].default:
+            raise ValueError(f"source={self.source!r} and sources: give one or the other.")
+        for name in self.sources:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"sources: {name!r} is no name; use lower-case letters, digits and _, a letter first.")
+        if not self.train:
+            raise ValueError(f"sources need train: the names of those to train on, of {', '.join(self.sources)}.")
+        for name in self.joined:
+            if name not in self.sources:
+                raise ValueError(
+                    f"{name!r} is not among the sources.{did_you_mean(name, self.sources)} They are: "
+                    f"{', '.join(self.sources)}."
+                )
+            if self.joined.count(name) > 1:
+                raise ValueError(
+                    f"{name!r} is named twice in train={list(self.train)} and test={list(self.test)}; the test part of "
+                    "what is trained on is reported anyway."
+                )
+        return self
 
     @field_validator("ages")
     @classmethod

@@ -6,9 +6,12 @@ B: images in the batch, A: attributes of the vocabulary, C: 3 or 1 channels, H =
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from agr_core.data.table import LabelKind
 
 _NO_ATTRIBUTES = torch.empty(0)  # stands for (B, 0), as B is not known yet
 
@@ -55,6 +58,13 @@ class Labels:
             race=self.race.to(device, non_blocking=True),
             attributes=self.attributes.to(device, non_blocking=True),
         )
+
+
+class AgeLabels(NamedTuple):
+    """Whether ages are known exactly or as ranges; the distinct (low, high), years, both ends included, ascending."""
+
+    kind: LabelKind
+    ranges: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,6 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from agr_core.data.decode import DECODER, decode, square
+from agr_core.data.joined import Joined
 from agr_core.data.pack import Packed
 from agr_core.errors import DataError
 
@@ -62,7 +64,28 @@ class JpegPixels:
         return np.stack([square(decode(data), self._size) for data in self._packed.image_bytes(rows)])
 
 
-def open_pixels(packed: Packed, *, size: int, mode: CacheMode, folder: Path) -> Pixels:
+class JoinedPixels:
+    """Images of several data sets, each from its own map or file."""
+
+    def __init__(self, joined: Joined, members: Sequence[Pixels]) -> None:
+        self._joined = joined
+        self._members = members
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """As ``Pixels.gather``."""
+        places = self._joined.places(rows)
+        gathered: list[NDArray[np.uint8]] = []
+        order: list[NDArray[np.int64]] = []
+        for place in np.unique(places):
+            positions = np.flatnonzero(places == place)
+            gathered.append(self._members[place].gather(rows[positions] - self._joined.starts[place]))
+            order.append(positions)
+        images = np.empty((len(rows), *gathered[0].shape[1:]), dtype=np.uint8)
+        images[np.concatenate(order)] = np.concatenate(gathered)
+        return images
+
+
+def open_pixels(packed: Packed | Joined, *, size: int, mode: CacheMode, folder: Path) -> Pixels:
     """The images of a data set at one size; ``auto`` decodes if the map is below half of the free disk, and says so.
 
     Args:
@@ -74,6 +97,9 @@ def open_pixels(packed: Packed, *, size: int, mode: CacheMode, folder: Path) -> 
     Raises:
         DataError: If ``decoded`` is asked for and does not fit the disk.
     """
+    if isinstance(packed, Joined):
+        members = [open_pixels(member, size=size, mode=mode, folder=folder) for member in packed.members]
+        return JoinedPixels(packed, members)
     if mode == "auto":
         need, free = _map_bytes(packed, size), _free_bytes(folder)
         mode = "decoded" if _map_path(packed, size, folder).exists() or need < free / 2 else "jpeg"

@@ -15,10 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from agr_core.config import PartitionsConfig
+from agr_core.data.split_file import LEFT_OUT
 from agr_core.errors import DataError
-
-LEFT_OUT = "left_out"
-"""Stands in a split for an image that is in no part."""
 
 _PART_WORDS = {
     "train": "train", "training": "train",

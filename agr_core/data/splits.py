@@ -7,28 +7,36 @@ order of the rows.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from agr_core.config import SplitConfig, Task
-from agr_core.data.published import LEFT_OUT, Assignment, bring_together, listed_parts, match, official_parts
+from agr_core.data.published import Assignment, bring_together, listed_parts, match, official_parts
 from agr_core.data.sharing import class_names, share_out, sort_key
+from agr_core.data.split_file import FOREIGN, LEFT_OUT, PARTS, Part, SameSide, Split, read_split, write_split
 from agr_core.data.table import same_side_groups
-from agr_core.errors import DataError, IntegrityError
+from agr_core.errors import DataError
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+__all__ = [
+    "FOREIGN",
+    "LEFT_OUT",
+    "MIN_AGE_BIN_IMAGES",
+    "PARTS",
+    "PUBLISHED",
+    "Part",
+    "SameSide",
+    "Split",
+    "check_classes_trained",
+    "draw_share",
+    "make_split",
+    "read_split",
+    "write_split",
+]
 
 PUBLISHED = ("official", "file")
 """Strategies that take a split as others published it: which classes it trains on is not ours to refuse."""
@@ -36,85 +44,14 @@ PUBLISHED = ("official", "file")
 MIN_AGE_BIN_IMAGES = 5
 """An age bin with fewer images may be left out of training: the ages around it are learned, unlike a missing race."""
 
-_METADATA_KEY = b"agr.split"
-_SCHEMA_VERSION = 1
 
-
-@dataclass(frozen=True)
-class SameSide:
-    """How many images the same-side rule tied together.
-
-    ``groups`` groups of two or more images, ``images`` in them; ``identical`` of the groups hold byte-identical images,
-    ``subjects`` hold several different images of one subject. Of a published split, ``straddling`` of the groups lay in
-    several parts, and ``moved`` images were moved to end that (0 where ``leaks: keep`` leaves them).
-    """
-
-    groups: int
-    images: int
-    identical: int
-    subjects: int
-    straddling: int = 0
-    moved: int = 0
-
-
-@dataclass(frozen=True)
-class Split:
-    """A cut of a data set.
-
-    ``sample_ids`` (N,) in the order of the sample table; ``parts`` (N,) of ``train``, ``val``, ``test`` or
-    ``left_out``; ``config``: what was asked for; ``groups``: what the same-side rule did; ``left_out``: images in no
-    part, by reason; ``unmatched``: entries of a published split without an image.
-    """
-
-    sample_ids: NDArray[np.object_]
-    parts: NDArray[np.object_]
-    config: SplitConfig
-    groups: SameSide
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    unmatched: int = 0
-
-    def rows(self, part: str) -> NDArray[np.int64]:
-        """Row numbers of a part, ascending; of ``test`` none if its share is 0."""
-        if part not in PARTS:
-            raise ValueError(f"part {part!r} is none of {', '.join(PARTS)}.")
-        return np.flatnonzero(self.parts == part).astype(np.int64)
-
-    @property
-    def used(self) -> NDArray[np.int64]:
-        """Row numbers of the images that are in any part, ascending."""
-        return np.flatnonzero(self.parts != LEFT_OUT).astype(np.int64)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know before trusting figures on this split, a sentence each."""
-        said = []
-        if out := len(self.parts) - len(self.used):
-            reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.left_out.items())
-            said.append(f"{out:,} of {len(self.parts):,} images are in no part: {reasons}.")
-        if self.unmatched:
-            said.append(f"{self.unmatched:,} entries of {self.config.path} are images that the data set does not have.")
-        if self.groups.straddling:
-            done = (
-                f"{self.groups.moved:,} images were moved to end that (data.split.leaks: move)"
-                if self.config.leaks == "move"
-                else "they stay there (data.split.leaks: keep), so figures on val and test flatter"
-            )
-            said.append(
-                f"{self.groups.straddling:,} groups of identical images or of one subject lie in several parts of the "
-                f"published split; {done}."
-            )
-        return tuple(said)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of who is where, whatever the order of the rows and whatever was asked for."""
-        hasher = hashlib.sha256()
-        for sample_id, part in sorted(zip(self.sample_ids, self.parts, strict=True)):
-            hasher.update(f"{sample_id} {part}\n".encode())
-        return hasher.hexdigest()
-
-
-def make_split(table: pd.DataFrame, config: SplitConfig, *, ages: tuple[float, float] | None = None) -> Split:
+def make_split(
+    table: pd.DataFrame,
+    config: SplitConfig,
+    *,
+    ages: tuple[float, float] | None = None,
+    foreign: Sequence[str] = (),
+) -> Split:
     """Cut a data set, as ``config.strategy`` says.
 
     ``stratified`` and ``random`` share the images out by the fractions (``sharing.share_out``). ``kfold`` shares them
@@ -127,6 +64,8 @@ def make_split(table: pd.DataFrame, config: SplitConfig, *, ages: tuple[float, f
         config: What is asked for.
         ages: Youngest and oldest age, years, both included: an image whose age, or whole age range, does not lie
             within is in no part.
+        foreign: Data sets, by the column ``data_set``, that are not cut: each is a part ``test.<name>`` as a whole,
+            without those of its images that are among the others too, or show one of their subjects.
 
     Raises:
         DataError: If the table is empty, a part stays empty, a class is left out of training, or a published split
@@ -137,15 +76,19 @@ def make_split(table: pd.DataFrame, config: SplitConfig, *, ages: tuple[float, f
     used, left_out = _within(table, ages)
     if not used.any():
         raise DataError(f"data.ages {list(ages or ())} leaves none of the {len(table):,} images; widen it.")
-    cut = _cut(table[used].reset_index(drop=True), config)
     parts = np.full(len(table), LEFT_OUT, dtype=object)
-    parts[used] = cut.assignment.parts
+    parts[used], of_foreign = _foreign_parts(table[used].reset_index(drop=True), foreign)
+    own = parts == _TO_CUT
+    if not own.any():
+        raise DataError(f"data.ages {list(ages or ())} leaves no image of the data sets in data.train; widen it.")
+    cut = _cut(table[own].reset_index(drop=True), config)
+    parts[own] = cut.assignment.parts
     split = Split(
         table["sample_id"].to_numpy(dtype=object),
         parts,
         config,
         cut.groups,
-        left_out={**left_out, **cut.assignment.left_out},
+        left_out={**left_out, **of_foreign, **cut.assignment.left_out},
         unmatched=cut.assignment.unmatched,
     )
     for part, why in cut.wanted.items():
@@ -223,6 +166,29 @@ def _cut_val_from_train(
     return cut
 
 
+_TO_CUT = "to cut"
+
+
+def _foreign_parts(table: pd.DataFrame, foreign: Sequence[str]) -> tuple[NDArray[np.object_], dict[str, int]]:
+    """The part of each image (N,) of a foreign data set, ``_TO_CUT`` for the others; and how many are left out."""
+    parts = np.full(len(table), _TO_CUT, dtype=object)
+    if not foreign:
+        return parts, {}
+    of = table["data_set"].to_numpy(dtype=object)
+    groups = same_side_groups(table)
+    also_ours = np.isin(groups, groups[~np.isin(of, list(foreign))])
+    reasons: dict[str, int] = {}
+    for name in foreign:
+        rows = of == name
+        parts[rows] = np.where(also_ours[rows], LEFT_OUT, f"{FOREIGN}{name}")
+        if not (rows & ~also_ours).any():
+            raise DataError(f"data.test {name!r} has no image left (of {int(rows.sum()):,}); leave it out.")
+        if (rows & also_ours).any():
+            reason = f"of {name}, identical to images of data.train or of their subjects"
+            reasons[reason] = int((rows & also_ours).sum())
+    return parts, reasons
+
+
 def _within(table: pd.DataFrame, ages: tuple[float, float] | None) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Which images (N,) have an age within ``ages``, and how many have not, by reason."""
     if ages is None:
@@ -276,56 +242,6 @@ def check_classes_trained(
             f"the split leaves {', '.join(missing)} out of training; every class must be trained on. "
             f"The way out: {way_out}."
         )
-
-
-def write_split(split: Split, path: Path) -> None:
-    """Write a split as Parquet (sample_id, part), complete or not at all."""
-    metadata = {
-        "schema_version": _SCHEMA_VERSION,
-        "digest": split.digest,
-        "config": split.config.model_dump(mode="json"),
-        "groups": asdict(split.groups),
-        "left_out": dict(split.left_out),
-        "unmatched": split.unmatched,
-    }
-    columns = {"sample_id": pa.array(split.sample_ids, pa.string()), "part": pa.array(split.parts, pa.string())}
-    table = pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
-
-
-def read_split(path: Path) -> Split:
-    """The split that ``write_split`` wrote.
-
-    Raises:
-        DataError: If the file is missing or no split.
-        IntegrityError: If its rows do not have its digest.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; a split is written by agr_core.data.splits.write_split.")
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is not a split: {error}") from error
-    metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    if metadata.get("schema_version") != _SCHEMA_VERSION:
-        raise DataError(
-            f"{path} is not a split of schema version {_SCHEMA_VERSION} (found {metadata.get('schema_version')!r}); "
-            "make the split again."
-        )
-    split = Split(
-        sample_ids=np.array(table["sample_id"].to_pylist(), dtype=object),
-        parts=np.array(table["part"].to_pylist(), dtype=object),
-        config=SplitConfig.model_validate_json(json.dumps(metadata["config"])),
-        groups=SameSide(**metadata["groups"]),
-        left_out=metadata.get("left_out", {}),
-        unmatched=metadata.get("unmatched", 0),
-    )
-    if split.digest != metadata["digest"]:
-        raise IntegrityError(f"{path} has split digest {split.digest}, not {metadata['digest']}; fetch it again.")
-    return split
 
 
 def draw_share(sample_ids: NDArray[np.object_], rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:

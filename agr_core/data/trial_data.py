@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from agr_core.config import BinnedAge, ClassSampler, TrialConfig
 from agr_core.data import sampling
 from agr_core.data.augment import build_augment
-from agr_core.data.batch import Batch, Labels
+from agr_core.data.batch import AgeLabels, Batch, Labels
 from agr_core.data.cache import Pixels, open_pixels
+from agr_core.data.joined import Joined, open_data
 from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, training_jobs
 from agr_core.data.pack import Packed
 from agr_core.data.splits import PARTS, Split, check_classes_trained, draw_share, read_split
-from agr_core.data.table import LabelKind, age_ranges, is_known
+from agr_core.data.table import age_ranges, is_known
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import Bins, BinsSpec
@@ -36,6 +37,7 @@ class TrialData:
         vocabulary: Gender and race classes of the data set, and its attributes.
         label_kind: Whether ages are known exactly or as ranges.
         age_ranges: Distinct (low, high) of the known ages of the images used, years, both ends included, ascending.
+        foreign: The parts ``test.<name>``, data sets that only test, each with its own kind of labels and ranges.
         data_digest: Digest of the data set.
         split_digest: Digest of the split.
         num_train: Images trained on, after ``data.fraction``.
@@ -43,16 +45,20 @@ class TrialData:
         steps_per_epoch: Optimizer steps an epoch.
     """
 
-    def __init__(self, config: TrialConfig, packed: Packed, split: Split, pixels: Pixels, *, workers: int = 0) -> None:
+    def __init__(
+        self, config: TrialConfig, packed: Packed | Joined, split: Split, pixels: Pixels, *, workers: int = 0
+    ) -> None:
         _check_fits(packed, split)
         self.vocabulary: Vocabulary = packed.vocabulary
-        self.label_kind: LabelKind = packed.label_kind
-        self.age_ranges: list[tuple[float, float]] = sorted(age_ranges(packed.table.iloc[split.used]))
+        self.label_kind, self.age_ranges = _ages(packed.table.iloc[split.used])
+        self.foreign: dict[str, AgeLabels] = {
+            part: _ages(packed.table.iloc[split.rows(part)]) for part in split.foreign
+        }
         self.data_digest: str = packed.digest
         self.split_digest: str = split.digest
         self._config = config
         self._workers = workers
-        self._rows: dict[str, NDArray[np.int64]] = {part: split.rows(part) for part in PARTS}
+        self._rows: dict[str, NDArray[np.int64]] = {part: split.rows(part) for part in (*PARTS, *split.foreign)}
         self._rows["train"] = draw_share(
             split.sample_ids, self._rows["train"], config.data.fraction, config.data.split.seed
         )
@@ -77,7 +83,7 @@ class TrialData:
 
         Args:
             config: The trial.
-            packed: Folder of the packed data set.
+            packed: Folder of the packed data set, or file of a join.
             split: File of the split.
             cache: Folder of the node's decoded images.
             workers: Threads that make batches ahead; 0 makes each when it is asked for.
@@ -89,7 +95,7 @@ class TrialData:
         """
         # A trial has the cores it was given: OpenCV would otherwise start a thread for every core of the node.
         cv2.setNumThreads(0)
-        data = Packed.open(packed)
+        data = open_data(packed)
         image = config.image
         pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache)
         return cls(config, data, read_split(split), pixels, workers=workers)
@@ -176,12 +182,18 @@ def _attributes(table: pd.DataFrame, count: int) -> NDArray[np.float32]:
     return values
 
 
+def _ages(table: pd.DataFrame) -> AgeLabels:
+    """Kind and ranges of the known ages."""
+    ranges = sorted(age_ranges(table))
+    return AgeLabels("range" if any(low != high for low, high in ranges) else "exact", ranges)
+
+
 def _age_bins(config: TrialConfig) -> BinsSpec | None:
     """The bins of the trial's age encoding, if it has any."""
     return config.age.bins if isinstance(config.age, BinnedAge) else None
 
 
-def _check_fits(packed: Packed, split: Split) -> None:
+def _check_fits(packed: Packed | Joined, split: Split) -> None:
     if not np.array_equal(split.sample_ids, packed.table["sample_id"].to_numpy(dtype=object)):
         raise DataError(
             f"the split names {len(split.sample_ids)} samples that are not the {len(packed)} of {packed.folder}, in "
@@ -189,7 +201,9 @@ def _check_fits(packed: Packed, split: Split) -> None:
         )
 
 
-def _check_labels(config: TrialConfig, packed: Packed, train_rows: NDArray[np.int64], used: NDArray[np.int64]) -> None:
+def _check_labels(
+    config: TrialConfig, packed: Packed | Joined, train_rows: NDArray[np.int64], used: NDArray[np.int64]
+) -> None:
     """Refuse tasks and samplers without labels, classes left out of training, and bins that cut label ranges."""
     table = packed.table
     wanted = {task: f"tasks names {task}" for task in config.tasks}

@@ -34,6 +34,13 @@ FAIRFACE_RACES: tuple[str, ...] = (
 MORPH_RACES: tuple[str, ...] = ("White", "Black", "Asian", "Hispanic", "Others")
 """MORPH-II's codes W, B, A, H and O (Ricanek and Tesafaye, FG 2006)."""
 
+RACE_VOCABULARIES: dict[str, tuple[str, ...]] = {
+    "utkface": UTKFACE_RACES,
+    "fairface": FAIRFACE_RACES,
+    "morph": MORPH_RACES,
+}
+"""The vocabularies that races can be mapped into, by name."""
+
 # What each class name means, in the finest groups that any of these data sets tells apart.
 _GROUPS: dict[str, frozenset[str]] = {
     "White": frozenset({"white"}),

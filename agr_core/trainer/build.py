@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from agr_core.config import PlateauSchedule, StepSchedule, TrialConfig
-from agr_core.data.batch import Labels
+from agr_core.data.batch import AgeLabels, Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import allowed_schemes, metric_names
@@ -80,14 +80,22 @@ def build_predictor(
     )
 
 
-def part_metrics(config: TrialConfig, data: TrainingData, predictor: Predictor, *, brief: bool = False) -> PartMetrics:
-    """An empty accumulator of one part's figures; ``brief`` for the training part."""
+def part_metrics(
+    config: TrialConfig,
+    data: TrainingData,
+    predictor: Predictor,
+    *,
+    ages: AgeLabels | None = None,
+    brief: bool = False,
+) -> PartMetrics:
+    """An empty accumulator of one part's figures; ``ages``: of a foreign part; ``brief``: for the training part."""
+    kind, ranges = (data.label_kind, data.age_ranges) if ages is None else ages
     return PartMetrics(
         predictor.encoding,
         config.tasks,
         data.vocabulary,
-        data.label_kind,
-        schemes=allowed_schemes(data.label_kind, data.age_ranges),
+        kind,
+        schemes=allowed_schemes(kind, ranges),
         brief=brief,
     )
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from agr_core.config import TrialConfig
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.baseline import baseline
+from agr_core.evaluation.names import own_bin_metrics
 from agr_core.reporting import Metrics
 from agr_core.trainer.build import build_predictor, part_metrics
 from agr_core.trainer.checkpoint import load_weights
@@ -29,7 +30,10 @@ class PartReport:
 
 
 def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: str) -> PartReport:
-    """The figures of stored weights on a part: the sealed test part, or val once more.
+    """The figures of stored weights on a part: the sealed test part, a foreign one, or val once more.
+
+    Where the trial's bins cut age ranges of a foreign part, nobody knows the right bin: the losses and scores in the
+    trial's own bins are then absent.
 
     Raises:
         CheckpointError: If the weights cannot be read or are of another model.
@@ -40,7 +44,12 @@ def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: 
         predictor.model.load_state_dict(load_weights(weights))
     except RuntimeError as error:
         raise CheckpointError(f"weights {weights} are of another model: {error}") from error
-    metrics, tables = evaluate(predictor, data.batches(part), part_metrics(config, data, predictor))
+    foreign = data.foreign.get(part)
+    metrics, tables = evaluate(predictor, data.batches(part), part_metrics(config, data, predictor, ages=foreign))
+    bins = predictor.encoding.bins
+    if foreign is not None and bins is not None and any(bins.splits_range(*ages) for ages in foreign.ranges):
+        undefined = own_bin_metrics()
+        metrics = {name: value for name, value in metrics.items() if f"val/{name}" not in undefined}
     return PartReport(part=part, metrics=prefixed(part, metrics), tables=prefixed(part, tables))
 
 

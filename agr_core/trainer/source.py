@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
-from agr_core.data.batch import Batch, Labels
+from agr_core.data.batch import AgeLabels, Batch, Labels
 from agr_core.evaluation.names import LabelKind
 from agr_core.labels.attributes import Vocabulary
 
@@ -31,6 +31,10 @@ class TrainingData(LabelSpace, Protocol):
 
     The training order and augmentation of an epoch are a function of (config.seed, epoch, sample) alone.
     """
+
+    @property
+    def foreign(self) -> Mapping[str, AgeLabels]:
+        """Parts that are data sets of their own and only test, with the kind and ranges of their ages."""
 
     @property
     def data_digest(self) -> str:

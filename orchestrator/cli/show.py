@@ -160,7 +160,7 @@ def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
         out.print(f"kept as well: {document['trial_id']}@{label}, epoch {epoch}", style="dim", highlight=False)
     parts = _by_part(document["metrics"])
     out.print(_part_table(parts))
-    for part in ("val", "test"):
+    for part in [part for part in parts if part != "train"]:
         for by in ("race", "gender", "age"):
             table = _group_table(parts[part], by)
             if table is not None:
@@ -173,8 +173,9 @@ def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
 
 
 def _by_part(metrics: Metrics) -> dict[str, dict[str, float]]:
-    """The figures of train, val (those of the best epoch) and test, without their prefixes."""
-    parts: dict[str, dict[str, float]] = {part: {} for part in _PARTS}
+    """The figures of train, val (those of the best epoch), test and foreign data sets, without their prefixes."""
+    foreign = dict.fromkeys(part for part in (name.partition("/")[0] for name in metrics) if part.startswith("test."))
+    parts: dict[str, dict[str, float]] = {part: {} for part in (*_PARTS, *foreign)}
     for name, value in metrics.items():
         prefix, _, figure = name.partition("/")
         part = "val" if prefix == "best" else prefix
@@ -188,7 +189,7 @@ def _part_table(parts: Mapping[str, Metrics]) -> Table:
     from agr_core.evaluation.names import is_of_one_group
 
     names = {name for part in parts.values() for name in part if not is_of_one_group(name)}
-    shown = [part for part in _PARTS if parts[part]]
+    shown = [part for part in parts if parts[part]]
     table = _plain_table("", *shown)
     for name in sorted(names, key=lambda name: (not name.endswith("loss"), name)):
         table.add_row(name, *(_cell(parts[part].get(name)) for part in shown))

@@ -126,13 +126,18 @@ def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any
     data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=Path(cache))
     try:
         baseline = majority_baseline(data)
-        if data.num_rows("test") == 0:
+        parts = [part for part in ("test", *data.foreign) if data.num_rows(part) > 0]
+        if not parts:
             return None, baseline
         with tempfile.TemporaryDirectory(prefix="agr-test-") as folder:
             weights = Path(folder) / "weights.safetensors"
             storage.download(weights_key, weights)
-            report = evaluate_part(config, data, weights, "test")
+            reports = [evaluate_part(config, data, weights, part) for part in parts]
     finally:
         data.close()
-    metrics = {**report.metrics, **Objective.model_validate(job.objective).weighted_sum(report.metrics, part="test")}
-    return {"metrics": metrics, "tables": dict(report.tables)}, baseline
+    objective = Objective.model_validate(job.objective)
+    metrics: dict[str, float] = {}
+    for report in reports:
+        metrics |= {**report.metrics, **objective.weighted_sum(report.metrics, part=report.part)}
+    tables = {name: table for report in reports for name, table in report.tables.items()}
+    return {"metrics": metrics, "tables": tables}, baseline

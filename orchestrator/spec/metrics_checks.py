@@ -107,7 +107,7 @@ def _general(name: str) -> str:
 
 def _label_kind(config: TrialConfig) -> LabelKind | None:
     """Drawn faces have exact ages; what a file or bucket holds is not known before it is read."""
-    return "exact" if config.data.source == "synthetic" else None
+    return "exact" if config.data.source == "synthetic" and not config.data.sources else None
 
 
 def _varies_age(configs: Iterable[TrialConfig]) -> bool:

@@ -30,11 +30,6 @@ _UNBUILT_BUDGET = {
     "usd": "bound the time with `budget: {wall: ...}`",
     "gpu_hours": "bound the time with `budget: {wall: ...}`",
 }
-_UNBUILT_DATA = {
-    "sources": "pack the data sets into one and give it as `source`",
-    "train": "pack the data sets into one and give it as `source`",
-    "test": "the test part of `source` is used",
-}
 _UNBUILT_ALGORITHMS = ("nsga2", "gp")
 
 
@@ -78,18 +73,6 @@ def _refuse_in_configurations(document: Mapping[str, Any], source: Source) -> No
     for origin, root in roots:
         if isinstance(root, dict):
             _refuse_keys(root, origin, {"stages": _UNBUILT_ROOT["stages"]}, source)
-            for path, mapping in _alternatives(root.get("data"), (*origin, "data")):
-                _refuse_keys(mapping, path, _UNBUILT_DATA, source)
-
-
-def _alternatives(value: Any, path: DocPath) -> Iterator[tuple[DocPath, Any]]:
-    """A mapping, or those of a choice of mappings."""
-    if isinstance(value, dict) and "choice" in value:
-        yield from _alternatives(value["choice"], (*path, "choice"))
-    elif isinstance(value, list):
-        yield from (((*path, index), item) for index, item in enumerate(value))
-    else:
-        yield path, value
 
 
 def _refuse_keys(mapping: Any, path: DocPath, unbuilt: Mapping[str, str], source: Source) -> None:

@@ -10,6 +10,7 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
     checkpoints/000005/last.safetensors, state.json the newest epoch; state.json is written last and completes it
     best/000003.safetensors                         weights of the best epoch so far, by the objective or a label
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
+joins/<data_digest>.json                            several data sets as one: their names, addresses and digests
 splits/<split_digest>.parquet                       splits
 weights/<sha256>.safetensors                        initial weights
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 SWEEPS = "sweeps"
 DATASETS = "datasets"
+JOINS = "joins"
 
 
 def sweep(sweep_id: str) -> str:
@@ -63,6 +65,11 @@ def attempt(sweep_id: str, trial_id: str, number: int) -> str:
 def dataset(data_digest: str) -> str:
     """Folder of a packed data set."""
     return f"{DATASETS}/{data_digest}"
+
+
+def join(data_digest: str) -> str:
+    """The join of several packed data sets, by its content."""
+    return f"{JOINS}/{data_digest}.json"
 
 
 def split(split_digest: str) -> str:

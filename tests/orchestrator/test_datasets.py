@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from agr_core.config import DataConfig, SplitConfig, SyntheticConfig
+from agr_core.data.joined import open_data
 from agr_core.data.pack import Packed, pack, verify
 from agr_core.data.splits import make_split, read_split
 from agr_core.errors import DataError, IntegrityError
@@ -251,6 +252,69 @@ def test_a_split_that_is_missing_or_another_one_is_refused(cache: Path, tmp_path
     with pytest.raises(NotFoundError, match=layout.split(ref.split_digest)):
         stage(ref, storage=storage, cache=cache)
     assert list((cache / "splits").glob("*")) == []
+
+
+def test_several_sources_are_prepared_each_once_and_staged_as_one(
+    storage: Storage, cache: Path, tmp_path: Path, raw: Path, packed: Packed
+) -> None:
+    sources = {"drawn": str(packed.folder), "raw": str(raw)}
+    data = DataConfig(sources=sources, train=("raw",), test=("drawn",), synthetic=FACES, split=SPLIT)
+    single = prepare_data(config(raw), storage=storage, cache=cache)
+    before = storage.folders("datasets")
+    ref = prepare_data(data, storage=storage, cache=cache)
+
+    assert prepare_data(data, storage=storage, cache=cache) == ref
+    assert set(storage.folders("datasets")) - set(before) <= {packed.digest}  # a local folder is used where it is
+    assert ref.data_uri == f"{storage.uri}/joins/{ref.data_digest}.json"
+    for node in (cache, tmp_path / "another node"):
+        staged = stage(ref, storage=storage, cache=node)
+        joined, split = open_data(staged.packed), read_split(staged.split)
+        assert joined.digest == ref.data_digest
+        assert len(joined) == 260
+        assert split.foreign == ("test.drawn",)
+        assert len(split.rows("test.drawn")) == 200
+        own = make_split(Packed.open(stage(single, storage=storage, cache=node).packed).table, SPLIT)
+        assert [len(split.rows(part)) for part in ("train", "val", "test")] == [
+            len(own.rows(part)) for part in ("train", "val", "test")
+        ]
+
+
+def test_a_join_that_was_replaced_is_refused(cache: Path, tmp_path: Path, raw: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+
+    def joined(**names: str) -> DataRef:
+        data = DataConfig(sources=names, train=tuple(names), synthetic=FACES, split=SPLIT)
+        return prepare_data(data, storage=storage, cache=cache)
+
+    ref, other = joined(a=str(raw)), joined(b=str(raw))
+    storage.write(layout.join(ref.data_digest), storage.read(layout.join(other.data_digest)))
+    with pytest.raises(IntegrityError, match="joins other data sets"):
+        stage(ref, storage=storage, cache=cache)
+
+
+def test_what_a_split_leaves_out_is_said_each_time(
+    cache: Path, tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    data = DataConfig(source=str(raw), ages=(10, 50), split=SPLIT)
+    for _ in range(2):
+        caplog.clear()
+        prepare_data(data, storage=storage, cache=cache)
+        assert "19 of 60 images are in no part: age not within 10 to 50 years (19)." in caplog.text
+
+
+def test_a_published_split_is_read_again_when_its_file_changes(cache: Path, tmp_path: Path, raw: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    path = tmp_path / "split.csv"
+
+    def prepared(trained: int) -> str:
+        names = sorted(file.name for file in raw.iterdir())
+        lines = [f"{name},{'train' if number < trained else 'val'}" for number, name in enumerate(names)]
+        path.write_text("\n".join(["file,split", *lines]))
+        split = SplitConfig(strategy="file", path=str(path))
+        return prepare_data(config(raw, split=split), storage=storage, cache=cache).split_digest
+
+    assert prepared(50) == prepared(50) != prepared(45)
 
 
 def test_a_cache_limit_that_is_no_number_is_refused(

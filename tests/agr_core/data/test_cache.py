@@ -98,7 +98,7 @@ def test_a_map_that_does_not_fit_the_disk_is_refused_with_the_way_out(
     faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_free_disk(monkeypatch, 203 * 64 * 64 * 3 - 1)
-    with pytest.raises(DataError, match=r"203 images at image.size=64 take 0.0 GB decoded.*image.cache: jpeg"):
+    with pytest.raises(DataError, match=r"203 images at 64 px take 0.0 GB decoded.*image.cache: jpeg"):
         open_pixels(faces, size=64, mode="decoded", folder=tmp_path)
     assert not list(tmp_path.glob("*.npy"))
 

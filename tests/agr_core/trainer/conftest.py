@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agr_core.config import TrialConfig
-from agr_core.data.batch import Batch, Labels
+from agr_core.data.batch import AgeLabels, Batch, Labels
 from agr_core.labels.attributes import Vocabulary
 from agr_core.objective import Objective
 
@@ -28,6 +28,7 @@ class MemoryData:
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(("male", "female"), ("White", "Black", "Asian")))
     label_kind: str = "exact"
     age_ranges: frozenset[tuple[float, float]] = frozenset()
+    foreign: dict[str, AgeLabels] = field(default_factory=dict)
     data_digest: str = "d" * 64
     split_digest: str = "5" * 64
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from agr_core.config import TrialConfig
+from agr_core.data.batch import AgeLabels
 from agr_core.errors import CheckpointError, ConfigError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
@@ -403,6 +404,28 @@ def test_the_test_part_is_named_in_its_figures(
     report = evaluate_part(config, data, tmp_path / "best.safetensors", "test")
     assert {name.split("/")[0] for name in [*report.metrics, *report.tables]} == {"test"}
     assert sum(map(sum, report.tables["test/gender_confusion"]["counts"])) == data.counts["test"]
+
+
+def test_a_foreign_part_is_judged_by_its_own_kind_of_ages(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = _saved(make_config, data, objective, tmp_path)
+    own = {"loss", "age_loss", "age_acc", "age_f1"}
+
+    def figures(*ranges: tuple[float, float]) -> set[str]:
+        data.counts["test.far"] = 12
+        data.foreign["test.far"] = AgeLabels("range", list(ranges))
+        report = evaluate_part(config, data, tmp_path / "best.safetensors", "test.far")
+        assert {name.split("/")[0] for name in report.metrics} == {"test.far"}
+        return {name.removeprefix("test.far/") for name in report.metrics}
+
+    whole, cut = figures((0, 2), (41, 65)), figures((0, 2), (20, 45))  # utk7 has an edge at 41
+    assert "age_interval_mae" in whole & cut
+    assert "age_mae" not in whole | cut
+    assert whole >= own
+    assert not any(name.split(".")[0] in own and "utk" not in name for name in cut)
+    assert {"gender_loss", "race_acc"} <= cut
+    assert "age_acc.utk7" in whole - cut
 
 
 def test_weights_of_another_model_are_refused(

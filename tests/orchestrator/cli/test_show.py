@@ -160,3 +160,14 @@ def test_show_draws_all_pictures_of_a_trial(record_sweep: Recorder, agr: Callabl
     without = sweep.create(1)
     assert "stored no epoch" in agr("show", without, "--plots", str(tmp_path / "none"), code=2).stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_show_has_a_column_for_each_foreign_data_set(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    trial = sweep.trial(0, [9.0, 7.0], files=True)
+    sweep.read_test(trial, {"test/age_mae": 7.5, "test.fair/gender_acc": 0.625, "test.fair/images": 8.0})
+
+    lines = [line.split() for line in agr("show", trial).stdout.splitlines()]
+
+    assert any(line[-2:] == ["test", "test.fair"] for line in lines)
+    assert ["gender_acc", "0.625"] in lines
