@@ -48,8 +48,8 @@ class EmaAveraging(StrictModel):
     )
     warmup: bool = Field(
         default=True,
-        description="Use (1 + n) / (10 + n) after n steps while that is below decay, so that the first weights, far off "
-        "as they are, are soon forgotten.",
+        description="Use (1 + n) / (10 + n) after n steps while that is below decay, so that the first weights, far "
+        "off as they are, are soon forgotten.",
     )
 
 
