@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from agr_core.config import SyntheticConfig
 from agr_core.data.face_crop import CroppedImages, FaceCropper
-from agr_core.data.readers import RawImage, Skipped, find_reader
+from agr_core.data.readers import RawImage, Skipped, find_reader, read_images
+from agr_core.data.readers.base import lacking
 from agr_core.data.readers.files import open_files
 from agr_core.data.shards import MANIFEST, SCHEMA_VERSION, SHARD_BYTES, TABLE_SCHEMA, ShardWriter, data_digest
 from agr_core.data.synthetic import draw_faces, vocabulary_of
@@ -276,15 +277,14 @@ def _open_source(
         raise DataError(f"{source} is packed already; use it as it is.")
     with open_files(folder) as files:
         chosen = find_reader(files, reader)
-        yield chosen.name, chosen.vocabulary, chosen.read(files)
+        yield chosen.name, chosen.vocabulary, read_images(chosen, files)
 
 
 def _with_labels(images: Iterable[RawImage | Skipped], required: Sequence[str]) -> Iterator[RawImage | Skipped]:
     """The images; those that lack a required label are skipped."""
     for image in images:
-        lacking = [label for label in required if isinstance(image, RawImage) and getattr(image, label) is None]
-        if isinstance(image, RawImage) and lacking:
-            yield Skipped(image.path, f"no {' and no '.join(lacking)} label, which was required")
+        if isinstance(image, RawImage) and (problem := lacking(image, required)) is not None:
+            yield Skipped(image.path, problem)
         else:
             yield image
 

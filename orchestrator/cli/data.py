@@ -10,18 +10,16 @@ import typer
 
 from orchestrator.cli.common import JsonOption, errors_in_one_line, print_json, say
 from orchestrator.cli.data_split import split
+from orchestrator.cli.data_tables import print_description
 from orchestrator.cli.validate import SetOption
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from agr_core.data.pack import Packed
     from orchestrator.spec.load import Sweep
 
 BinsOption = Annotated[str, typer.Option("--bins", metavar="SCHEME", help="Age groups that are counted.")]
 OutputOption = Annotated[str, typer.Option("--output", "-o", help="Folder to make, or s3://bucket/prefix.")]
 
-_BAR_WIDTH = 40
 _DRAWN_TRIALS = 64
 _SHOWN_AUGMENTS = 8
 
@@ -204,6 +202,40 @@ def stats(
 
 
 @commands.command()
+def labels(
+    source: Annotated[Path, typer.Argument(help="Folder, .tar, .tar.gz or .zip; the images need not be there.")],
+    reader: Annotated[
+        str | None, typer.Option(help="How names and label files are read; default: recognised from the files.")
+    ] = None,
+    require: Annotated[
+        list[LabelName] | None, typer.Option(help="Leave out images without this label; may be given several times.")
+    ] = None,
+    bins: BinsOption = "utk7",
+    as_json: JsonOption = False,
+) -> None:
+    """Count what the names and label files of a raw data set say, without reading an image.
+
+    Example: agr data labels Adience --require age --require gender
+    """
+    with errors_in_one_line():
+        from agr_core.data.label_table import read_labels
+        from agr_core.data.stats import statistics
+        from agr_core.labels.bins import check_bins
+
+        check_bins(bins)
+        told = read_labels(source.expanduser(), reader, require=require or ())
+        description = {
+            "images": len(told.table),
+            "skipped": [{"file": entry.file, "reason": entry.reason} for entry in told.skipped],
+            **statistics(told.table, bins, vocabulary=told.vocabulary),
+        }
+        if as_json:
+            print_json(description)
+        else:
+            print_description(f"{source}: labels of {len(told.table):,} images", description, bins)
+
+
+@commands.command()
 def augment(
     source: Annotated[str, typer.Argument(help="Packed folder, s3://bucket/prefix, or a raw folder or archive.")],
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The sweep file whose `augment` is shown.")],
@@ -281,58 +313,5 @@ def _show(packed: Packed, place: str, bins: str, as_json: bool) -> None:
     if as_json:
         print_json(description)
     else:
-        _print_tables(description, place, bins)
-
-
-def _print_tables(description: dict[str, Any], place: str, bins: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False)
-    headline = f"{escape(place)}: {description['images']:,} images, digest {description['digest'][:12]}"
-    console.print(headline, soft_wrap=True)
-    if age := description["age"]:
-        console.print(f"ages {age['min']:g} to {age['max']:g} years, mean {age['mean']:.1f}")
-    lacking = [f"{label} {count:,}" for label, count in description["unknown"].items() if count]
-    if lacking:
-        console.print(f"images without a label: {', '.join(lacking)}")
-    for title, counts in (
-        (f"age ({bins})", description["bins"]),
-        ("gender", description["gender"]),
-        ("race", description["race"]),
-        ("partition", description["partition"]),
-    ):
-        console.print(_counts_table(title, counts))
-    if crop := description.get("crop"):
-        faces = crop["faces"]
-        console.print(
-            f"cropped by {crop['version']}, margin {crop['margin']:g}: {faces['one']:,} images with one face, "
-            f"{faces['several']:,} with several (the largest was taken), {faces['none']:,} without (skipped)",
-            soft_wrap=True,
-        )
-        for entry in crop["several"]:
-            console.print(f"  {escape(entry['file'])}: {entry['faces']} faces", soft_wrap=True)
-    if attributes := description["attributes"]:
-        console.print(_counts_table("attribute", attributes, total=description["images"]))
-    skipped = description["skipped"]
-    console.print(f"{len(skipped)} files skipped{':' if skipped else ''}")
-    for entry in skipped:
-        console.print(f"  {escape(entry['file'])}: {escape(entry['reason'])}", soft_wrap=True)
-
-
-def _counts_table(title: str, counts: dict[str, int], *, total: int | None = None) -> Table:
-    """Counts with their share of ``total``; default: of all of them."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column(title, min_width=14)
-    table.add_column("images", justify="right", min_width=8)
-    table.add_column("share", justify="right", min_width=7)
-    table.add_column("")
-    total = sum(counts.values()) if total is None else total
-    most = max(counts.values(), default=0)
-    for name, count in counts.items():
-        share = f"{count / total:.1%}" if total else ""
-        table.add_row(escape(name), f"{count:,}", share, "█" * round(_BAR_WIDTH * count / most) if most else "")
-    return table
+        headline = f"{place}: {description['images']:,} images, digest {description['digest'][:12]}"
+        print_description(headline, description, bins)

@@ -10,6 +10,6 @@ from agr_core.data.readers import fgnet as fgnet
 from agr_core.data.readers import imdb_wiki as imdb_wiki
 from agr_core.data.readers import morph as morph
 from agr_core.data.readers import utkface as utkface
-from agr_core.data.readers.base import READERS, RawImage, Reader, Skipped, find_reader
+from agr_core.data.readers.base import READERS, RawImage, Reader, Skipped, find_reader, read_images
 
-__all__ = ["READERS", "RawImage", "Reader", "Skipped", "find_reader"]
+__all__ = ["READERS", "RawImage", "Reader", "Skipped", "find_reader", "read_images"]

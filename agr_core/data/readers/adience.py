@@ -11,14 +11,12 @@ the eight; ``AGES`` says what these are read as.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
-import pandas as pd
-
-from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, age_between, exact_age
-from agr_core.data.readers.files import Files, open_files
-from agr_core.data.readers.label_files import named, read_labelled, read_table, read_text
+from agr_core.data.readers.base import READERS, ImageLabels, Labelling, Skipped, age_between, exact_age
+from agr_core.data.readers.files import Files
+from agr_core.data.readers.label_files import named, read_table, read_text
 from agr_core.errors import DataError
 from agr_core.labels.attributes import GENDERS, Vocabulary
 
@@ -63,67 +61,40 @@ class AdienceReader:
         names = {PurePosixPath(path).name for path in paths}
         return any(fold_file(fold) in names for fold in range(FOLDS))
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image that a fold file names, in the order of the paths, and every line that repeats another."""
-        labels, repeats, fold_files = read_folds(files)
-        yield from read_labelled(files, labels, key=_key, label_files=fold_files)
-        yield from repeats
+    def labelling(self, files: Files) -> Labelling:
+        """What the fold files say of each face ``<user_id>/<face_id>.<original_image>``, and the lines that repeat."""
+        labels: dict[str, ImageLabels | str] = {}
+        places: dict[str, str] = {}
+        repeats: list[Skipped] = []
+        fold_files: set[str] = set()
+        for fold in range(FOLDS):
+            path = named(files.paths, fold_file(fold))
+            if path is None:
+                continue
+            fold_files.add(path)
+            for line, row in read_table(read_text(files, path), path, _COLUMNS, delimiter="\t"):
+                face = f"{row['user_id']}/{row['face_id']}.{row['original_image']}"
+                said = _labels(row, fold)
+                place = f"{path}, line {line}"
+                if face not in labels:
+                    labels[face], places[face] = said, place
+                elif labels[face] == said:
+                    repeats.append(Skipped(place, "repeats an earlier line"))
+                else:
+                    raise DataError(
+                        f"{files.source}: {place} and {places[face]} say different things; remove one of them."
+                    )
+        if not fold_files:
+            raise DataError(f"{files.source} has none of {fold_file(0)} to {fold_file(4)}; put them beside the images.")
+        return Labelling(labels, frozenset(fold_files), tuple(repeats))
 
-
-def read_folds(files: Files) -> tuple[dict[str, ImageLabels | str], list[Skipped], set[str]]:
-    """What the fold files say.
-
-    Returns:
-        What is said of each face ``<user_id>/<face_id>.<original_image>``, or why it cannot be used; the lines that
-        repeat another; the paths of the fold files.
-
-    Raises:
-        DataError: If there is no fold file, one cannot be read, or two lines say different things of a face.
-    """
-    labels: dict[str, ImageLabels | str] = {}
-    places: dict[str, str] = {}
-    repeats: list[Skipped] = []
-    fold_files: set[str] = set()
-    for fold in range(FOLDS):
-        path = named(files.paths, fold_file(fold))
-        if path is None:
-            continue
-        fold_files.add(path)
-        for line, row in read_table(read_text(files, path), path, _COLUMNS, delimiter="\t"):
-            face = f"{row['user_id']}/{row['face_id']}.{row['original_image']}"
-            said = _labels(row, fold)
-            place = f"{path}, line {line}"
-            if face not in labels:
-                labels[face], places[face] = said, place
-            elif labels[face] == said:
-                repeats.append(Skipped(place, f"repeats {places[face]}"))
-            else:
-                raise DataError(f"{files.source}: {place} and {places[face]} say different things; remove one of them.")
-    if not fold_files:
-        raise DataError(f"{files.source} has none of fold_0_data.txt to fold_4_data.txt; put them beside the images.")
-    return labels, repeats, fold_files
-
-
-def label_table(source: Path) -> pd.DataFrame:
-    """The labels of the fold files alone, without images: one row a face, in the order of the lines.
-
-    Columns ``face`` (``<user_id>/<face_id>.<original_image>``), ``age``, ``age_low``, ``age_high`` (years), ``gender``,
-    ``subject`` and ``partition`` (the fold); missing where not known.
-
-    Raises:
-        DataError: If there is no fold file or one cannot be read.
-    """
-    with open_files(source) as files:
-        labels, _, _ = read_folds(files)
-    columns = ("age", "age_low", "age_high", "gender", "subject", "partition")
-    return pd.DataFrame(
-        [
-            {"face": face} | {column: getattr(said, column) for column in columns}
-            for face, said in labels.items()
-            if isinstance(said, ImageLabels)
-        ],
-        columns=["face", *columns],
-    )
+    def key(self, path: str) -> str:
+        """User and face: ``<user_id>/<face_id>.<original_image>``."""
+        place = PurePosixPath(path)
+        name = place.name
+        for prefix in _PREFIXES:
+            name = name.removeprefix(prefix)
+        return f"{place.parent.name}/{name}"
 
 
 def _labels(row: dict[str, str], fold: int) -> ImageLabels | str:
@@ -140,15 +111,6 @@ def _labels(row: dict[str, str], fold: int) -> ImageLabels | str:
 def fold_file(fold: int) -> str:
     """The name of a fold's file."""
     return f"fold_{fold}_data.txt"
-
-
-def _key(path: str) -> str:
-    """User and face of an image's path: ``<user_id>/<face_id>.<original_image>``."""
-    place = PurePosixPath(path)
-    name = place.name
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return f"{place.parent.name}/{name}"
 
 
 READERS.register(AdienceReader.name, AdienceReader())

@@ -1,13 +1,14 @@
-"""What a reader of a raw data set is, and what it yields."""
+"""What a reader of a raw data set is, and how its images are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol, TypedDict
 
 from agr_core.data.decode import image_problem
-from agr_core.data.readers.files import Files, UnreadableFileError
+from agr_core.data.readers.files import Files, UnreadableFileError, is_image_name
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.registry import Registry
@@ -50,6 +51,12 @@ class ImageLabels:
     attributes: tuple[bool | None, ...] | None = None
 
 
+def lacking(said: ImageLabels, required: Sequence[str]) -> str | None:
+    """Why an image is not used where these labels are required, if one is not known."""
+    unknown = [label for label in required if getattr(said, label) is None]
+    return f"no {' and no '.join(unknown)} label, which was required" if unknown else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RawImage(ImageLabels):
     """One readable image and what its data set says about it; ``path`` is the name inside the source."""
@@ -66,12 +73,21 @@ class Skipped:
     reason: str
 
 
-class Reader(Protocol):
-    """Reads one family of raw data sets.
+@dataclass(frozen=True)
+class Labelling:
+    """What a data set says of its images, before any of them is opened.
 
-    A file that cannot be used is yielded as ``Skipped`` with its reason; only a source that cannot be read at all
-    raises. Images come in the order of their paths, so that packing the same files gives the same rows.
+    ``labels``: what is said of each image, by the image's key, or why it is not used; ``files``: paths of the label
+    files; ``skipped``: lines of theirs that say nothing new.
     """
+
+    labels: dict[str, ImageLabels | str]
+    files: frozenset[str] = frozenset()
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Reader(Protocol):
+    """Knows one family of raw data sets: what its files look like, and what they say of which image."""
 
     @property
     def name(self) -> str:
@@ -92,19 +108,54 @@ class Reader(Protocol):
         """Whether these are the files of such a data set."""
         ...
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image of the source, and every file that is none.
+    def labelling(self, files: Files) -> Labelling:
+        """What the names or the label files say.
 
         Raises:
-            DataError: If the source cannot be read.
+            DataError: If a label file is missing, cannot be read or contradicts itself.
         """
+        ...
+
+    def key(self, path: str) -> str:
+        """The key of an image's path: what the data set calls the image, wherever its files lie."""
         ...
 
 
 READERS: Registry[Reader] = Registry("reader")
 
 
-def read_image(files: Files, path: str, labels: ImageLabels) -> RawImage | Skipped:
+def read_images(reader: Reader, files: Files) -> Iterator[RawImage | Skipped]:
+    """Every image with its labels, and every file, label and line that has no use, with the reason.
+
+    Images come in the order of their paths, so that packing the same files gives the same rows.
+
+    Raises:
+        DataError: If the labels cannot be read, or two images have one key.
+    """
+    labelling = reader.labelling(files)
+    told = ", ".join(sorted(PurePosixPath(path).name for path in labelling.files))
+    for path, reason in files.refused:
+        yield Skipped(path, reason)
+    seen: dict[str, str] = {}
+    for path in files.paths:
+        if path in labelling.files:
+            continue
+        if not is_image_name(path):
+            yield Skipped(path, "not an image file by its name")
+            continue
+        key = reader.key(path)
+        if key in seen:
+            raise DataError(f"{files.source}: {seen[key]} and {path} are both {key!r} of {told}; leave one of them.")
+        seen[key] = path
+        said = labelling.labels.get(key, f"no line of {told} names it")
+        yield Skipped(path, said) if isinstance(said, str) else _read_image(files, path, said)
+    for key, said in labelling.labels.items():
+        if key not in seen:
+            yield Skipped(key, said if isinstance(said, str) else f"named in {told}, but there is no such image")
+    yield from labelling.skipped
+
+
+def _read_image(files: Files, path: str, labels: ImageLabels) -> RawImage | Skipped:
     """The image of a file with its labels, or why it cannot be used."""
     try:
         data = files.read(path)

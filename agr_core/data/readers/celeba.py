@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped
+from agr_core.data.readers.base import READERS, ImageLabels, Labelling
 from agr_core.data.readers.files import Files
-from agr_core.data.readers.label_files import named, read_labelled, read_text
+from agr_core.data.readers.label_files import named, read_text
 from agr_core.errors import DataError
 from agr_core.labels.attributes import CELEBA_ATTRIBUTES, GENDERS, Vocabulary
 
@@ -38,8 +38,8 @@ class CelebAReader:
         """Whether the file of attributes is there."""
         return any(PurePosixPath(path).name in _ATTRIBUTES for path in paths)
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image that the file of attributes names, in the order of the paths."""
+    def labelling(self, files: Files) -> Labelling:
+        """What the label files say of each number."""
         attributes = named(files.paths, *_ATTRIBUTES)
         if attributes is None:
             raise DataError(f"{files.source} has no {' or '.join(_ATTRIBUTES)}; put it beside the images.")
@@ -51,8 +51,11 @@ class CelebAReader:
             if image in labels:
                 raise DataError(f"{files.source}: {attributes} names {image} again; leave one of its lines.")
             labels[image] = _labels(values, partition_of.get(image), identity_of.get(image))
-        found = {path for path in (attributes, partitions, identities) if path is not None}
-        yield from read_labelled(files, labels, key=_number, label_files=found)
+        return Labelling(labels, frozenset(path for path in (attributes, partitions, identities) if path is not None))
+
+    def key(self, path: str) -> str:
+        """``000001``: the images are also distributed as PNG."""
+        return PurePosixPath(path).stem
 
 
 def _labels(values: Sequence[str], partition: str | None, identity: str | None) -> ImageLabels | str:
@@ -87,7 +90,7 @@ def _attribute_rows(files: Files, path: str) -> Iterator[tuple[str, list[str]]]:
     for line, (image, *values) in lines:
         if len(values) != len(names):
             raise DataError(f"{path}, line {line}: {len(values)} values of {len(names)} attributes; fetch it again.")
-        yield _number(image), [values[place] for place in places]
+        yield PurePosixPath(image).stem, [values[place] for place in places]
 
 
 def _pairs(files: Files, path: str) -> dict[str, str]:
@@ -97,7 +100,7 @@ def _pairs(files: Files, path: str) -> dict[str, str]:
         if len(cells) != 2:
             raise DataError(f"{path}, line {line}: {len(cells)} cells where an image and one value should be.")
         if cells[0] != "image_id":
-            pairs[_number(cells[0])] = cells[1]
+            pairs[PurePosixPath(cells[0]).stem] = cells[1]
     return pairs
 
 
@@ -107,11 +110,6 @@ def _cells(files: Files, path: str) -> Iterator[tuple[int, list[str]]]:
     for line, text in enumerate(read_text(files, path).splitlines(), start=1):
         if text.strip():
             yield line, [cell.strip() for cell in text.split(separator)]
-
-
-def _number(path: str) -> str:
-    """``000001``: the images are also distributed as PNG."""
-    return PurePosixPath(path).stem
 
 
 READERS.register(CelebAReader.name, CelebAReader())

@@ -6,12 +6,12 @@ the nine age groups for dates: ``03-Sep`` is 3-9, ``Oct-19`` is 10-19.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, age_between
+from agr_core.data.readers.base import READERS, ImageLabels, Labelling, age_between
 from agr_core.data.readers.files import Files
-from agr_core.data.readers.label_files import last_two, named, read_labelled, read_table, read_text
+from agr_core.data.readers.label_files import last_two, named, read_table, read_text
 from agr_core.errors import DataError
 from agr_core.labels.attributes import FAIRFACE_RACES, GENDERS, Vocabulary
 from agr_core.labels.bins import MAX_AGE
@@ -48,8 +48,8 @@ class FairFaceReader:
         """Whether one of the label files is there."""
         return any(PurePosixPath(path).name in LABEL_FILES for path in paths)
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image that a label file names, in the order of the paths."""
+    def labelling(self, files: Files) -> Labelling:
+        """What the label files say of each ``train/1.jpg``."""
         labels: dict[str, ImageLabels | str] = {}
         label_files: set[str] = set()
         for name, partition in LABEL_FILES.items():
@@ -63,7 +63,11 @@ class FairFaceReader:
                 labels[row["file"]] = _labels(row, partition)
         if not label_files:
             raise DataError(f"{files.source} has none of {', '.join(LABEL_FILES)}; put them beside train/ and val/.")
-        yield from read_labelled(files, labels, key=last_two, label_files=label_files)
+        return Labelling(labels, frozenset(label_files))
+
+    def key(self, path: str) -> str:
+        """``train/1.jpg``, whatever folders that lies in."""
+        return last_two(path)
 
 
 def _labels(row: dict[str, str], partition: str) -> ImageLabels | str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, exact_age
+from agr_core.data.readers.base import READERS, ImageLabels, Labelling, exact_age
 from agr_core.data.readers.files import Files
-from agr_core.data.readers.label_files import last_two, named, read_bytes, read_labelled
+from agr_core.data.readers.label_files import last_two, named, read_bytes
 from agr_core.data.readers.names import age_problem
 from agr_core.errors import DataError
 from agr_core.labels.attributes import GENDERS, Vocabulary
@@ -42,15 +42,19 @@ class ImdbWikiReader:
         """Whether one of the MATLAB files is there."""
         return any(PurePosixPath(path).name in _STRUCTS for path in paths)
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image that a MATLAB file names, in the order of the paths."""
+    def labelling(self, files: Files) -> Labelling:
+        """What the MATLAB files say of each folder and name."""
         labels: dict[str, ImageLabels | str] = {}
         found = {path for name in _STRUCTS if (path := named(files.paths, name)) is not None}
         if not found:
             raise DataError(f"{files.source} has none of {', '.join(_STRUCTS)}; put it beside the folders of images.")
         for path in sorted(found):
             _read_mat(read_bytes(files, path), path, labels)
-        yield from read_labelled(files, labels, key=last_two, label_files=found)
+        return Labelling(labels, frozenset(found))
+
+    def key(self, path: str) -> str:
+        """Folder and name, as in ``full_path``."""
+        return last_two(path)
 
 
 def age_when_taken(dob: float, photo_taken: int) -> int | None:

@@ -1,14 +1,13 @@
-"""For data sets whose labels lie in files of their own: finding them, reading them, and joining them to the images."""
+"""For data sets whose labels lie in files of their own: finding and reading them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.base import ImageLabels, RawImage, Skipped, read_image
-from agr_core.data.readers.files import Files, UnreadableFileError, is_image_name
+from agr_core.data.readers.files import Files, UnreadableFileError
 from agr_core.errors import DataError
 
 
@@ -78,42 +77,3 @@ def read_table(
                 "fetch the file again or mend the line."
             )
         yield rows.line_num, dict(zip(header, (cell.strip() for cell in row), strict=True))
-
-
-def read_labelled(
-    files: Files,
-    labels: Mapping[str, ImageLabels | str],
-    *,
-    key: Callable[[str], str],
-    label_files: Set[str],
-) -> Iterator[RawImage | Skipped]:
-    """Every image with its labels in the order of the paths, and every file and every label that has no use.
-
-    Args:
-        files: The source.
-        labels: What is said of the image with this key, or why it is not used.
-        key: The key of an image's path.
-        label_files: Paths of the files that ``labels`` came from.
-
-    Raises:
-        DataError: If two images have one key.
-    """
-    for path, reason in files.refused:
-        yield Skipped(path, reason)
-    told = ", ".join(sorted(PurePosixPath(path).name for path in label_files))
-    seen: dict[str, str] = {}
-    for path in files.paths:
-        if path in label_files:
-            continue
-        if not is_image_name(path):
-            yield Skipped(path, "not an image file by its name")
-            continue
-        name = key(path)
-        if name in seen:
-            raise DataError(f"{files.source}: {seen[name]} and {path} are both {name!r} of {told}; leave one of them.")
-        seen[name] = path
-        said = labels.get(name, f"no line of {told} names it")
-        yield Skipped(path, said) if isinstance(said, str) else read_image(files, path, said)
-    for name, said in labels.items():
-        if name not in seen:
-            yield Skipped(name, said if isinstance(said, str) else f"named in {told}, but there is no such image")

@@ -7,11 +7,11 @@ it races are not known. Age and gender come from the image's name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.base import READERS, ImageLabels, RawImage, Skipped, exact_age, read_image
+from agr_core.data.readers.base import READERS, ImageLabels, Labelling, exact_age
 from agr_core.data.readers.files import Files
 from agr_core.data.readers.label_files import named, read_table, read_text
 from agr_core.data.readers.names import NameReader, age_problem
@@ -48,26 +48,28 @@ class MorphReader:
         """Whether any image is named as in MORPH-II."""
         return _NAMES.recognises(paths)
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image whose name and bytes can be read, in the order of the paths."""
+    def labelling(self, files: Files) -> Labelling:
+        """What the name of each image says, and the table of its race."""
         label_file = named(files.paths, _LABEL_FILE)
         races: dict[str, str] = {}
         if label_file is not None:
             for _, row in read_table(read_text(files, label_file), label_file, ("photo", "race")):
                 races[PurePosixPath(row["photo"]).name] = row["race"].upper()
-        for path, reason in files.refused:
-            yield Skipped(path, reason)
-        for path in files.paths:
-            if path == label_file:
-                continue
-            said = _NAMES.parse(path)
-            code = races.get(PurePosixPath(path).name)
-            if isinstance(said, str):
-                yield Skipped(path, said)
-            elif code is not None and code not in RACES:
-                yield Skipped(path, f"race {code!r} is none of {', '.join(RACES)}")
-            else:
-                yield read_image(files, path, replace(said, race=None if code is None else RACES[code]))
+        labels = {
+            path: _with_race(said, races.get(PurePosixPath(path).name))
+            for path, said in _NAMES.labelling(files).labels.items()
+        }
+        return Labelling(labels, frozenset(() if label_file is None else (label_file,)))
+
+    def key(self, path: str) -> str:
+        """The path itself."""
+        return path
+
+
+def _with_race(said: ImageLabels | str, code: str | None) -> ImageLabels | str:
+    if isinstance(said, str) or code is None:
+        return said
+    return replace(said, race=RACES[code]) if code in RACES else f"race {code!r} is none of {', '.join(RACES)}"
 
 
 READERS.register(MorphReader.name, MorphReader())

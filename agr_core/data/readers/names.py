@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.base import ImageLabels, RawImage, Skipped, read_image
+from agr_core.data.readers.base import ImageLabels, Labelling
 from agr_core.data.readers.files import Files, is_image_name
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.bins import MAX_AGE
@@ -34,18 +34,16 @@ class NameReader:
 
     def parse(self, path: str) -> ImageLabels | str:
         """What the name of an image says, or what is wrong with it."""
-        if not is_image_name(path):
-            return "not an image file by its name"
         match = self._match(path)
         return f"the name is not {self.layout}" if match is None else self.labels(match)
 
-    def read(self, files: Files) -> Iterator[RawImage | Skipped]:
-        """Every image whose name and bytes can be read, in the order of the paths, and every file that is none."""
-        for path, reason in files.refused:
-            yield Skipped(path, reason)
-        for path in files.paths:
-            said = self.parse(path)
-            yield Skipped(path, said) if isinstance(said, str) else read_image(files, path, said)
+    def labelling(self, files: Files) -> Labelling:
+        """What the name of each image says."""
+        return Labelling({path: self.parse(path) for path in files.paths if is_image_name(path)})
+
+    def key(self, path: str) -> str:
+        """The path itself."""
+        return path
 
     def _match(self, path: str) -> re.Match[str] | None:
         return self.pattern.fullmatch("/".join(PurePosixPath(path).parts[-self.depth :]))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from agr_core.config import SyntheticConfig
 from agr_core.data.pack import Packed, pack
-from agr_core.data.readers import RawImage, Skipped, find_reader
+from agr_core.data.readers import RawImage, Skipped, find_reader, read_images
 from agr_core.data.readers.files import open_files
 
 SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -37,7 +37,7 @@ def shared_data(*parts: str) -> Path:
 def read_all(source: Path, reader: str | None = None) -> tuple[list[RawImage], dict[str, str]]:
     """Images of a raw data set, and the reason for each file that is skipped."""
     with open_files(source) as files:
-        items = list(find_reader(files, reader).read(files))
+        items = list(read_images(find_reader(files, reader), files))
     images = [item for item in items if isinstance(item, RawImage)]
     return images, {item.file: item.reason for item in items if isinstance(item, Skipped)}
 

@@ -142,6 +142,35 @@ def test_images_without_a_required_label_are_skipped_and_named(tmp_path: Path) -
     assert "images without a label: age 2, gender 2, race 4" in said
 
 
+def test_labels_are_counted_where_there_is_no_image(tmp_path: Path) -> None:
+    lines = "".join(f"ann\t{number}.jpg\t7\t{age}\tf\n" for number, age in enumerate(["(0, 2)", "None", "(0, 2)"]))
+    header = "user_id\toriginal_image\tface_id\tage\tgender\n"
+    (tmp_path / "fold_3_data.txt").write_text(header + lines + lines[: lines.index("\n") + 1])
+
+    told = document("labels", tmp_path)
+
+    assert (told["images"], told["gender"], told["partition"]) == (3, {"male": 0, "female": 3}, {"3": 3})
+    assert told["unknown"] == {"age": 1, "gender": 0, "race": 3}
+    assert told["skipped"] == [{"file": "fold_3_data.txt, line 5", "reason": "repeats an earlier line"}]
+    assert document("labels", tmp_path, "--require", "age")["images"] == 2
+    said = agr("labels", tmp_path).stdout.splitlines()
+    assert said[0] == f"{tmp_path}: labels of 3 images"
+    assert "1 files skipped:" in said
+
+
+def test_many_files_skipped_for_one_reason_are_one_line_for_people_and_all_in_json(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02d}_0_0_1.jpg").write_bytes(b"" if number else b"no image")
+    (tmp_path / "1_0_0_1.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((20, 20, 3), np.uint8))[1].tobytes())
+
+    assert len(document("stats", tmp_path)["skipped"]) == 30
+    said = agr("stats", tmp_path).stdout.splitlines()
+    assert said[said.index("30 files skipped:") + 1 :] == [
+        "  29 files, 01_0_0_1.jpg and others that --json names: the file is empty",
+        "  00_0_0_1.jpg: not an image of a known format",
+    ]
+
+
 def test_synth_draws_the_same_faces_for_the_same_seed(tmp_path: Path) -> None:
     options = ("--images", "30", "--size", "16", "--seed")
     first = document("synth", "-o", tmp_path / "a", *options, "5")

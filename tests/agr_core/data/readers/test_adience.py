@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agr_core.data.label_table import read_labels
 from agr_core.data.pack import Packed, pack
-from agr_core.data.readers.adience import AGES, label_table
+from agr_core.data.readers.adience import AGES
 from agr_core.errors import DataError
 
 from ..conftest import picture, read_all, shared_data
@@ -80,7 +81,7 @@ def test_a_repeated_line_is_dropped_once_for_each_time_it_repeats(write_folder: 
     line = FOLDS[4][0]
     images, skipped = read_all(write_folder(fold_files(FOLDS | {4: [line] * 3}) | images_of(TILTED)))
     assert len(images) == 5
-    assert skipped == {f"fold_4_data.txt, line {number}": "repeats fold_4_data.txt, line 2" for number in (3, 4)}
+    assert skipped == {f"fold_4_data.txt, line {number}": "repeats an earlier line" for number in (3, 4)}
 
 
 def test_what_cannot_be_used_is_named_with_its_reason(write_folder: Callable[..., Path]) -> None:
@@ -125,7 +126,10 @@ def test_packed_adience_has_ranges_folds_and_no_race(write_folder: Callable[...,
 
 
 def test_the_real_fold_files_give_the_known_numbers_without_any_image() -> None:
-    table = label_table(shared_data("adience"))
+    told = read_labels(shared_data("adience"))
+    table = told.table
+    assert len(told.skipped) == 19_487 - 19_370
+    assert {entry.reason for entry in told.skipped} == {"repeats an earlier line"}
     assert len(table) == 19_370
     assert table["subject"].nunique() == 2284
     assert (table.groupby("subject")["partition"].nunique() == 1).all()
@@ -135,6 +139,9 @@ def test_the_real_fold_files_give_the_known_numbers_without_any_image() -> None:
     assert len(told) == 17_492
     both = told[told["age"].notna()]
     assert len(both) == 17_452
+    required = read_labels(shared_data("adience"), require=("age", "gender"))
+    assert required.table["image"].tolist() == both["image"].tolist()
+    assert len(required.skipped) == 117 + 748 + 1170  # repeated, without an age, and with an age but no gender
     folds = Counter(both["partition"])
     assert (folds["0"] + folds["1"] + folds["2"], folds["3"], folds["4"]) == (10_716, 3_291, 3_445)
     assert set(zip(both["age_low"], both["age_high"], strict=True)) == {
