@@ -186,9 +186,14 @@ class TrainedModel:
         return found
 
     def _shares(self, logits: Mapping[Task, torch.Tensor]) -> dict[str, list[dict[str, float]]]:
-        """Of each face the probability of each class by name, for the tasks that have such."""
+        """Of each face the probability of each class, or attribute, by name, for the tasks that have such."""
         names: dict[str, tuple[str, ...]] = {"gender": self._vocabulary.genders, "race": self._vocabulary.races}
         found = {task: logits[task].float().softmax(dim=1) for task in ("gender", "race") if task in logits}
+        if "attributes" in logits:
+            names["attributes"], found["attributes"] = (
+                self._vocabulary.attributes,
+                logits["attributes"].float().sigmoid(),
+            )
         bins, ages = self._predictor.encoding.bins, None
         if "age" in logits:
             ages = self._predictor.encoding.shares(logits["age"])
@@ -206,7 +211,7 @@ def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> FaceModel:
     Raises:
         ConfigError: If it cannot be built.
     """
-    return build_predictor(_for_prediction(config), TrainedLabels(vocabulary)).model.cpu()
+    return build_predictor(_for_prediction(config), TrainedLabels(vocabulary), untrained=True).model.cpu()
 
 
 def predict_files(model: TrainedModel, files: Iterable[Path], cropper: Cropper | None) -> Iterator[FileFaces]:
@@ -257,25 +262,13 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _for_prediction(config: TrialConfig) -> TrialConfig:
-    """The configuration without what only its training needs: initial weights, the device it had."""
+    """The configuration on the device that is here, not the one it was trained on."""
     document = config.to_document()
-    _forget_weights(document["model"])
     compute = document["compute"]
     device = "cuda" if torch.cuda.is_available() and compute["device"] != "cpu" else "cpu"
     amp = "none" if device == "cpu" and compute["amp"] == "fp16" else compute["amp"]  # float16 needs a GPU
     document["compute"] = {**compute, "device": device, "amp": amp}
     return TrialConfig.from_document(document)
-
-
-def _forget_weights(model: dict[str, Any]) -> None:
-    """Take the initial weights out of a model's configuration, and of the models it is made of."""
-    for name, value in list(model.items()):
-        if name == "weights":
-            model[name] = "none"
-        elif name == "weights_sha256":
-            model[name] = None
-        elif isinstance(value, dict):
-            _forget_weights(value)
 
 
 class _Given:

@@ -36,6 +36,7 @@ from agr_core.config.averaging import (
 )
 from agr_core.config.base import (
     DropoutRate,
+    Label,
     Probability,
     StrictModel,
     Task,
@@ -145,6 +146,7 @@ __all__ = [
     "ImageConfig",
     "InceptionResnetV1Config",
     "JointGenderAge",
+    "Label",
     "LabelDistributionAge",
     "LeviHassnerConfig",
     "LightAugment",

@@ -7,7 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Task = Literal["age", "gender", "race"]
+Label = Literal["age", "gender", "race"]
+"""What an image has one of."""
+
+Task = Literal["age", "gender", "race", "attributes"]
+"""What can be predicted: the labels, and the attributes an image may have any number of."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from agr_core.config.base import Probability, StrictModel, Task, bare_name
+from agr_core.config.base import Label, Probability, StrictModel, bare_name
 from agr_core.labels.bins import MAX_AGE, BinsSpec, check_bins
 from agr_core.registry import did_you_mean
 
@@ -55,7 +55,7 @@ class SplitConfig(StrictModel):
         description="stratified keeps the shares of the classes in `by` alike in all parts; official and file take a "
         "published split.",
     )
-    by: tuple[Task, ...] = Field(
+    by: tuple[Label, ...] = Field(
         default=("age",), min_length=1, description="Labels whose joint classes are kept alike (not with random)."
     )
     fractions: tuple[Probability, Probability, Probability] = Field(

@@ -18,6 +18,7 @@ class LossWeights(StrictModel):
     age: LossWeight = Field(default=1.0, description="Factor of the age loss.")
     gender: LossWeight = Field(default=1.0, description="Factor of the gender loss.")
     race: LossWeight = Field(default=1.0, description="Factor of the race loss.")
+    attributes: LossWeight = Field(default=1.0, description="Factor of the attributes' loss.")
 
 
 class PhaseWeights(StrictModel):
@@ -26,6 +27,7 @@ class PhaseWeights(StrictModel):
     age: LossWeight | None = Field(default=None, description="Factor of the age loss from then on.")
     gender: LossWeight | None = Field(default=None, description="Factor of the gender loss from then on.")
     race: LossWeight | None = Field(default=None, description="Factor of the race loss from then on.")
+    attributes: LossWeight | None = Field(default=None, description="Factor of the attributes' loss from then on.")
 
 
 class LossPhase(StrictModel):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agr_core.config import SplitConfig, Task
+from agr_core.config import Label, SplitConfig
 from agr_core.data.published import Assignment, bring_together, listed_parts, match, official_parts
 from agr_core.data.sharing import class_names, share_out, sort_key
 from agr_core.data.split_file import FOREIGN, LEFT_OUT, PARTS, Part, SameSide, Split, read_split, write_split
@@ -219,7 +219,7 @@ def check_classes_trained(
     *,
     used: NDArray[np.int64],
     way_out: str,
-    labels: Sequence[Task] = ("age", "gender", "race"),
+    labels: Sequence[Label] = ("age", "gender", "race"),
 ) -> None:
     """Refuse a training part without a class that the data set has.
 

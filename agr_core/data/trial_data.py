@@ -211,7 +211,7 @@ def _check_labels(
         wanted.setdefault(config.sampler.by, f"sampler draws by {config.sampler.by}")
     for label, setting in wanted.items():
         if not table[label].iloc[train_rows].notna().any():
-            others = [name for name in ("age", "gender", "race") if table[name].notna().any()]
+            others = [name for name in ("age", "gender", "race", "attributes") if table[name].notna().any()]
             raise DataError(
                 f"{setting}, but none of the {len(train_rows)} training images has a {label} label. This data set has: "
                 f"{', '.join(others) or 'no labels'}. Use those, or another data set."
@@ -220,7 +220,8 @@ def _check_labels(
         f"raise data.fraction (now {config.data.fraction:g}), name the label in data.split.by, try another "
         "data.split.seed, or take the task out of tasks"
     )
-    check_classes_trained(table, train_rows, labels=config.tasks, used=used, way_out=way_out)
+    labels = [task for task in config.tasks if task != "attributes"]
+    check_classes_trained(table, train_rows, labels=labels, used=used, way_out=way_out)
     bins = _age_bins(config)
     if "age" in config.tasks and bins is not None:
         Bins.from_spec(bins).check_ranges(sorted(age_ranges(table.iloc[used])))

@@ -22,8 +22,9 @@ def baseline(train: Labels, val: Labels, *, tasks: Sequence[Task], label_kind: L
         label_kind: Kind of the age labels.
 
     Returns:
-        ``val/age_mae`` or ``val/age_interval_mae`` in years, ``val/gender_acc``, ``val/race_acc``; a figure without a
-        known label in both parts is absent.
+        ``val/age_mae`` or ``val/age_interval_mae`` in years, ``val/gender_acc``, ``val/race_acc``, and
+        ``val/attributes_acc`` of having each attribute or not, as most; a figure without a known label in both parts
+        is absent.
     """
     figures: dict[str, float] = {}
     if "age" in tasks:
@@ -42,4 +43,11 @@ def baseline(train: Labels, val: Labels, *, tasks: Sequence[Task], label_kind: L
             if train_classes.size and val_classes.size:
                 majority = np.bincount(train_classes).argmax()
                 figures[f"val/{task}_acc"] = float((val_classes == majority).mean())
+    if "attributes" in tasks:
+        trained, shown = (part.attributes.cpu().numpy() for part in (train, val))
+        both = ~np.isnan(trained).all(axis=0) & ~np.isnan(shown).all(axis=0)
+        if both.any():
+            trained, shown = trained[:, both], shown[:, both]
+            right = np.where(np.isnan(shown), np.nan, shown == (np.nanmean(trained, axis=0) > 0.5))
+            figures["val/attributes_acc"] = float(np.nanmean(right, axis=0).mean())
     return figures

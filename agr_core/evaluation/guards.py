@@ -25,7 +25,7 @@ def collapsed_heads(metrics: Metrics) -> dict[str, str]:
         metrics: The figures of one part, without its prefix.
     """
     found = {}
-    for task in ("age", "gender", "race"):
+    for task in ("age", "gender", "race", "attributes"):
         majority, constancy = metrics.get(f"{task}_majority"), metrics.get(f"{task}_constancy")
         if majority is None or constancy is None or majority >= SAME_ANSWER:
             continue

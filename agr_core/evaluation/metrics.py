@@ -106,10 +106,13 @@ class PartMetrics:
         self._add("loss", total.detach().view(1))
         self._add("loss_weight", torch.tensor([len(labels.age)]))
         for task in self._tasks:
-            known = ~torch.isnan(labels.age) if task == "age" else getattr(labels, task) >= 0
+            known = _known(task, labels)
             self._add(f"{task}_loss", losses[task].detach().view(1))
             self._add(f"{task}_loss_weight", known.sum().view(1))
-            if task != "age":
+            if task == "attributes":
+                self._add("attributes", labels.attributes)
+                self._add("attributes_predicted", logits[task] > 0)
+            elif task != "age":
                 self._add(f"{task}_predicted", logits[task].argmax(dim=1))
         for name in ("age", "age_low", "age_high", "gender", "race"):
             self._add(name, getattr(labels, name))
@@ -141,6 +144,8 @@ class PartMetrics:
         for task in ("gender", "race"):
             if task in self._tasks:
                 self._compute_classes(part, task)
+        if "attributes" in self._tasks:
+            self._compute_attributes(part)
         if not self._brief:
             self._compute_groups(part)
         return part.metrics, part.tables
@@ -204,6 +209,22 @@ class PartMetrics:
                 by_class = zip(self._groups["gender"], scores, strict=True)
                 metrics |= {f"gender_{name}.{gender}": float(score) for gender, score in by_class}
 
+    def _compute_attributes(self, part: _Part) -> None:
+        """Means over the attributes of which an image is known: S1-P1's "mean attribute accuracy"."""
+        true, predicted = part.columns["attributes"], part.columns["attributes_predicted"]
+        known = ~np.isnan(true)
+        true, predicted, known = (each[:, known.any(axis=0)] for each in (true, predicted, known))
+        if not true.size:
+            return
+        images = known.sum(axis=0)
+        right = ((true == 1) == predicted) & known
+        part.metrics["attributes_acc"] = float((right.sum(axis=0) / images).mean())
+        if self._brief:
+            return
+        for name, having in (("majority", true == 1), ("constancy", predicted)):
+            share = (having & known).sum(axis=0) / images
+            part.metrics[f"attributes_{name}"] = float(np.maximum(share, 1 - share).mean())
+
     def _compute_groups(self, part: _Part) -> None:
         columns = part.columns
         part.metrics["images"] = float(len(columns["age"]))
@@ -229,6 +250,16 @@ class PartMetrics:
 
     def _add(self, column: str, values: Tensor) -> None:
         self._parts[column].append(values)
+
+
+def _known(task: Task, labels: Labels) -> Tensor:
+    """Which labels of a task are known (B,), of attributes (B, A)."""
+    if task == "age":
+        return ~torch.isnan(labels.age)
+    if task == "attributes":
+        return ~torch.isnan(labels.attributes)
+    known: Tensor = getattr(labels, task) >= 0
+    return known
 
 
 def _mean_loss(name: str, columns: _Columns) -> dict[str, float]:

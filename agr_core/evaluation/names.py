@@ -103,6 +103,8 @@ def part_metric_names(
     for task in ("gender", "race"):
         if task in tasks:
             names |= {f"{task}_{figure}" for figure in (("acc",) if brief else ("acc", "precision", "recall", "f1"))}
+    if "attributes" in tasks:
+        names.add("attributes_acc")
     if "age" in tasks:
         names.add(ERROR_METRIC[label_kind])
     if brief:
@@ -205,6 +207,8 @@ def headline_metrics(config: TrialConfig, objective: Objective) -> tuple[str, ..
     for task in ("gender", "race"):
         if task in config.tasks:
             names += [f"val/{task}_acc", f"val/{task}_f1"]
+    if "attributes" in config.tasks:
+        names.append("val/attributes_acc")
     return tuple(dict.fromkeys([*names, "time/epoch_s"]))
 
 

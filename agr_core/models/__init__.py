@@ -21,6 +21,7 @@ def build_model(
     age_outputs: int,
     num_genders: int,
     num_races: int,
+    num_attributes: int = 0,
     age_layer: LastLayer | None = None,
     weights: WeightsFile | None = None,
     untrained: bool = False,
@@ -34,6 +35,7 @@ def build_model(
         age_outputs: Outputs of the age encoding.
         num_genders: Genders in the data set's vocabulary.
         num_races: Races in the data set's vocabulary.
+        num_attributes: Attributes in the data set's vocabulary.
         age_layer: Makes the last layer of the age head; None: a linear one.
         weights: The file that ``model.weights`` stands for. None: what it says is itself a file on this machine, or
             ``none``, or timm fetches its weights.
@@ -49,6 +51,11 @@ def build_model(
     """
     from agr_core.models.face_model import build
 
-    outputs: dict[Task, int] = {"age": age_outputs, "gender": num_genders, "race": num_races}
+    outputs: dict[Task, int] = {
+        "age": age_outputs,
+        "gender": num_genders,
+        "race": num_races,
+        "attributes": num_attributes,
+    }
     last_layers: dict[Task, LastLayer] = {} if age_layer is None else {"age": age_layer}
     return build(config, outputs=outputs, last_layers=last_layers, weights=weights, untrained=untrained)

@@ -58,6 +58,7 @@ def build_predictor(
         age_outputs=encoding.outputs,
         num_genders=len(data.vocabulary.genders),
         num_races=len(data.vocabulary.races),
+        num_attributes=len(data.vocabulary.attributes),
         age_layer=encoding.last_layer,
         weights=weights,
         untrained=untrained,

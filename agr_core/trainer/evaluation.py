@@ -56,7 +56,10 @@ def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: 
 def majority_baseline(data: TrainingData) -> dict[str, float]:
     """Val figures of the training part's mean age and its most frequent gender and race."""
     return baseline(
-        data.labels("train"), data.labels("val"), tasks=("age", "gender", "race"), label_kind=data.label_kind
+        data.labels("train"),
+        data.labels("val"),
+        tasks=("age", "gender", "race", "attributes"),
+        label_kind=data.label_kind,
     )
 
 

@@ -27,6 +27,7 @@ class MultiTaskLoss(nn.Module):
     """Total and per-task losses of a batch.
 
     A task's loss is the mean over the images whose label is known, 0 where none is; the age loss is the encoding's.
+    The loss of attributes is the mean over those known.
     A task of weight 0 is reported, but takes no part in the total, so that not even its infinities do.
 
     With ``balance: uncertainty`` the total in training is the sum of exp(-s) x loss + s / 2 over the tasks, s the
@@ -92,6 +93,8 @@ class MultiTaskLoss(nn.Module):
         weights = self._image_weights.of(task, labels) if training and self._image_weights is not None else None
         if task == "age":
             return self._encoding.loss(outputs, labels, label_smoothing=smoothing, weights=weights, training=training)
+        if task == "attributes":
+            return mean_binary_cross_entropy(outputs, labels.attributes)
         return mean_cross_entropy(outputs, getattr(labels, task), label_smoothing=smoothing, weights=weights)
 
 
@@ -111,6 +114,16 @@ def mean_cross_entropy(
     )
     total = losses if weights is None else (losses * weights).sum()
     return total / (classes != _UNKNOWN).sum().clamp(min=1)
+
+
+def mean_binary_cross_entropy(logits: Tensor, attributes: Tensor) -> Tensor:
+    """Binary cross-entropy averaged over the known attributes of all images, 0-d; 0 where none is known.
+
+    Shapes: logits and attributes (B, A) float32, attributes 1 or 0, NaN where not known.
+    """
+    known = ~torch.isnan(attributes)
+    losses = functional.binary_cross_entropy_with_logits(logits, torch.where(known, attributes, 0.0), reduction="none")
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def _weighted_sum(losses: Mapping[Task, Tensor], weights: LossWeights) -> Tensor:

@@ -69,7 +69,10 @@ class MemoryData:
         images += age.long().view(-1, 1, 1, 1)
         images[:, :, :, :half] += 60 * gender.view(-1, 1, 1, 1)
         images[:, :, :half, :] += 30 * race.view(-1, 1, 1, 1)
-        labels = Labels(age=age, age_low=age, age_high=age, gender=gender, race=race)
+        older_than = torch.tensor([20.0 * k for k, _ in enumerate(self.vocabulary.attributes, start=1)])
+        attributes = (age.unsqueeze(1) > older_than).float()
+        attributes[::7] = float("nan")
+        labels = Labels(age=age, age_low=age, age_high=age, gender=gender, race=race, attributes=attributes)
         return Batch(images=images.to(torch.uint8), labels=labels, rows=torch.arange(count))
 
 
