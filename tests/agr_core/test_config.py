@@ -225,7 +225,7 @@ def test_timm_names_are_shipped() -> None:
         ({"data": {"source": ""}}, "data.source", "at least 1 character"),
         ({"data": {"fraction": 0}}, "data.fraction", "greater than 0"),
         ({"tasks": []}, "tasks", "at least 1 item"),
-        ({"tasks": ["height"]}, "tasks.0", "'age', 'gender' or 'race'"),
+        ({"tasks": ["height"]}, "tasks.0", "'age', 'gender', 'race' or 'attributes'"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )
