@@ -22,6 +22,9 @@ REPORTING_SCHEMES: tuple[str, ...] = ("utk7", "utk7a", "utk4", "adience8", "fair
 
 TIME_METRICS: tuple[str, ...] = ("time/epoch_s", "time/images_per_s")
 
+LEARNING_RATE = "train/lr"
+"""The learning rate of an epoch's last step."""
+
 TABLE_SCHEME = "utk7"
 """Scheme of the age confusion matrix; the first one allowed where the labels do not allow it."""
 
@@ -142,7 +145,7 @@ def metric_names(
         schemes: Reporting schemes that the labels allow; on ranges, before the data is read, any of them may be.
         vocabulary: The data's genders and races; None where the data has not been looked at: those of all data sets.
     """
-    names = set(TIME_METRICS)
+    names = {*TIME_METRICS, LEARNING_RATE}
     binned = isinstance(config.age, BinnedAge)
     kinds: tuple[LabelKind, ...] = ("exact", "range") if label_kind is None else (label_kind,)
     for kind in kinds:
@@ -209,6 +212,8 @@ def headline_metrics(config: TrialConfig, objective: Objective) -> tuple[str, ..
             names += [f"val/{task}_acc", f"val/{task}_f1"]
     if "attributes" in config.tasks:
         names.append("val/attributes_acc")
+    if config.schedule.name != "constant":
+        names.append(LEARNING_RATE)
     return tuple(dict.fromkeys([*names, "time/epoch_s"]))
 
 

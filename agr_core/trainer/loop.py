@@ -10,6 +10,7 @@ import torch
 
 from agr_core.config import TrialConfig
 from agr_core.errors import DivergedError
+from agr_core.evaluation.names import LEARNING_RATE
 from agr_core.models.weights_file import WeightsFile, named_weights
 from agr_core.objective import BEST, Objective
 from agr_core.reporting import EpochReport, Reporter
@@ -161,6 +162,7 @@ class Training:
             **prefixed("train", trained),
             **val,
             **self._objective.weighted_sum(val),
+            LEARNING_RATE: self._lr(self._data.steps_per_epoch - 1),
             "time/epoch_s": time.perf_counter() - started,
             "time/images_per_s": self._data.images_per_epoch / trained_s,
         }

@@ -91,6 +91,14 @@ def test_an_objective_among_the_headlines_is_not_named_twice() -> None:
     assert headlines[0] == "val/age_mae"
 
 
+def test_a_learning_rate_that_changes_is_a_headline() -> None:
+    objective = Objective(metric="val/age_mae", direction="minimize")
+    for schedule, shown in (("constant", False), ("cosine", True)):
+        config = TrialConfig.from_document({"schedule": schedule})
+        assert ("train/lr" in headline_metrics(config, objective)) == shown
+        assert "train/lr" in metric_names(config, None)
+
+
 def test_the_documentation_explains_every_scheme_encoding_and_metric() -> None:
     words = (Path(__file__).parents[3] / "docs" / "labels.md").read_text(encoding="utf-8")
     names = frozenset.union(*(metric_names(config_of(encoding), None) for encoding in ENCODINGS))

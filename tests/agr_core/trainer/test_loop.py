@@ -273,6 +273,16 @@ def test_time_metrics_measure_the_epoch(make_config: MakeConfig, data: Any, obje
     assert metrics["time/images_per_s"] >= data.num_train / elapsed
 
 
+def test_the_learning_rate_of_the_last_step_is_reported(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    step = {"name": "step", "epochs": 4, "unit": "step", "milestones": [7, 12], "gamma": 0.5}
+    training = Training(make_config(schedule=step, optimizer={"name": "sgd", "lr": 0.08}), data, objective)
+    train(training, lambda report: None)
+    # Four steps an epoch: the last ones are steps 3, 7, 11 and 15 from 0.
+    assert [report.metrics["train/lr"] for report in training.reports] == [0.08, 0.04, 0.04, 0.02]
+
+
 def test_a_closed_training_leaves_nothing_behind(make_config: MakeConfig, data: Any, objective: Objective) -> None:
     gc.disable()  # what only the collector of cycles frees would still be there when the next trial starts
     try:
