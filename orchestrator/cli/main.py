@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import bins, compare, data, predict, results, run, show, stack, sync, validate
+from orchestrator.cli import bins, compare, data, predict, results, run, serve, show, stack, sync, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ show.register(app)
 compare.register(app)
 bins.register(app)
 predict.register(app)
+serve.register(app)
 run.register(app)
 sync.register(app)
 validate.register(app)

@@ -14,31 +14,11 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from agr_core.config import SyntheticConfig, TrialConfig
 from agr_core.data.face_crop import FaceCropper
-from agr_core.data.pack import Packed, pack
-from agr_core.labels.bins import Bins
-from agr_core.models import build_model
-from agr_core.trainer.checkpoint import TensorFile
-from orchestrator.journal import read_state
-from orchestrator.storage import layout
+from agr_core.data.pack import Packed
 
 SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 UTKFACE = SHARED_DATA / "utkface" / "UTKFace_8k.tar"
-PARAMS = {"model.base_features": 4, "model.hidden": 16, "image.size": 32, "age.bins": "utk7"}
-
-
-@pytest.fixture
-def trial(record_sweep: Callable[..., Any], tmp_path: Path) -> str:
-    """A recorded trial with weights and data, untrained."""
-    pack("synthetic", tmp_path / "packed", synthetic=SyntheticConfig(images=12, size=32))
-    sweep = record_sweep()
-    found: str = sweep.trial(0, [9.0, 7.0], params=PARAMS, data_uri=str(tmp_path / "packed"))
-    config = TrialConfig.from_document(read_state(sweep.storage, sweep.sweep_id).trials[found].created.config)
-    model = build_model(config, age_outputs=Bins.from_spec("utk7").count, num_genders=2, num_races=5)
-    folder = layout.attempt(sweep.sweep_id, found, 0)
-    sweep.storage.write(layout.best_weights(folder, 2), TensorFile.of(model.state_dict()).content)
-    return found
 
 
 @pytest.fixture
