@@ -142,7 +142,7 @@ def _imdb_wiki(images: Iterable[RawImage]) -> NamedFiles:
         "celeb_id": np.arange(1, count + 1, dtype=np.int32)[None],
     }
     buffer = io.BytesIO()
-    savemat(buffer, {"imdb": fields})
+    savemat(buffer, {"imdb": fields}, do_compression=True)
     yield "imdb_crop/imdb.mat", buffer.getvalue()
 
 

@@ -23,7 +23,10 @@ from typing import IO
 from agr_core.errors import DataError
 
 MAX_FILE_BYTES = 64 * 2**20
-"""Largest file that is read; a face image is far smaller."""
+"""Largest image that is read; a face is far smaller."""
+
+MAX_LABEL_BYTES = 1024 * 2**20
+"""Largest label file that is read; IMDb's has half a million rows."""
 
 _CHUNK_BYTES = 2**20
 _ZIP_ENCRYPTED = 0x1
@@ -64,15 +67,16 @@ class Files(ABC):
     def _read(self, path: str, limit: int) -> bytes:
         """At most ``limit`` bytes of a file of ``paths``."""
 
-    def read(self, path: str) -> bytes:
-        """The bytes of a file of ``paths``.
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        """The bytes of a file of ``paths``, of which there may be as many as ``limit``; default: ``MAX_FILE_BYTES``.
 
         Raises:
-            UnreadableFileError: If it is larger than the cap, encrypted or damaged.
+            UnreadableFileError: If it is larger, encrypted or damaged.
         """
-        data = self._read(path, MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise UnreadableFileError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+        limit = MAX_FILE_BYTES if limit is None else limit
+        data = self._read(path, limit + 1)
+        if len(data) > limit:
+            raise UnreadableFileError(f"larger than {limit // 2**20} MiB")
         return data
 
 

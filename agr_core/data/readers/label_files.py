@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from agr_core.data.readers.files import Files, UnreadableFileError
+from agr_core.data.readers.files import MAX_LABEL_BYTES, Files, UnreadableFileError
 from agr_core.errors import DataError
 
 
@@ -36,7 +36,7 @@ def read_bytes(files: Files, path: str) -> bytes:
         DataError: If it cannot be read.
     """
     try:
-        return files.read(path)
+        return files.read(path, MAX_LABEL_BYTES)
     except UnreadableFileError as error:
         raise DataError(f"{files.source}: {path} cannot be read: {error}; fetch the data set again.") from error
 

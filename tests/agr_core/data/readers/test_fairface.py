@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agr_core.data.readers import RawImage
+from agr_core.data.readers import files as files_module
 from agr_core.errors import DataError
 from agr_core.labels.attributes import FAIRFACE_RACES
 
@@ -121,6 +122,15 @@ def test_label_files_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_all(write_folder(files_of() | changes))
+
+
+def test_a_label_file_may_be_larger_than_an_image(
+    write_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "MAX_FILE_BYTES", 2000)
+    images, skipped = read_all(write_folder(files_of(train=TRAIN + "\r\n" * 2000)))
+    assert labels_of(images) == EXPECTED
+    assert skipped == {}
 
 
 def test_without_label_files_the_reader_says_what_is_missing(write_folder: Callable[..., Path]) -> None:
