@@ -74,6 +74,11 @@ RESUMED: dict[str, dict[str, Any]] = {
         "averaging": {"name": "ema", "decay": 0.8},
     },
     "bf16": {"compute": {"amp": "bf16"}},
+    "bf16, two batches a step, swa": {
+        "compute": {"amp": "bf16"},
+        "accumulate": 2,
+        "averaging": {"name": "swa", "start_epoch": 1},
+    },
     "a head without loss": {"loss": {"weights": {"race": 0.0}}},
     "ordinal ages": {"age": {"encoding": "ordinal"}},
     "coral ages": {"age": {"encoding": "coral"}},
