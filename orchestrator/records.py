@@ -49,6 +49,17 @@ class DriverStarted(_Event):
     resumed: bool
 
 
+class StageRef(StrictModel):
+    """What a stage of a trial is trained on, by content; its configuration is in the trial's, in ``init``."""
+
+    id: str
+    key: str = Field(description="Digest of all that the stage trains; equal stages are trained once.")
+    data_uri: str
+    data_digest: str
+    split_digest: str
+    weights_sha256: str | None = Field(default=None, description="Initial weights of the first stage.")
+
+
 class TrialCreated(_Event):
     """A configuration was proposed and became a trial."""
 
@@ -68,6 +79,7 @@ class TrialCreated(_Event):
     weights_sha256: str | None = Field(
         default=None, description="Initial weights, in the sweep's storage; None: random, or timm fetches its own."
     )
+    stages: tuple[StageRef, ...] = Field(default=(), description="The stages it starts from, the first one first.")
 
 
 class AttemptStarted(_Event):
@@ -77,6 +89,30 @@ class AttemptStarted(_Event):
     trial_id: str
     attempt: int = Field(ge=0)
     node: str
+
+
+class _StageObtained(_Event):
+    trial_id: str
+    attempt: int = Field(ge=0)
+    stage: str = Field(description="ID of the stage in the trial's configuration.")
+    key: str
+    weights_sha256: str = Field(description="Weights of its best epoch, in the sweep's storage.")
+    epochs: int = Field(ge=1)
+    best_epoch: int = Field(ge=1)
+    value: float = Field(description="The stage's own objective at its best epoch.")
+    seconds: float = Field(ge=0, description="Until the trial had the weights.")
+
+
+class StageTrained(_StageObtained):
+    """A trial trained a stage that it starts from."""
+
+    kind: Literal["stage_trained"] = "stage_trained"
+
+
+class StageReused(_StageObtained):
+    """A trial took the weights of a stage that another trial had trained, perhaps after waiting for it."""
+
+    kind: Literal["stage_reused"] = "stage_reused"
 
 
 class TrialReported(_Event):
@@ -169,6 +205,8 @@ Event = Annotated[
     | DriverStarted
     | TrialCreated
     | AttemptStarted
+    | StageTrained
+    | StageReused
     | TrialReported
     | AttemptFailed
     | TrialEnded

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agr_core.config import TrialConfig
+from agr_core.config import DataConfig, TrialConfig
 from agr_core.data.joined import open_data
 from agr_core.data.splits import read_split
 from agr_core.objective import Objective
@@ -82,7 +82,9 @@ def drift(original: Original, storage: Storage, settings: Settings) -> list[str]
     lines = []
     config = TrialConfig.from_document(created.config)
     again = config.digest(
-        data_digest=created.data_digest, split_digest=created.split_digest, weights_sha256=created.weights_sha256
+        data_digest=created.data_digest,
+        split_digest=created.split_digest,
+        weights_sha256=created.stages[-1].key if created.stages else created.weights_sha256,
     )
     if again != created.config_digest:
         lines.append(f"configuration: its digest was {created.config_digest[:12]} and is {again[:12]} in this version.")
@@ -94,6 +96,23 @@ def data_ref(original: Original) -> DataRef:
     """The original's data and split, where they were stored."""
     created = original.trial.created
     return DataRef(data_uri=created.data_uri, data_digest=created.data_digest, split_digest=created.split_digest)
+
+
+def recorded_data(original: Original) -> Callable[[DataConfig], DataRef]:
+    """Gives what the original, and each stage before it, was trained on."""
+    created = original.trial.created
+    config = TrialConfig.from_document(created.config)
+    known = {config.data.model_dump_json(): data_ref(original)}
+    for before, ref in zip(config.stages, created.stages, strict=True):
+        reference = DataRef(data_uri=ref.data_uri, data_digest=ref.data_digest, split_digest=ref.split_digest)
+        known[before.config.data.model_dump_json()] = reference
+    return lambda data: known[data.model_dump_json()]
+
+
+def initial_weights(original: Original) -> str | None:
+    """SHA-256 of the file of weights that the original, or the first stage before it, started from; None: none."""
+    created = original.trial.created
+    return created.stages[0].weights_sha256 if created.stages else created.weights_sha256
 
 
 def _data_drift(ref: DataRef, storage: Storage, settings: Settings) -> list[str]:

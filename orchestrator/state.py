@@ -17,6 +17,8 @@ from orchestrator.records import (
     ControlReceived,
     DriverStarted,
     Event,
+    StageReused,
+    StageTrained,
     SweepEnded,
     SweepStarted,
     TestRead,
@@ -37,6 +39,8 @@ class TrialState:
     started_at: float | None = None
     failures: list[AttemptFailed] = field(default_factory=list)
     ended: TrialEnded | None = None
+    stages: dict[str, StageTrained | StageReused] = field(default_factory=dict)
+    """How the weights of its stages were come by, by key, the first stage first."""
     tests: dict[str, TestRead] = field(default_factory=dict)
     """What was read of the test part with the weights kept for each label."""
 
@@ -124,6 +128,8 @@ class SweepState:
                 trial.attempts = max(trial.attempts, event.attempt + 1)
                 trial.node = event.node
                 trial.started_at = trial.started_at or event.time
+            case StageTrained() | StageReused():
+                self.trials[event.trial_id].stages[event.key] = event
             case TrialReported():
                 reports = self.trials[event.trial_id].reports
                 if not reports or reports[-1].epoch < event.epoch:
@@ -153,6 +159,11 @@ class SweepState:
         """Number of trials by outcome, every outcome named."""
         counted = Counter(trial.outcome for trial in self.trials.values())
         return {outcome: counted[outcome] for outcome in OUTCOMES}
+
+    def stage_counts(self) -> dict[str, int]:
+        """How often a stage was trained by this sweep's trials, and how often reused; empty without stages."""
+        kinds = Counter(stage.kind for trial in self.trials.values() for stage in trial.stages.values())
+        return {"trained": kinds["stage_trained"], "reused": kinds["stage_reused"]} if kinds else {}
 
     @property
     def running(self) -> int:

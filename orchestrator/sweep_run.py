@@ -31,6 +31,9 @@ from orchestrator.records import (
     ControlReceived,
     DriverStarted,
     Event,
+    StageRef,
+    StageReused,
+    StageTrained,
     SweepEnded,
     SweepStarted,
     TestRead,
@@ -92,6 +95,8 @@ class LiveTrial:
     epoch: int = 0
     value: float | None = None
     best: tuple[int, float] | None = None
+    stages: set[str] = field(default_factory=set)
+    """Keys of the stages whose weights it has."""
     kept: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Best epoch and its value for each label of ``keep``."""
     reported_attempt: int | None = None
@@ -142,6 +147,7 @@ class SweepRun:
 
     live: dict[str, LiveTrial] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    stages: Counter[str] = field(default_factory=Counter)
     best: tuple[str, float] | None = None
     next_number: int = 0
     first_attempt: int = 0
@@ -274,8 +280,9 @@ class SweepRun:
             params, variant, record = first.params, first.variant, {}
             document = {**first.config, "seed": first.config["seed"] - first.repeat + repeat}
             config = TrialConfig.from_document(document)
+        stages = self.prepare_stages(config)
         data = self.prepare(config.data)
-        weights = self.prepare_weights(config.model)
+        weights = None if stages else self.prepare_weights(config.model)
         created = TrialCreated(
             time=self.clock(),
             trial_id=make_trial_id(self.sweep_id, number),
@@ -287,15 +294,41 @@ class SweepRun:
             params=params,
             proposal=record,
             config_digest=config.digest(
-                data_digest=data.data_digest, split_digest=data.split_digest, weights_sha256=weights
+                data_digest=data.data_digest,
+                split_digest=data.split_digest,
+                weights_sha256=stages[-1].key if stages else weights,
             ),
             data_digest=data.data_digest,
             split_digest=data.split_digest,
             data_uri=data.data_uri,
             weights_sha256=weights,
+            stages=stages,
         )
         self._record(created)
         return created
+
+    def prepare_stages(self, config: TrialConfig) -> tuple[StageRef, ...]:
+        """Data and key of each stage that a trial starts from, the first one first."""
+        refs: list[StageRef] = []
+        for stage in config.stages:
+            data = self.prepare(stage.config.data)
+            weights = None if refs else self.prepare_weights(stage.config.model)
+            key = stage.key(
+                data_digest=data.data_digest,
+                split_digest=data.split_digest,
+                weights_sha256=refs[-1].key if refs else weights,
+            )
+            refs.append(
+                StageRef(
+                    id=stage.id,
+                    key=key,
+                    data_uri=data.data_uri,
+                    data_digest=data.data_digest,
+                    split_digest=data.split_digest,
+                    weights_sha256=weights,
+                )
+            )
+        return tuple(refs)
 
     # ---- what happens to trials
 
@@ -303,6 +336,13 @@ class SweepRun:
         """The trial's current attempt begins to train on ``node``."""
         trial = self.live[trial_id]
         self._record(AttemptStarted(time=self.clock(), trial_id=trial_id, attempt=trial.attempt, node=node))
+
+    def stage_obtained(self, trial_id: str, figures: Mapping[str, Any], *, trained: bool) -> None:
+        """A trial has the weights of a stage. What a further attempt finds again is left out."""
+        trial = self.live[trial_id]
+        if figures["key"] not in trial.stages:
+            event = StageTrained if trained else StageReused
+            self._record(event(time=self.clock(), trial_id=trial_id, attempt=trial.attempt, **figures))
 
     def epoch_reported(self, trial_id: str, report: EpochReport) -> None:
         """An epoch is over. One that is in the journal already (a retried epoch) is left out."""
@@ -430,6 +470,9 @@ class SweepRun:
             case AttemptStarted():
                 self.live[event.trial_id].attempt = event.attempt
                 self.live[event.trial_id].node = event.node
+            case StageTrained() | StageReused():
+                self.live[event.trial_id].stages.add(event.key)
+                self.stages["trained" if isinstance(event, StageTrained) else "reused"] += 1
             case TrialReported():
                 self._apply_report(self.live[event.trial_id], event)
             case AttemptFailed():
@@ -496,6 +539,7 @@ class SweepRun:
             "budget_wall_s": self.settings.wall_s,
             "objective": self.objective.model_dump(mode="json"),
             "trials": {**{name: self.counts[name] for name in OUTCOMES}, "running": len(self.live)},
+            "stages": {name: self.stages[name] for name in ("trained", "reused")} if self.stages else {},
             "planned": self.planned,
             "best": None if self.best is None else {"trial_id": self.best[0], "value": self.best[1]},
             "rerun_of": self.started.rerun_of,

@@ -108,6 +108,8 @@ from agr_core.config.schedule import (
 )
 from agr_core.config.trial import (
     ComputeConfig,
+    StageConfig,
+    StageObjective,
     TrialConfig,
 )
 
@@ -182,6 +184,8 @@ __all__ = [
     "SoftmaxAge",
     "SordAge",
     "SplitConfig",
+    "StageConfig",
+    "StageObjective",
     "StepSchedule",
     "StrictModel",
     "SwaAveraging",

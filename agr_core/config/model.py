@@ -41,7 +41,8 @@ class _Model(StrictModel):
         default="none",
         min_length=1,
         description="Initial weights: none (random), timm (timm's own pre-trained ones), a .safetensors file, "
-        "s3://bucket/key of one, or trial:<id>[@label], the weights that a trial kept.",
+        "s3://bucket/key of one, trial:<id>[@label], the weights that a trial kept, or init, those of the stage "
+        "before it.",
     )
     weights_sha256: str | None = Field(
         default=None,
@@ -73,6 +74,9 @@ class _Model(StrictModel):
             for field in ("weights_sha256", "weights_heads"):
                 if getattr(self, field) != type(self).model_fields[field].default:
                     raise ValueError(f"{field} is about a file of weights, and weights={self.weights}; leave it out.")
+        elif self.weights == "init":
+            if self.weights_sha256 is not None:
+                raise ValueError("weights_sha256 is about a file of weights, and weights=init; leave it out.")
         elif not self.weights.startswith("trial:") and not self.weights.endswith(".safetensors"):
             raise ValueError(
                 f"weights={self.weights!r} must be none, timm, a .safetensors file, s3://... of one, or "

@@ -81,6 +81,9 @@ class TrialConfig(StrictModel):
         description="Average of the weights, evaluated and kept instead of them.",
     )
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="Threads, precision, device.")
+    init: StageConfig | None = Field(
+        default=None, description="The training whose best weights this one starts from; made from `stages`."
+    )
 
     @field_validator("tasks")
     @classmethod
@@ -133,6 +136,19 @@ class TrialConfig(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _init_gives_the_weights(self) -> Self:
+        if self.init is None and self.model.weights == "init":
+            raise ValueError("model.weights=init means the weights of a stage, and there is none; write `stages`.")
+        if self.init is not None and self.model.weights != "init":
+            raise ValueError(f"init.id={self.init.id} gives the weights, and model.weights={self.model.weights}.")
+        return self
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """The stages before this training, the first one first."""
+        return () if self.init is None else (*self.init.config.stages, self.init)
+
     @property
     def head_tasks(self) -> tuple[Task, ...]:
         """The tasks that have a head of their own: all but those the age head speaks for."""
@@ -161,12 +177,42 @@ class TrialConfig(StrictModel):
             data_digest: Digest of the packed data set.
             split_digest: Digest of the split.
             weights_sha256: SHA-256 of the file that ``model.weights`` stands for; it takes no part where that says
-                ``none`` or ``timm``. None: by address, as in the first journals.
+                ``none`` or ``timm``. None: by address, as in the first journals. A stage's is, before it is trained,
+                its key (``StageConfig.key``).
         """
-        document = self.model_dump(mode="json", exclude_defaults=True, exclude={"data"})
+        document = self.model_dump(mode="json", exclude_defaults=True, exclude={"data", "init"})
         if weights_sha256 is not None and self.model.weights not in ("none", "timm"):
             del document["model"]["weights"]
             document["model"]["weights_sha256"] = weights_sha256
         document["schema_version"] = self.schema_version
         document["data"] = {"data_digest": data_digest, "split_digest": split_digest, "fraction": self.data.fraction}
         return digest(document)
+
+
+class StageObjective(StrictModel):
+    """What tells the best epoch of a stage."""
+
+    metric: str = Field(default="val/loss", description="Name of a validation metric that the stage reports.")
+    direction: Literal["minimize", "maximize"] = Field(default="minimize", description="minimize or maximize.")
+
+
+class StageConfig(StrictModel):
+    """A training that comes before another one, which starts from the weights of its best epoch."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,29}$", description="What the stage is called.")
+    objective: StageObjective = Field(default_factory=StageObjective, description="What tells its best epoch.")
+    config: TrialConfig = Field(description="All that is trained, with an `init` of its own where it has one.")
+
+    def key(self, *, data_digest: str, split_digest: str, weights_sha256: str | None) -> str:
+        """Digest of what the stage trains and which of its epochs counts: equal stages are trained once.
+
+        Args:
+            data_digest: Digest of its packed data set.
+            split_digest: Digest of its split.
+            weights_sha256: SHA-256 of the file it starts from, or the key of the stage; None: neither.
+        """
+        config = self.config.digest(data_digest=data_digest, split_digest=split_digest, weights_sha256=weights_sha256)
+        return digest({"config": config, "objective": self.objective.model_dump(mode="json")})
+
+
+TrialConfig.model_rebuild()

@@ -45,6 +45,8 @@ def named_weights(model: ModelConfig) -> WeightsFile | None:
     """
     if model.weights in ("none", "timm"):
         return None
+    if model.weights == "init":
+        raise ConfigError("model.weights=init: the weights of a stage are brought by a sweep, which trains it first.")
     if model.weights.startswith(("s3://", "trial:")):
         raise ConfigError(
             f"model.weights={model.weights!r} is fetched by the driver of a sweep; without one give it as a file."

@@ -199,6 +199,9 @@ def _print_status(summary: dict[str, Any]) -> None:
     lines = {"status": summary["status"], "trials": _progress(summary)}
     if best is not None:
         lines["best"] = f"{objective.name} {best['value']:.5g} by trial {best['trial_id']}"
+    stages = summary.get("stages") or {}
+    if stages:
+        lines["stages"] = f"{stages['trained']} trained, {stages['reused']} reused"
     lines["ran"] = f"{summary['wall_s']:.0f} s" + ("" if budget is None else f" of {budget:.0f} s")
     if summary["status"] in ("running", "lost"):
         lines["driver"] = f"last heard of {summary['heartbeat_age_s']:.0f} s ago"

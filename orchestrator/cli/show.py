@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.state import SweepState, TrialState
     from orchestrator.storage.base import Storage
 
+_STAGE_FIELDS = {"stage", "key", "weights_sha256", "epochs", "best_epoch", "value", "seconds"}
 _PARTS = ("train", "val", "test")
 
 
@@ -76,6 +77,10 @@ def show(
             "variant": found.created.variant,
             "number": found.created.number,
             "epochs": found.reports[-1].epoch if found.reports else 0,
+            "stages": [
+                {**event.model_dump(include=_STAGE_FIELDS), "trained": event.kind == "stage_trained"}
+                for event in found.stages.values()
+            ],
             "label": label,
             "best_epoch": None if best is None else best.epoch,
             "kept_epochs": found.kept_epochs,
@@ -152,6 +157,10 @@ def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
         path: f"{short(value)}{'  (varies)' if path in document['params'] else ''}" for path, value in given.items()
     }
     print_pairs("configuration, as far as it is not the default", lines)
+    for stage in document["stages"]:
+        how = "trained by this trial" if stage["trained"] else "trained before, taken from the storage"
+        figures = f"epoch {stage['best_epoch']} of {stage['epochs']} with {stage['value']:.5g}"
+        out.print(f"starts from stage {stage['stage']} ({stage['key'][:12]}): {how}; {figures}", highlight=False)
     best = document["best_epoch"]
     by = "the objective" if document["label"] == "best" else f"`{document['label']}`"
     out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by {by}"))

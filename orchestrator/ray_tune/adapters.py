@@ -23,7 +23,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from agr_core.reporting import EpochReport
-from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, VALUE, Job
+from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, VALUE, Job
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.sweep_run import LiveTrial, SweepRun
 
@@ -250,7 +250,11 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is over, or the trial said how it ended."""
+        """An epoch is over, or the trial has a stage's weights, or said how it ended."""
+        if STAGE in result:
+            figures = json.loads(result.pop(STAGE))
+            self.run.stage_obtained(trial.trial_id, figures, trained=figures.pop("trained"))
+            return
         if OUTCOME in result:
             self.run.live[trial.trial_id].ending = (result[OUTCOME], result[ERROR])
             return

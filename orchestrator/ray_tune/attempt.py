@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr_core.config import TrialConfig
+from agr_core.errors import CheckpointError
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import is_of_one_group
 from agr_core.objective import BEST
+from orchestrator.errors import NotFoundError
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
@@ -34,13 +36,23 @@ def kept_file(label: str) -> str:
 
 
 class Attempt:
-    """What attempt ``number`` of a trial writes. ``folder`` is local scratch space for its checkpoint."""
+    """What attempt ``number`` of a training writes.
 
-    def __init__(self, storage: Storage, sweep_id: str, trial_id: str, number: int, *, scratch: Path) -> None:
+    Args:
+        storage: Where to.
+        parent: The trial's folder there, or the stage's.
+        number: Which attempt.
+        scratch: Local space; ``folder`` in it is for the checkpoint.
+        about: What ``trial.json`` says of whose attempt it is.
+    """
+
+    def __init__(
+        self, storage: Storage, parent: str, number: int, *, scratch: Path, about: Mapping[str, str] | None = None
+    ) -> None:
         self._storage = storage
-        self._sweep_id = sweep_id
-        self._trial_id = trial_id
-        self._key = layout.attempt(sweep_id, trial_id, number)
+        self._parent = parent
+        self._about = dict(about or {})
+        self._key = f"{parent}/attempt-{number}"
         self._number = number
         self.folder = scratch / "checkpoint"
         self.folder.mkdir()
@@ -55,8 +67,7 @@ class Attempt:
     def describe(self, config: TrialConfig, *, provenance: Mapping[str, Any]) -> None:
         """Store ``trial.json``: the complete configuration and where it is trained."""
         document = {
-            "sweep_id": self._sweep_id,
-            "trial_id": self._trial_id,
+            **self._about,
             "attempt": self._number,
             "config": config.to_document(),
             "provenance": dict(provenance),
@@ -105,7 +116,7 @@ class Attempt:
 
     def fetch_newest_checkpoint(self) -> bool:
         """Bring the most advanced checkpoint of the earlier attempts into ``folder``; False if there is none."""
-        found = newest_checkpoint(self._storage, self._sweep_id, self._trial_id)
+        found = newest_checkpoint(self._storage, self._parent)
         if found is None:
             return False
         attempt, epoch = found
@@ -125,12 +136,24 @@ class Attempt:
         self._handler.close()
 
 
-def newest_checkpoint(storage: Storage, sweep_id: str, trial_id: str) -> tuple[str, int] | None:
-    """Attempt folder and epoch of a trial's most advanced whole checkpoint, over all attempts; None without one."""
+def resume(attempt: Attempt, training: Training) -> None:
+    """Go on from the newest checkpoint of the earlier attempts, if there is one that can be used."""
+    try:
+        if not attempt.fetch_newest_checkpoint():
+            return
+        training.restore(attempt.folder)  # changes nothing unless all of it can be read
+    except (CheckpointError, NotFoundError) as error:
+        # Trained from the start it comes out the same; only the time is lost.
+        attempt.log(f"the checkpoint of an earlier attempt cannot be used, so it trains from the start: {error}")
+    else:
+        attempt.save(training)
+
+
+def newest_checkpoint(storage: Storage, parent: str) -> tuple[str, int] | None:
+    """Attempt folder and epoch of the most advanced whole checkpoint below ``parent``; None without one."""
     best: tuple[int, str] | None = None
-    trial = layout.trial(sweep_id, trial_id)
-    for attempt in storage.folders(trial):
-        folder = f"{trial}/{attempt}"
+    for attempt in storage.folders(parent):
+        folder = f"{parent}/{attempt}"
         for epoch in storage.folders(layout.checkpoints(folder)):
             whole = storage.exists(f"{layout.checkpoints(folder)}/{epoch}/{STATE}")
             if whole and (best is None or int(epoch) > best[0]):

@@ -98,7 +98,8 @@ def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin
     run = _build(sweep, started, engine, next_segment=1)
     first = sweep.space.build(_first).config
     run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
-    run.prepare_weights(first.model)
+    if not run.prepare_stages(first):
+        run.prepare_weights(first.model)
     run.begin()
     on_begin()
     return _drive(run, sweep, engine, replay=None)

@@ -15,6 +15,8 @@ import logging
 import shutil
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,20 +25,21 @@ from ray import tune
 from ray.tune.result import DONE
 
 from agr_core.config import TrialConfig
-from agr_core.errors import CheckpointError, DivergedError, InputError
+from agr_core.errors import DivergedError, InputError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator.datasets import DataRef, stage
-from orchestrator.errors import NotFoundError
 from orchestrator.provenance import collect
-from orchestrator.ray_tune.attempt import Attempt
-from orchestrator.records import SweepStarted, TrialCreated
+from orchestrator.ray_tune.attempt import Attempt, resume
+from orchestrator.ray_tune.stage import Obtained, obtain
+from orchestrator.records import StageRef, SweepStarted, TrialCreated
 from orchestrator.settings import Settings
-from orchestrator.storage import open_storage
+from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
 from orchestrator.weights import stage_weights
 
 if TYPE_CHECKING:
+    from agr_core.data.trial_data import TrialData
     from agr_core.trainer.loop import Training
 
 EPOCH = "epoch"
@@ -44,6 +47,7 @@ VALUE = "objective"
 REPORT = "report"
 OUTCOME = "outcome"
 ERROR = "error"
+STAGE = "stage"
 JOB = "job"
 
 
@@ -62,6 +66,8 @@ class Job:
     data_digest: str
     split_digest: str
     weights_sha256: str | None = None
+    stages: tuple[dict[str, Any], ...] = ()
+    """What the stages are trained on, the first one first; how they are trained is in ``config``."""
     last_journalled_epoch: int = 0
     """Epochs up to this one are in the journal: they are trained if need be, and not reported again."""
     resume: bool = False
@@ -91,6 +97,7 @@ class Job:
             data_digest=created.data_digest,
             split_digest=created.split_digest,
             weights_sha256=created.weights_sha256,
+            stages=tuple(ref.model_dump(mode="json") for ref in created.stages),
             last_journalled_epoch=last_journalled_epoch,
             resume=attempt > 0,
             stop_after_epochs=sweep.stop_after_epochs,
@@ -123,7 +130,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train until an epoch is over that the journal does not have.
+        """Train until an epoch is over that the journal does not have; first of all, one stage a step.
 
         A loss that is not finite and a mistake of the user's end the trial here, with their outcome. Any other
         exception is Tune's, which starts another attempt.
@@ -134,6 +141,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 self._previous = None
             if self._epochs is None:
                 self._epochs = self.epochs(self._job)
+            obtained = self._epochs.next_stage()
+            if obtained is not None:
+                return {STAGE: json.dumps(asdict(obtained))}
             report, value = self._epochs.next_epoch()
         except DivergedError as error:
             return {OUTCOME: "diverged", ERROR: str(error), DONE: True}
@@ -174,64 +184,81 @@ class EpochSource:
     """The epochs of one attempt: trained, or read from a checkpoint that is ahead of the journal."""
 
     def __init__(self, job: Job) -> None:
+        self._job = job
+        self._settings = Settings.from_environment()
+        self._config = TrialConfig.from_document(job.config)
+        self._objective = Objective.model_validate(job.objective)
+        self._storage = _storage(job.storage)
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
+        parent = layout.trial(job.sweep_id, job.trial_id)
+        about = {"sweep_id": job.sweep_id, "trial_id": job.trial_id}
+        self._attempt = Attempt(self._storage, parent, job.attempt, scratch=self._scratch, about=about)
+        self._reported = job.last_journalled_epoch
+        self._stages_left = list(zip(self._config.stages, map(StageRef.model_validate, job.stages), strict=True))
+        self._weights_sha256 = job.weights_sha256
+        self._data: TrialData | None = None
+        self._training: Training | None = None
+        with self._failing():
+            self._attempt.describe(self._config, provenance=collect())
+
+    def next_stage(self) -> Obtained | None:
+        """The next stage that the trial starts from; None when it has the weights of all."""
+        if not self._stages_left:
+            return None
+        config, ref = self._stages_left[0]
+        with self._failing():
+            obtained = obtain(
+                config,
+                ref,
+                self._weights_sha256 or ref.weights_sha256,
+                storage=self._storage,
+                cache=self._settings.cache,
+                scratch=self._scratch,
+                owner=f"{self._job.sweep_id}/{self._job.trial_id}",
+                say=self._say,
+            )
+        self._weights_sha256 = obtained.weights_sha256
+        del self._stages_left[0]
+        return obtained
+
+    def _say(self, words: str) -> None:
+        self._attempt.log(words)
+        self._attempt.upload_log()
+
+    def _open(self) -> Training:
+        """Data and model, or all of it from the checkpoint of an earlier attempt."""
         from agr_core.data.trial_data import TrialData
         from agr_core.trainer.loop import Training
 
-        settings = Settings.from_environment()
-        self._job = job
-        self._objective = Objective.model_validate(job.objective)
-        self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
-        storage = _storage(job.storage)
-        self._attempt = Attempt(storage, job.sweep_id, job.trial_id, job.attempt, scratch=self._scratch)
-        self._reported = job.last_journalled_epoch
-        try:
-            config = TrialConfig.from_document(job.config)
-            self._attempt.describe(config, provenance=collect())
-            ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
-            staged = stage(ref, storage=storage, cache=settings.cache)
-            self._data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=settings.cache)
-            keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
-            weights = None
-            if job.weights_sha256 is not None:
-                weights = stage_weights(job.weights_sha256, storage=storage, cache=settings.cache)
-            self._training: Training = Training(config, self._data, self._objective, keep, weights=weights)
-            if job.resume:
-                self._resume()
-        except BaseException:
-            self._fail()
-            self._let_go()
-            raise
-
-    def _resume(self) -> None:
-        try:
-            if not self._attempt.fetch_newest_checkpoint():
-                return
-            self._training.restore(self._attempt.folder)  # changes nothing unless all of it can be read
-        except (CheckpointError, NotFoundError) as error:
-            # Trained from the start the trial comes out the same; only the time is lost.
-            self._attempt.log(
-                f"the checkpoint of an earlier attempt cannot be used, so it trains from the start: {error}"
-            )
-        else:
-            self._attempt.save(self._training)
+        job, cache = self._job, self._settings.cache
+        ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
+        staged = stage(ref, storage=self._storage, cache=cache)
+        self._data = TrialData.open(self._config, packed=staged.packed, split=staged.split, cache=cache)
+        keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
+        weights = None
+        if self._weights_sha256 is not None:
+            weights = stage_weights(self._weights_sha256, storage=self._storage, cache=cache)
+        training = Training(self._config, self._data, self._objective, keep, weights=weights)
+        if job.resume:
+            resume(self._attempt, training)
+        return training
 
     def next_epoch(self) -> tuple[EpochReport, float]:
         """The next epoch the journal does not have, and its objective."""
+        with self._failing():
+            training = self._training = self._training or self._open()
         while True:
-            report = self._ahead()
+            report = self._ahead(training)
             if report is None:
-                try:
-                    report = self._training.run_epoch()
-                    self._attempt.save(self._training)
-                except BaseException:
-                    self._fail()
-                    raise
+                with self._failing():
+                    report = training.run_epoch()
+                    self._attempt.save(training)
             if report.epoch > self._reported:
                 self._reported = report.epoch
                 return self._last_if_asked(report), self._objective.value(report.metrics)
 
-    def _ahead(self) -> EpochReport | None:
-        return next((report for report in self._training.reports if report.epoch > self._reported), None)
+    def _ahead(self, training: Training) -> EpochReport | None:
+        return next((report for report in training.reports if report.epoch > self._reported), None)
 
     def _last_if_asked(self, report: EpochReport) -> EpochReport:
         if self._job.stop_after_epochs is None or report.epoch < self._job.stop_after_epochs or report.finished:
@@ -244,17 +271,21 @@ class EpochSource:
             finished=True,
         )
 
-    def _fail(self) -> None:
-        self._attempt.log(traceback.format_exc())
-        self._attempt.upload_log()
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Store in the log what goes wrong in the block."""
+        try:
+            yield
+        except BaseException:
+            self._say(traceback.format_exc())
+            raise
 
     def close(self) -> None:
         """Free memory and scratch space; what is stored stays."""
-        self._training.close()
-        self._data.close()
-        self._let_go()
-
-    def _let_go(self) -> None:
+        if self._training is not None:
+            self._training.close()
+        if self._data is not None:
+            self._data.close()
         self._attempt.close()
         shutil.rmtree(self._scratch)
 

@@ -19,8 +19,10 @@ from orchestrator.spec.domains import Domain
 from orchestrator.spec.explain import Explained, explain
 from orchestrator.spec.merge import Node, origin_of
 from orchestrator.spec.metrics_checks import reported, unknown_metric, watched
+from orchestrator.spec.paths import ConfigPath
 from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import VARIANT, Fixed, Group, Proposal, Space, Tree, Varied
+from orchestrator.spec.stages import lay_over
 
 _EXHAUSTIVE = 500
 """Spaces of at most so many points are checked point by point."""
@@ -80,12 +82,13 @@ class _Checker:
 
     def check_fixed(self, base: Node) -> None:
         """What stands below the space, even where the space always replaces it."""
+        complete = lay_over(base, Node({}, base.origin))
         try:
-            TrialConfig.from_document(base.plain())
+            TrialConfig.from_document(complete.plain())
         except ValidationError as error:
             for explained in explain(error, TrialConfig):
                 if not explained.open:
-                    self._note(explained, base)
+                    self._note(explained, complete)
 
     def _is_broken(self, varied: Varied) -> bool:
         return any(origin[: len(varied.origin)] == varied.origin for origin in self._noted)
@@ -99,9 +102,9 @@ class _Checker:
                 self._note(explained, assembly.node)
             return
         self.proposals.append(Proposal(config, assembly.params, assembly.variant))
-        for path, metric, _ in watched(config):
-            if metric not in reported(config):
-                self._note(Explained(path, unknown_metric(metric, reported(config))), assembly.node)
+        for path, metric, reports in _watched(config):
+            if metric not in reports:
+                self._note(Explained(path, unknown_metric(metric, reports)), assembly.node)
 
     def _note(self, explained: Explained, node: Node) -> None:
         origin = origin_of(node, explained.path)
@@ -116,6 +119,18 @@ class _Checker:
                 return
         self._noted.add(origin)
         self._source.add(origin, explained.message, key=explained.at_key)
+
+
+def _watched(config: TrialConfig) -> Iterator[tuple[ConfigPath, str, frozenset[str]]]:
+    """Metrics that the training and its stages look at: path, name, and what is reported there."""
+    reports = reported(config)
+    for path, metric, _ in watched(config):
+        yield path, metric, reports
+    if config.init is not None:
+        below = config.init
+        yield ("init", "objective", "metric"), below.objective.metric, reported(below.config)
+        for path, metric, reports in _watched(below.config):
+            yield ("init", "config", *path), metric, reports
 
 
 def _picks(tree: Tree, context: Wish, *, ends: bool) -> Iterator[_Pick]:

@@ -23,6 +23,7 @@ from orchestrator.spec.refusals import refuse_secrets, refuse_unbuilt
 from orchestrator.spec.search_checks import complete_search, search_warnings
 from orchestrator.spec.source import Source, from_document
 from orchestrator.spec.space import Space
+from orchestrator.spec.stages import check_stages
 from orchestrator.spec.variants import variant_bases
 
 
@@ -81,6 +82,10 @@ def _check(source: Source) -> Sweep:
         raise SpecError(source.file, source.problems)
     refuse_secrets(source)
     refuse_unbuilt(source)
+    noted = len(source.problems)
+    check_stages(source)
+    if len(source.problems) > noted:  # no configuration can be put together of such stages
+        raise SpecError(source.file, source.problems)
     spec = _spec(document, source)
     trial = _trial(spec)
     space = Space(variant_bases(spec.variants, trial, source), parse_space(spec.space, ("space",), source))

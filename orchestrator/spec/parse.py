@@ -13,6 +13,7 @@ from orchestrator.spec.merge import expand_bare_word, read
 from orchestrator.spec.paths import IDENTITIES, ConfigPath, shape_at
 from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import Fixed, Group, Tree, Varied
+from orchestrator.spec.stages import stage_ids
 
 STEP = "step"
 
@@ -174,10 +175,16 @@ def _labels(items: Sequence[Any]) -> tuple[Label, ...]:
     labels: list[Label] = []
     for number, item in enumerate(items, start=1):
         label = (
-            _mapping_label(item) if isinstance(item, Mapping) else json.dumps(item) if isinstance(item, list) else item
+            _mapping_label(item) if isinstance(item, Mapping) else _list_label(item) if isinstance(item, list) else item
         )
         labels.append(f"{label}#{number}" if label in labels or label == "" else label)
     return tuple(labels)
+
+
+def _list_label(item: list[Any]) -> str:
+    if item and all(isinstance(stage, Mapping) and "id" in stage for stage in item):
+        return stage_ids(item)
+    return json.dumps(item)
 
 
 def _shown(item: Any) -> str:

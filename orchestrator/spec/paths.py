@@ -61,6 +61,8 @@ def shape_at(path: ConfigPath, root: type[BaseModel] = TrialConfig) -> Shape:
 
 
 def _below(part: str, models: tuple[type[BaseModel], ...]) -> Shape:
+    if part == "stages" and TrialConfig in models:  # of the grammar alone; see ``stages``
+        return Shape((), (tuple[dict[str, Any], ...],))
     return _shape([model.model_fields[part].annotation for model in models if part in model.model_fields])
 
 

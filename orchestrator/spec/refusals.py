@@ -19,7 +19,6 @@ _SECRET_VALUE = re.compile(
 )
 
 _UNBUILT_ROOT = {
-    "stages": "train the stages as sweeps of their own",
     "confirm": "submit the best configuration again as a `variants` sweep with `repeat: {seeds: n}`",
     "constraints": "narrow the domains, or write the allowed combinations as branches",
     "folds": "use `trial.data.split`",
@@ -62,17 +61,6 @@ def refuse_unbuilt(source: Source) -> None:
             "a list of objectives",
             "give one; its metric may be a weighted sum, {metric: {val/age_acc: 1, val/gender_acc: 1}, ...}",
         )
-    _refuse_in_configurations(document, source)
-
-
-def _refuse_in_configurations(document: Mapping[str, Any], source: Source) -> None:
-    variants = document.get("variants")
-    roots: list[tuple[DocPath, Any]] = [(("trial",), document.get("trial")), (("space",), document.get("space"))]
-    if isinstance(variants, dict):
-        roots += [(("variants", label), variant) for label, variant in variants.items()]
-    for origin, root in roots:
-        if isinstance(root, dict):
-            _refuse_keys(root, origin, {"stages": _UNBUILT_ROOT["stages"]}, source)
 
 
 def _refuse_keys(mapping: Any, path: DocPath, unbuilt: Mapping[str, str], source: Source) -> None:

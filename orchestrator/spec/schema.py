@@ -22,6 +22,11 @@ _SPACE = "Space"
 _NUMBERS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _WHOLE: Schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
 _NULL: Schema = {"type": "null"}
+_STAGES: Schema = {
+    "description": "Trainings in a row, each over the trial; the last is the trial itself.",
+    "anyOf": [{"type": "array", "items": {"$ref": _REF + "Stage"}}, _NULL],
+}
+_VARIED: Schema = {"description": _STAGES["description"], "anyOf": [*_STAGES["anyOf"], {"$ref": _REF + "Domain"}]}
 _ABOVE_ZERO: Schema = {"exclusiveMinimum": 0}
 
 
@@ -31,6 +36,13 @@ def sweep_schema() -> Schema:
     trial = _loosened(TrialConfig, "")
     space = _loosened(TrialConfig, _SPACE)
     variant = _copied_with_from(trial["TrialConfig"])
+    stage = _stage(trial["TrialConfig"])
+    for partial, lists in (
+        (trial["TrialConfig"], _STAGES),
+        (variant, _STAGES),
+        (space[f"{_SPACE}TrialConfig"], _VARIED),
+    ):
+        partial["properties"] = {**partial["properties"], "stages": lists}
     root = sweep.pop("SweepSpec")
     for name, definition in (("trial", "TrialConfig"), ("space", f"{_SPACE}TrialConfig")):
         root["properties"][name]["anyOf"][0] = {"$ref": _REF + definition}
@@ -44,7 +56,17 @@ def sweep_schema() -> Schema:
         "title": "A sweep file of agr",
         **root,
         "$defs": dict(
-            sorted({**sweep, **trial, **space, "Variant": variant, "Profile": profile, "Domain": _domain()}.items())
+            sorted(
+                {
+                    **sweep,
+                    **trial,
+                    **space,
+                    "Variant": variant,
+                    "Stage": stage,
+                    "Profile": profile,
+                    "Domain": _domain(),
+                }.items()
+            )
         ),
     }
 
@@ -90,7 +112,7 @@ def _loosened(model: type[BaseModel], prefix: str) -> dict[str, Schema]:
     """
     document = model.model_json_schema()
     definitions: dict[str, Schema] = document.pop("$defs", {})
-    definitions[model.__name__] = document
+    definitions.setdefault(model.__name__, document)  # it is there already where it refers to itself
     return {
         prefix + name: _loosened_object(definition, definitions, prefix) for name, definition in definitions.items()
     }
@@ -165,6 +187,19 @@ def _references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _references(item)
+
+
+def _stage(trial: Schema) -> Schema:
+    """A partial trial that has a name, and says what it starts from."""
+    own = {
+        "id": {"type": "string", "description": "What the stage is called."},
+        "init": {
+            "anyOf": [{"type": "string"}, _NULL],
+            "description": "ID of the stage whose best weights this one starts from; default: the one before it.",
+        },
+        "objective": {"$ref": _REF + "StageObjective", "description": "What tells its best epoch; default: val/loss."},
+    }
+    return {**trial, "title": "Stage", "properties": {**trial["properties"], **own}, "required": ["id"]}
 
 
 def _copied_with_from(trial: Schema) -> Schema:

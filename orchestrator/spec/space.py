@@ -16,9 +16,10 @@ from agr_core.config import TrialConfig
 from agr_core.errors import ConfigError
 from orchestrator.spec.domains import Domain, Label
 from orchestrator.spec.explain import explain
-from orchestrator.spec.merge import Node, merge
+from orchestrator.spec.merge import Node
 from orchestrator.spec.paths import ConfigPath
 from orchestrator.spec.source import DocPath
+from orchestrator.spec.stages import STAGES, lay_over, stage_ids
 
 __all__ = ["VARIANT", "Choose", "Domain", "Fixed", "Group", "Label", "Proposal", "Space", "Tree", "Varied"]
 
@@ -118,7 +119,9 @@ class Space:
             raise ConfigError(f"{variant!r} is no variant; there are {', '.join(self.variants)}.")
         params: dict[str, Any] = {}
         layer = _resolve(self.tree, choose, (), params, varied=False)
-        return Assembly(merge(self.bases[variant], layer), params, variant)
+        if STAGES in params:
+            params[STAGES] = stage_ids(params[STAGES] or ())
+        return Assembly(lay_over(self.bases[variant], layer), params, variant)
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Every point once, the last domain fastest: the value of each domain that ``build`` asks for, by name.

@@ -12,6 +12,9 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 joins/<data_digest>.json                            several data sets as one: their names, addresses and digests
 splits/<split_digest>.parquet                       splits
+stages/<key>/claims/000001.json                     who trains a stage; the newest counts, rewritten as a heartbeat
+stages/<key>/attempt-<claim>/                       what training it writes, as an attempt of a trial does
+stages/<key>/done.json                              which weights came of it; written once
 weights/<sha256>.safetensors                        initial weights
 """
 
@@ -75,6 +78,26 @@ def join(data_digest: str) -> str:
 def split(split_digest: str) -> str:
     """A split file."""
     return f"splits/{split_digest}.parquet"
+
+
+def stage(key: str) -> str:
+    """Folder of a stage that trials start from."""
+    return f"stages/{key}"
+
+
+def stage_claims(key: str) -> str:
+    """Folder of the claims on a stage."""
+    return f"{stage(key)}/claims"
+
+
+def stage_claim(key: str, number: int) -> str:
+    """Claim ``number`` on a stage, counted from 1."""
+    return f"{stage_claims(key)}/{number:06d}.json"
+
+
+def stage_done(key: str) -> str:
+    """What came of a stage."""
+    return f"{stage(key)}/done.json"
 
 
 def weights(sha256: str) -> str:

@@ -37,6 +37,9 @@ def ours(trials: int, algorithm: str, home: Path) -> tuple[float, float]:
         def __init__(self, job: Job) -> None:
             self._value = job.config["optimizer"]["lr"]
 
+        def next_stage(self) -> None:
+            """There is none."""
+
         def next_epoch(self) -> tuple[EpochReport, float]:
             metrics = {**ONE_EPOCH, "val/age_mae": self._value}
             return EpochReport(epoch=1, metrics=metrics, finished=True), self._value

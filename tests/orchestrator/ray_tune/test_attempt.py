@@ -39,7 +39,7 @@ def storage(tmp_path: Path) -> Storage:
 def attempt(storage: Storage, tmp_path: Path, number: int) -> Attempt:
     scratch = tmp_path / f"scratch-{number}"
     scratch.mkdir()
-    return Attempt(storage, SWEEP, TRIAL, number, scratch=scratch)
+    return Attempt(storage, layout.trial(SWEEP, TRIAL), number, scratch=scratch)
 
 
 def keys(storage: Storage, number: int) -> set[str]:
@@ -85,7 +85,7 @@ def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: P
     folder = layout.attempt(SWEEP, TRIAL, 0)
     storage.write(f"{layout.checkpoint(folder, 2)}/{LAST}", b"last 2")
     storage.write(layout.best_weights(folder, 2), b"weights 2")
-    assert newest_checkpoint(storage, SWEEP, TRIAL) == (folder, 1)
+    assert newest_checkpoint(storage, layout.trial(SWEEP, TRIAL)) == (folder, 1)
     second = attempt(storage, tmp_path, 1)
     assert second.fetch_newest_checkpoint()
     assert (second.folder / BEST).read_text() == "weights 1"

@@ -1,0 +1,181 @@
+"""``stages``: trainings in a row, the last of which is the trial itself; each starts from the best weights of another.
+
+A stage says what differs from the trial. It is laid over the fixed part and the variant, not over what ``space`` draws,
+so that trials share it; only ``model`` and ``image`` follow the space, because weights must fit. What comes of it is a
+TrialConfig whose ``init`` holds the stage before it, complete, with an ``init`` of its own, and so on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agr_core.config import TrialConfig
+from agr_core.registry import did_you_mean
+from orchestrator.spec.explain import given
+from orchestrator.spec.merge import Node, merge, read
+from orchestrator.spec.source import DocPath, Source
+
+STAGES = "stages"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
+_OWN = ("id", "init", "objective")
+_FOLLOW_THE_SPACE = ("model", "image")
+_WEIGHTS = ("weights", "weights_sha256", "weights_heads")
+
+
+def lay_over(base: Node, layer: Node) -> Node:
+    """``layer``, drawn from the space, over ``base``, with the stages of either made into ``init``.
+
+    The stages are taken to be right; ``check_stages`` says whether they are.
+    """
+    if not isinstance(base.value, dict) or not isinstance(layer.value, dict):
+        return merge(base, layer)
+    written = layer.child(STAGES) or base.child(STAGES)
+    base, layer = _without(base, (STAGES,)), _without(layer, (STAGES,))
+    if written is None or not written.value:
+        return merge(base, layer)
+    stages = [_Stage.read(item, (*written.origin, index)) for index, item in enumerate(written.value)]
+    first = merge(base, _only(layer, _FOLLOW_THE_SPACE))
+    later = _without_weights(first)
+    made: dict[str, Node] = {}
+    for before, stage in zip((None, *stages), stages[:-1], strict=False):
+        config = merge(first if before is None else later, stage.part)
+        if before is not None:
+            config = _starting_from(config, made[stage.init or before.id])
+        made[stage.id] = stage.as_init(config)
+    last = merge(merge(_without_weights(base), stages[-1].part), _without_initial(layer))
+    return _starting_from(last, made[stages[-1].init or stages[-2].id])
+
+
+def stage_ids(items: Sequence[Any]) -> str:
+    """The stages of a list in one word: ``celeba>adience``."""
+    return ">".join(str(item.get("id")) if isinstance(item, dict) else "?" for item in items)
+
+
+def check_stages(source: Source) -> None:
+    """Note what is wrong with the lists of stages of a document, besides the configurations they make."""
+    document = source.document
+    variants, space = document.get("variants"), document.get("space")
+    for path in (("trial",), *((("variants", label)) for label in (variants if isinstance(variants, dict) else ()))):
+        if source.has((*path, STAGES)):
+            _check_list(source.at((*path, STAGES)), (*path, STAGES), source)
+    if isinstance(space, dict) and STAGES in space:
+        for path, items in _choices(space[STAGES], ("space", STAGES)):
+            _check_list(items, path, source)
+
+
+def _choices(value: Any, path: DocPath) -> Iterator[tuple[DocPath, Any]]:
+    if isinstance(value, dict) and isinstance(value.get("choice"), list):
+        for index, items in enumerate(value["choice"]):
+            yield (*path, "choice", index), items
+    elif not (isinstance(value, list) and value and all(isinstance(item, list) for item in value)):
+        yield path, value  # else parse_space says how lists vary
+
+
+def _check_list(items: Any, path: DocPath, source: Source) -> None:
+    if items is None or items == []:
+        return
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        message = "it must be a list of stages, {id: ..., what differs from the trial}, the last being the trial itself"
+        source.add(path, f"{given(items)} given; {message}.")
+        return
+    if len(items) == 1:
+        message = "one stage alone is the trial itself; add what is trained before it, or write its fields into `trial`"
+        source.add(path, f"{message}.")
+    before: list[str] = []
+    used: set[str] = set()
+    for index, item in enumerate(items):
+        here = (*path, index)
+        if not isinstance(item.get("id"), str) or not _ID.fullmatch(item["id"]):
+            words = "missing" if "id" not in item else f"{given(item['id'])} given"
+            source.add((*here, "id"), f"{words}; `id` is 1 to 30 of letters, digits, - _ and begins with one of them.")
+            return
+        if item["id"] in before:
+            source.add((*here, "id"), f"two stages have the id {item['id']!r}; give each its own.")
+        used |= _check_stage(item, here, before, last=index == len(items) - 1, source=source)
+        before.append(item["id"])
+    for index, stage in enumerate(before[:-1]):
+        if stage not in used:
+            source.add((*path, index, "id"), f"no stage starts from {stage!r}; drop it, or name it as an `init`.")
+
+
+def _check_stage(item: dict[str, Any], path: DocPath, before: Sequence[str], *, last: bool, source: Source) -> set[str]:
+    """Note what is wrong with a stage; the stage that it starts from."""
+    for key in (STAGES, "init.config") if isinstance(item.get("init"), str | None) else (STAGES, "init"):
+        if key in item:
+            source.add((*path, key), f"a stage cannot hold {key} of its own; list all stages side by side.", key=True)
+    if last and "objective" in item:
+        message = "the last stage is the trial itself, whose best epoch the sweep's objective tells; drop it."
+        source.add((*path, "objective"), message, key=True)
+    if not before:
+        if item.get("init") is not None:
+            source.add((*path, "init"), "the first stage has none before it to start from; drop `init`.", key=True)
+        return set()
+    init = item.get("init") or before[-1]
+    if init not in before:
+        hint = did_you_mean(init, before) if isinstance(init, str) else ""
+        source.add((*path, "init"), f"{given(init)} is no stage before this one.{hint} Before it: {', '.join(before)}.")
+        return set(before)
+    model = item.get("model")
+    for key in ("weights", "weights_sha256"):
+        if isinstance(model, dict) and key in model:
+            message = f"this stage starts from the weights of {init!r}; drop the key, or this stage's `init`."
+            source.add((*path, "model", key), message, key=True)
+    return {str(init)}
+
+
+@dataclass(frozen=True)
+class _Stage:
+    id: str
+    init: str | None
+    objective: Node | None
+    part: Node
+    origin: DocPath
+
+    @classmethod
+    def read(cls, item: dict[str, Any], origin: DocPath) -> _Stage:
+        node = read(item, origin)
+        part = _without(node, _OWN)
+        return cls(str(item["id"]), item.get("init"), node.child("objective"), part, origin)
+
+    def as_init(self, config: Node) -> Node:
+        """The value of ``init`` for what starts from this stage."""
+        fields = {"id": Node(self.id, (*self.origin, "id")), "config": config}
+        if self.objective is not None:
+            fields["objective"] = self.objective
+        return Node(fields, self.origin)
+
+
+def _starting_from(config: Node, init: Node) -> Node:
+    """``config`` with its initial weights from ``init``; heads that fit are taken unless it says otherwise."""
+    model = config.child("model") or Node({"name": Node(TrialConfig().model.name, config.origin)}, config.origin)
+    if not isinstance(model.value, dict):  # a mistake, of which TrialConfig will tell
+        return Node({**config.value, "init": init}, config.origin)
+    fields = {"weights_heads": Node("keep", init.origin), **model.value, "weights": Node("init", init.origin)}
+    return Node({**config.value, "model": Node(fields, model.origin), "init": init}, config.origin)
+
+
+def _without_weights(node: Node) -> Node:
+    model = node.child("model")
+    return node if model is None else Node({**node.value, "model": _without(model, _WEIGHTS)}, node.origin)
+
+
+def _without_initial(layer: Node) -> Node:
+    """What is drawn from the space, without the weights that the first stage starts from."""
+    model = layer.child("model")
+    if model is None:
+        return layer
+    return Node({**layer.value, "model": _without(model, ("weights", "weights_sha256"))}, layer.origin)
+
+
+def _without(node: Node, keys: Sequence[str]) -> Node:
+    if not isinstance(node.value, dict):  # a mistake, of which TrialConfig will tell
+        return node
+    return Node({key: child for key, child in node.value.items() if key not in keys}, node.origin)
+
+
+def _only(node: Node, keys: Sequence[str]) -> Node:
+    return Node({key: child for key, child in node.value.items() if key in keys}, node.origin)
