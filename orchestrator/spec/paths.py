@@ -53,10 +53,10 @@ class Shape:
 
 @lru_cache(maxsize=1024)
 def shape_at(path: ConfigPath, root: type[BaseModel] = TrialConfig) -> Shape:
-    """The shape of the field at ``path``; one that takes nothing where there is no such field."""
+    """The shape of the field at ``path``, numbers being items of lists; takes nothing where there is no such field."""
     shape = Shape((root,), ())
     for part in path:
-        shape = _below(part, shape.models)
+        shape = _items(shape) if part.isdigit() else _below(part, shape.models)
     return shape
 
 
@@ -64,6 +64,11 @@ def _below(part: str, models: tuple[type[BaseModel], ...]) -> Shape:
     if part == "stages" and TrialConfig in models:  # of the grammar alone; see ``stages``
         return Shape((), (tuple[dict[str, Any], ...],))
     return _shape([model.model_fields[part].annotation for model in models if part in model.model_fields])
+
+
+def _items(shape: Shape) -> Shape:
+    """What the items of its lists take."""
+    return _shape([get_args(kind)[0] for kind in shape.plain if get_origin(kind) is tuple])
 
 
 def _shape(annotations: Sequence[Any]) -> Shape:
@@ -84,6 +89,7 @@ def locate(
     for part in loc:
         if isinstance(part, int):
             path.append(part)
+            shape = _items(shape)
         elif any(part in model.model_fields for model in shape.models):
             path.append(part)
             shape = _below(part, shape.models)
