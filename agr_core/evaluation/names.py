@@ -145,7 +145,7 @@ def metric_names(
         schemes: Reporting schemes that the labels allow; on ranges, before the data is read, any of them may be.
         vocabulary: The data's genders and races; None where the data has not been looked at: those of all data sets.
     """
-    names = {*TIME_METRICS, LEARNING_RATE}
+    names = {*TIME_METRICS, LEARNING_RATE, *_learned_weights(config)}
     binned = isinstance(config.age, BinnedAge)
     kinds: tuple[LabelKind, ...] = ("exact", "range") if label_kind is None else (label_kind,)
     for kind in kinds:
@@ -164,6 +164,13 @@ def metric_names(
             )
             names |= {f"val/{name}" for name in val}
     return frozenset(names)
+
+
+def _learned_weights(config: TrialConfig) -> tuple[str, ...]:
+    """The factor of each task where factors are learned."""
+    if config.loss.balance != "uncertainty":
+        return ()
+    return tuple(f"train/weight.{task}" for task in config.tasks if getattr(config.loss.weights, task) > 0)
 
 
 def own_bin_metrics() -> frozenset[str]:
@@ -214,7 +221,7 @@ def headline_metrics(config: TrialConfig, objective: Objective) -> tuple[str, ..
         names.append("val/attributes_acc")
     if config.schedule.name != "constant":
         names.append(LEARNING_RATE)
-    return tuple(dict.fromkeys([*names, "time/epoch_s"]))
+    return tuple(dict.fromkeys([*names, *_learned_weights(config), "time/epoch_s"]))
 
 
 def better_direction(metric: str) -> Direction | None:

@@ -159,7 +159,7 @@ class Training:
             raise DivergedError(f"epoch {self.epochs_done + 1}, {error}") from error
         val = prefixed("val", val)
         metrics = {
-            **prefixed("train", trained),
+            **prefixed("train", trained | self._predictor.loss.learned_weights()),
             **val,
             **self._objective.weighted_sum(val),
             LEARNING_RATE: self._lr(self._data.steps_per_epoch - 1),

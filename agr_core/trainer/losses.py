@@ -88,6 +88,10 @@ class MultiTaskLoss(nn.Module):
         terms = [torch.exp(-s) * losses[task] + s / 2 for task, s in self.log_variances.items()]  # type: ignore[index]
         return torch.stack(terms).sum(), losses
 
+    def learned_weights(self) -> dict[str, float]:
+        """The factor of each task, ``weight.<task>``, as it is now; empty where factors are not learned."""
+        return {f"weight.{task}": torch.exp(-s).item() for task, s in self.log_variances.items()}
+
     def _task_loss(self, task: Task, outputs: Tensor, labels: Labels, *, training: bool = False) -> Tensor:
         smoothing = self._config.label_smoothing if training else 0.0
         weights = self._image_weights.of(task, labels) if training and self._image_weights is not None else None

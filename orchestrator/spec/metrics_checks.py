@@ -16,6 +16,10 @@ from orchestrator.spec.space import Proposal
 _OTHER: dict[Direction, Direction] = {"minimize": "maximize", "maximize": "minimize"}
 
 
+_NOT_IN_LOSS = {"decode", "output_weights"}
+"""Fields of an age encoding without part in the losses of evaluation."""
+
+
 def reported(config: TrialConfig) -> frozenset[str]:
     """Every metric a trial of ``config`` can report, as far as that is known before its data is read."""
     return metric_names(config, _label_kind(config))
@@ -39,6 +43,11 @@ def refuse_unfit_objective(spec: SweepSpec, proposals: Sequence[Proposal], sourc
             fair = ", ".join(fair_metrics(_label_kind(configs[0])))
             message = f"{metric} depends on each trial's own age bins and encoding, which this sweep varies, so it "
             source.add(path, f"{message}compares nothing. Fair ones: {fair}.")
+        elif path[0] == "objective" and (varied := _varied_scales(metric, configs)):
+            message = (
+                f"{metric} is on a scale of its own for each value of {', '.join(varied)}, which this sweep varies"
+            )
+            source.add(path, f"{message}, so it compares nothing. Choose an error or a score.")
         else:
             _refuse_unreported(metric, path, configs, names, source)
 
@@ -108,6 +117,21 @@ def _general(name: str) -> str:
 def _label_kind(config: TrialConfig) -> LabelKind | None:
     """Drawn faces have exact ages; what a file or bucket holds is not known before it is read."""
     return "exact" if config.data.source == "synthetic" and not config.data.sources else None
+
+
+def _varied_scales(metric: str, configs: Iterable[TrialConfig]) -> list[str]:
+    """Settings that vary and on which the scale of a loss depends."""
+    values: dict[str, set[str]] = {}
+    for config in configs:
+        scales: dict[str, object] = {}
+        if metric in ("val/age_loss", "val/loss") and "age" in config.tasks:
+            scales |= {f"age.{name}": value for name, value in config.age.model_dump(exclude=_NOT_IN_LOSS).items()}
+        if metric == "val/loss":
+            scales |= {"tasks": sorted(config.tasks)}
+            scales |= {f"loss.weights.{task}": getattr(config.loss.weights, task) for task in config.tasks}
+        for name, value in scales.items():
+            values.setdefault(name, set()).add(repr(value))
+    return [name for name, seen in values.items() if len(seen) > 1]
 
 
 def _varies_age(configs: Iterable[TrialConfig]) -> bool:

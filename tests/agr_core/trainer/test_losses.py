@@ -174,6 +174,7 @@ def test_uncertainty_starts_at_the_plain_sum_and_evaluates_to_it() -> None:
     with torch.no_grad():
         loss.log_variances["age"] += 2.0
     assert loss(_logits(), LABELS)[0].item() == plain.item()
+    assert loss.learned_weights() == pytest.approx({"weight.age": math.exp(-2), "weight.gender": 1.0})
 
 
 def test_uncertainty_rests_at_weights_of_one_over_twice_the_loss() -> None:

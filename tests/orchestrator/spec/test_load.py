@@ -196,6 +196,34 @@ def test_each_value_is_checked_on_its_own_variant() -> None:
     assert found[0].startswith("space.model.dropout: unknown field. basic_cnn")
 
 
+def test_an_item_of_a_list_is_told_by_its_number() -> None:
+    phases = [{"from_epoch": 1, "weights": {}}, {"from_epoch": 2, "weights": {"gendr": 1, "age": -1}}]
+    assert problems(trial={"loss": {"phases": phases}}) == [
+        "trial.loss.phases[1].weights.age: -1 given; it must be at least 0.",
+        "trial.loss.phases[1].weights.gendr: unknown field. Did you mean 'gender'? Known: age, gender, race, attributes.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "space", "varied"),
+    [
+        ("val/age_loss", {"age": {"encoding": "label_distribution", "sigma": [1.0, 2.0]}}, "age.sigma"),
+        ("val/loss", {"loss": {"weights": {"gender": [0.5, 2.0]}}}, "loss.weights.gender"),
+        ("val/loss", {"tasks": {"choice": [["age"], ["age", "race"]]}}, "tasks"),
+        ("val/age_loss", {"age": {"encoding": "onehot", "decode": ["argmax", "median"]}}, None),
+        ("val/gender_loss", {"loss": {"weights": {"gender": [0.5, 2.0]}}}, None),
+    ],
+)
+def test_a_loss_whose_scale_varies_is_no_objective(metric: str, space: dict[str, Any], varied: str | None) -> None:
+    objective = {"metric": metric, "direction": "minimize"}
+    if varied is None:
+        sweep(objective=objective, space=space)
+        return
+    found = problems(objective=objective, space=space)
+    assert len(found) == 1
+    assert f"{metric} is on a scale of its own for each value of {varied}, which this sweep varies" in found[0]
+
+
 def test_what_the_space_always_replaces_is_checked_too() -> None:
     found = problems(trial={"optimizer": {"name": "sgd", "momentm": 1}}, space={"optimizer": ["adam", "nadam"]})
     assert [text.partition(".")[0] for text in found] == ["trial"]
