@@ -18,6 +18,8 @@ def statistics(
 ) -> dict[str, Any]:
     """Counts of each gender, race, age bin and partition, the ages in years, and how many images lack which label.
 
+    ``bin_ages`` has the mean and the mode of the ages in each bin, years.
+
     With a vocabulary the classes come in its order, also those without an image; else by name, those present.
     ``age`` is None where no age is known. ``attributes``, the images that have each, comes with a vocabulary only.
 
@@ -32,6 +34,9 @@ def statistics(
         "race": _counts(table["race"], vocabulary.races if vocabulary else None),
         "age": {"min": float(ages.min()), "max": float(ages.max()), "mean": float(ages.mean())} if len(ages) else None,
         "bins": {label: int(counts.get(number, 0)) for number, label in enumerate(bins.labels)},
+        "bin_ages": {
+            label: {"mean": row["mean"], "mode": row["mode"]} for label, row in bin_ages(table, scheme).items()
+        },
         "partition": _counts(table["partition"], None),
         "unknown": {label: int(table[label].isna().sum()) for label in ("age", "gender", "race")},
         "attributes": _attributes(table["attributes"], vocabulary.attributes if vocabulary else ()),
@@ -73,6 +78,25 @@ def describe_split(packed: Packed, split: Split, scheme: BinsSpec = "utk7") -> d
         "unmatched": split.unmatched,
         "notes": list(split.notes),
     }
+
+
+def bin_ages(table: pd.DataFrame, scheme: BinsSpec = "utk7") -> dict[str, dict[str, Any]]:
+    """``images``, ``mean`` and ``mode`` of the ages in each bin, years; None in a bin without images.
+
+    A range counts as its middle; of several most frequent ages the mode is the youngest.
+
+    Raises:
+        ValueError: If the scheme is not known.
+    """
+    bins = Bins.from_spec(scheme)
+    ages = table["age"].dropna()
+    places = bins.index(ages)
+    rows: dict[str, dict[str, Any]] = {}
+    for place, label in enumerate(bins.labels):
+        inside = ages[places == place]
+        mean, mode = (float(inside.mean()), float(inside.mode().iloc[0])) if len(inside) else (None, None)
+        rows[label] = {"images": len(inside), "mean": mean, "mode": mode}
+    return rows
 
 
 def _attributes(values: pd.Series, names: tuple[str, ...]) -> dict[str, int]:

@@ -185,6 +185,9 @@ def pull(
 def stats(
     source: Annotated[str, typer.Argument(help="Packed folder, s3://bucket/prefix, or a raw folder or archive.")],
     bins: BinsOption = "utk7",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page of charts, readable without a network.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count images, ages, genders and races, and list what could not be read.
@@ -198,7 +201,20 @@ def stats(
 
         check_bins(bins)
         with opened(source, cache=Settings.from_environment().cache) as packed:
+            if html is not None:
+                _write_page(packed, source, bins, html)
             _show(packed, source, bins, as_json)
+
+
+def _write_page(packed: Packed, source: str, bins: str, output: Path) -> None:
+    from agr_core.data.stats_page import stats_page
+    from agr_core.errors import InputError
+
+    try:
+        output.write_text(stats_page(packed, source, bins), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}. Give another file with --html.") from error
+    say(f"wrote {output}")
 
 
 @commands.command()

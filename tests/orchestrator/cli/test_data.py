@@ -84,6 +84,7 @@ def test_pack_says_what_it_packed_and_what_it_skipped(raw: Path, tmp_path: Path)
         "race",
         "age",
         "bins",
+        "bin_ages",
         "partition",
         "unknown",
         "attributes",
@@ -94,6 +95,16 @@ def test_stats_of_the_raw_and_of_the_packed_data_are_what_pack_said(raw: Path, t
     packed = document("pack", raw, "-o", tmp_path / "packed")
 
     assert document("stats", raw) == document("stats", tmp_path / "packed") == packed
+
+
+def test_stats_writes_a_page_beside_the_counts(raw: Path, tmp_path: Path) -> None:
+    said = agr("stats", raw, "--html", tmp_path / "page.html", "--json")
+    assert json.loads(said.stdout)["images"] == 8
+    assert "wrote" in said.stderr
+    assert f"<h1>{raw}</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    refused = agr("stats", raw, "--html", tmp_path / "no" / "page.html")
+    assert refused.exit_code == 2
+    assert "Give another file with --html." in refused.stderr
 
 
 def test_the_bins_of_another_scheme_are_counted(raw: Path) -> None:
