@@ -85,9 +85,9 @@ def _read_mat(data: bytes, path: str, labels: dict[str, ImageLabels | str]) -> N
 def _labels(row: dict[str, Any], person: str | None) -> ImageLabels | str:
     """What the file says of an image, or why it is not used."""
     if not math.isfinite(row["face_score"]):
-        return f"no face was found (score {row['face_score']:g})"
+        return "no face was found"
     if not math.isnan(row["second_face_score"]):
-        return f"a second face was found (score {row['second_face_score']:g})"
+        return "a second face was found"
     age = age_when_taken(row["dob"], int(row["photo_taken"]))
     if age is None:
         return f"the date of birth {row['dob']:g} is no date"

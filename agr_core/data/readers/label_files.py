@@ -61,19 +61,29 @@ def read_table(
     Cells come without surrounding space; empty lines are left out.
 
     Raises:
-        DataError: If a column is missing, or a row has another number of cells than the header.
+        DataError: If it is no table, a column is missing, or a row has another number of cells than the header.
     """
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(rows, [])]
+    rows = _csv_rows(text, path, delimiter)
+    header = [name.strip() for name in next(rows, (0, []))[1]]
     missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}; its first line must name {', '.join(columns)}.")
-    for row in rows:
+    for line, row in rows:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
             raise DataError(
-                f"{path}, line {rows.line_num}: {len(row)} cells where the header has {len(header)}; "
+                f"{path}, line {line}: {len(row)} cells where the header has {len(header)}; "
                 "fetch the file again or mend the line."
             )
-        yield rows.line_num, dict(zip(header, (cell.strip() for cell in row), strict=True))
+        yield line, dict(zip(header, (cell.strip() for cell in row), strict=True))
+
+
+def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num} is no line of a table ({error}); fetch it again.") from error

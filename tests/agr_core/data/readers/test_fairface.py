@@ -109,13 +109,14 @@ def test_what_cannot_be_used_is_named_with_its_reason(write_folder: Callable[...
         ({"fairface_label_val.csv": b"file,age,gender,race\nval/1.jpg,0-2,Male\n"}, r"line 2: 3 cells where .* has 4"),
         ({"fairface_label_val.csv": b"\xff\xfe\x00"}, "fairface_label_val.csv is not UTF-8 text"),
         ({"fairface_label_val.csv": (VAL + "val/1.jpg,0-2,Male,White,TRUE\n").encode()}, "names 'val/1.jpg' again"),
+        ({"fairface_label_val.csv": (VAL + "x" * 200_000).encode()}, "line 4 is no line of a table .field larger than"),
         ({"margin125/val/1.jpg": picture(9)}, r"margin125/val/1.jpg and val/1.jpg are both 'val/1.jpg' of"),
         (
             {"old/fairface_label_val.csv": VAL.encode()},
             "holds fairface_label_val.csv and old/",
         ),
     ],
-    ids=["column", "short line", "encoding", "repeated line", "two croppings", "two label files"],
+    ids=["column", "short line", "encoding", "repeated line", "no table", "two croppings", "two label files"],
 )
 def test_label_files_that_make_no_sense_are_refused(
     changes: dict[str, bytes], message: str, write_folder: Callable[..., Path]
