@@ -200,7 +200,8 @@ def test_an_item_of_a_list_is_told_by_its_number() -> None:
     phases = [{"from_epoch": 1, "weights": {}}, {"from_epoch": 2, "weights": {"gendr": 1, "age": -1}}]
     assert problems(trial={"loss": {"phases": phases}}) == [
         "trial.loss.phases[1].weights.age: -1 given; it must be at least 0.",
-        "trial.loss.phases[1].weights.gendr: unknown field. Did you mean 'gender'? Known: age, gender, race, attributes.",
+        "trial.loss.phases[1].weights.gendr: unknown field. Did you mean 'gender'? "
+        "Known: age, gender, race, attributes.",
     ]
 
 
