@@ -15,6 +15,7 @@ from agr_core.reporting import EpochReport
 from orchestrator import provenance
 from orchestrator.datasets import DataRef, stage
 from orchestrator.errors import NotFoundError
+from orchestrator.records import StageRef
 from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep, sweep_from_document
 from orchestrator.state import SweepState, TrialState
@@ -88,7 +89,9 @@ def drift(original: Original, storage: Storage, settings: Settings) -> list[str]
     )
     if again != created.config_digest:
         lines.append(f"configuration: its digest was {created.config_digest[:12]} and is {again[:12]} in this version.")
-    lines += _data_drift(data_ref(original), storage, settings)
+    refs = [data_ref(original), *(_stage_data(ref) for ref in created.stages)]
+    for ref in dict.fromkeys(refs):
+        lines += _data_drift(ref, storage, settings)
     return lines + provenance.drift(original.provenance, provenance.collect())
 
 
@@ -104,9 +107,12 @@ def recorded_data(original: Original) -> Callable[[DataConfig], DataRef]:
     config = TrialConfig.from_document(created.config)
     known = {config.data.model_dump_json(): data_ref(original)}
     for before, ref in zip(config.stages, created.stages, strict=True):
-        reference = DataRef(data_uri=ref.data_uri, data_digest=ref.data_digest, split_digest=ref.split_digest)
-        known[before.config.data.model_dump_json()] = reference
+        known[before.config.data.model_dump_json()] = _stage_data(ref)
     return lambda data: known[data.model_dump_json()]
+
+
+def _stage_data(ref: StageRef) -> DataRef:
+    return DataRef(data_uri=ref.data_uri, data_digest=ref.data_digest, split_digest=ref.split_digest)
 
 
 def initial_weights(original: Original) -> str | None:

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,11 @@ def _train(
         data_ref = DataRef(data_uri=ref.data_uri, data_digest=ref.data_digest, split_digest=ref.split_digest)
         staged = stage(data_ref, storage=storage, cache=cache)
         weights = None if weights_sha256 is None else stage_weights(weights_sha256, storage=storage, cache=cache)
-        data = TrialData.open(config.config, packed=staged.packed, split=staged.split, cache=cache)
-        try:
-            objective = Objective(metric=config.objective.metric, direction=config.objective.direction)
-            training = Training(config.config, data, objective, weights=weights)
+        objective = Objective(metric=config.objective.metric, direction=config.objective.direction)
+        with (
+            closing(TrialData.open(config.config, packed=staged.packed, split=staged.split, cache=cache)) as data,
+            closing(Training(config.config, data, objective, weights=weights)) as training,
+        ):
             if claim > 1:
                 resume(attempt, training)
             while not training.finished:
@@ -158,22 +159,17 @@ def _train(
                 attempt.save(training)
             best = objective.best(training.reports)
             assert best is not None, "an epoch is over"
-            sha256 = publish_weights(WeightsFile.of(attempt.folder / kept_file(BEST)), storage=storage)
-            epochs = training.epochs_done
-            training.close()
-        finally:
-            data.close()
+            return {
+                "outcome": "completed",
+                "weights_sha256": publish_weights(WeightsFile.of(attempt.folder / kept_file(BEST)), storage=storage),
+                "epochs": training.epochs_done,
+                "best_epoch": best.epoch,
+                "value": objective.value(best.metrics),
+            }
     except DivergedError as error:
         return {"outcome": "diverged", "error": str(error)}
     finally:
         attempt.close()
-    return {
-        "outcome": "completed",
-        "weights_sha256": sha256,
-        "epochs": epochs,
-        "best_epoch": best.epoch,
-        "value": objective.value(best.metrics),
-    }
 
 
 def _obtained(config: StageConfig, ref: StageRef, done: dict[str, Any], *, trained: bool, seconds: float) -> Obtained:

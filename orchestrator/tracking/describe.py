@@ -99,7 +99,7 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def trial_params(created: TrialCreated) -> dict[str, Any]:
     """The complete configuration, flat, what varies first."""
     complete = dict(flat(created.config))
-    varying = {path: complete[path] for path in created.params if path in complete}
+    varying = {path: complete.get(path, value) for path, value in created.params.items()}
     return {**varying, **complete}
 
 

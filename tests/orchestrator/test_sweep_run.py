@@ -299,3 +299,30 @@ def test_the_best_epoch_of_each_label_is_recorded(tmp_path: Path) -> None:
     run.trial_over(created.trial_id)
     trial = read_state(local(tmp_path), SWEEP).trials[created.trial_id]
     assert trial.kept_epochs == {"best": 3, "loss": 2}
+
+
+def test_stages_are_journalled_once_a_trial_and_counted(tmp_path: Path) -> None:
+    stages = [{"id": "pre", "tasks": ["age"]}, {"id": "fine"}]
+    trial = {"schedule": {"name": "constant", "epochs": 9}, "stages": stages}
+    sweep = small_sweep(trial=trial, space={"batch_size": [8, 16]}, search={"algorithm": "grid"})
+    run = make_run(local(tmp_path), sweep)
+    run.begin()
+    first, second = run.next_trial(2), run.next_trial(2)
+    assert first is not None
+    assert second is not None
+    (ref,) = first.stages
+    assert second.stages == first.stages
+    assert first.config_digest != second.config_digest
+    figures = {"stage": "pre", "key": ref.key, "weights_sha256": "w" * 64, "epochs": 9, "best_epoch": 4, "value": 1.5}
+    run.stage_obtained(first.trial_id, figures | {"seconds": 60.0}, trained=True)
+    run.stage_obtained(second.trial_id, figures | {"seconds": 1.0}, trained=False)
+    run.stage_obtained(second.trial_id, figures | {"seconds": 0.0}, trained=False)  # a further attempt
+    run.flush()
+    state = read_state(local(tmp_path), SWEEP)
+    assert state.stage_counts() == run.summary("running")["stages"] == {"trained": 1, "reused": 1}
+    assert [event.kind for event in state.trials[first.trial_id].stages.values()] == ["stage_trained"]
+
+    again = make_run(local(tmp_path), sweep, next_segment=3)
+    again.replay(read_events(local(tmp_path), SWEEP)[0], Deaf())
+    again.stage_obtained(first.trial_id, figures | {"seconds": 0.0}, trained=True)
+    assert again.summary("running")["stages"] == {"trained": 1, "reused": 1}

@@ -16,7 +16,7 @@ from orchestrator.spec.source import parse_value
 DOCUMENT = (Path(__file__).parents[3] / "docs/sweeps.md").read_text()
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOCUMENT, flags=re.DOTALL)
 REQUIRED: dict[str, Any] = {"name": "x", "objective": {"metric": "val/age_mae", "direction": "minimize"}}
-RANDOM: dict[str, Any] = {"search": {"algorithm": "random", "trials": 5}}
+RANDOM: dict[str, Any] = {"search": {"algorithm": "random", "trials": 2}}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
