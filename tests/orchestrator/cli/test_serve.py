@@ -37,12 +37,17 @@ def test_the_server_gives_the_answers_of_predict_until_it_is_told_to_end(
                 said += line
             url = f"{found.group()}/predict?name={face}&crop=false"
             with urllib.request.urlopen(url, data=face.read_bytes(), timeout=60) as answer:
-                assert json.load(answer)["faces"][0] == pytest.approx(expected["faces"][0])
+                (found_face,) = json.load(answer)["faces"]
             with urllib.request.urlopen(f"{found.group()}/model", timeout=60) as answer:
                 assert json.load(answer)["trial_id"] == trial
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
+            ended = process.wait(timeout=60)
+    (expected_face,) = expected["faces"]
+    assert found_face["age"] == pytest.approx(expected_face["age"])
+    for task, shares in expected_face["probabilities"].items():
+        assert found_face["probabilities"][task] == pytest.approx(shares)
+    assert ended == 0
 
 
 def test_a_port_that_is_taken_is_refused(trial: str, agr: Callable[..., Result]) -> None:
