@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trial's model as files: ``weights`` is on this machine, ``manifest`` is that of the data it was trained on.
+    """A trial's model as files. ``weights`` is on this machine; ``data`` says where its data and split are.
 
-    ``data`` says where the data and its split are.
+    ``crop`` is how faces were cut out of the images it was trained on (``FaceCropper.from_manifest``), None if that is
+    not recorded.
     """
 
     sweep_id: str
@@ -40,7 +42,7 @@ class Trained:
     config: TrialConfig
     weights: Path
     vocabulary: Vocabulary
-    manifest: Mapping[str, Any]
+    crop: Mapping[str, Any] | None
     data: DataRef
 
 
@@ -54,7 +56,7 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
             weights kept for a label.
 
     Raises:
-        NotFoundError: If there is no such trial, or it has no weights, or its data set's manifest is gone.
+        NotFoundError: If there is no such trial, or it has no weights, or nothing says what its outputs stand for.
         AmbiguousIdError: If there are several such trials.
     """
     sweep_id, trial_id = find_trial(storage, text)
@@ -68,7 +70,7 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
             f"trial {trial_id} of sweep {sweep_id} has no weights in {storage.uri} (outcome: "
             f"{trial.outcome or 'running'}). Choose a trial that finished an epoch: `agr leaderboard {sweep_id}`."
         )
-    manifest = _manifest(trial.created.data_uri)
+    vocabulary, crop = _labels(storage, sweep_id, trial)
     with tempfile.TemporaryDirectory(prefix="agr-model-") as scratch:
         weights = Path(scratch, "best.safetensors")
         storage.download(key, weights)
@@ -78,42 +80,46 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
             epoch=best.epoch,
             config=TrialConfig.from_document(trial.created.config),
             weights=weights,
-            vocabulary=_vocabulary(manifest),
-            manifest=manifest,
+            vocabulary=vocabulary,
+            crop=crop,
             data=DataRef(trial.created.data_uri, trial.created.data_digest, trial.created.split_digest),
         )
 
 
-def model_info_of(trial: TrialState) -> ModelInfo:
+def model_info_of(storage: Storage, sweep_id: str, trial: TrialState) -> ModelInfo:
     """Parameters, layers and operations of a trial's model, which is built anew and not trained.
 
     Raises:
-        NotFoundError: If the manifest of its data set is gone: it says how many classes there are.
+        NotFoundError: If nothing says how many classes there are.
         ConfigError: If the model cannot be built here.
     """
     from agr_core.models.info import model_info
     from agr_core.predict import untrained_model
 
     config = TrialConfig.from_document(trial.created.config)
-    model = untrained_model(config, _vocabulary(_manifest(trial.created.data_uri)))
+    vocabulary, _ = _labels(storage, sweep_id, trial)
+    model = untrained_model(config, vocabulary)
     return model_info(model, channels=3 if config.image.color == "rgb" else 1, size=config.image.size)
 
 
-def _vocabulary(manifest: Mapping[str, Any]) -> Vocabulary:
-    return Vocabulary(
-        genders=tuple(manifest["genders"]),
-        races=tuple(manifest["races"]),
-        attributes=tuple(manifest.get("attributes", ())),
-    )
+def _labels(storage: Storage, sweep_id: str, trial: TrialState) -> tuple[Vocabulary, Mapping[str, Any] | None]:
+    """What the outputs of a trial's model stand for, and how faces were cut out of its images.
 
-
-def _manifest(data_uri: str) -> Mapping[str, Any]:
-    """The manifest of the data a trial was trained on."""
-    if is_remote(data_uri):
-        return manifest_of(open_storage(data_uri))
-    if not is_packed(Path(data_uri)):
-        raise NotFoundError(
-            f"the data set the trial was trained on is no longer at {data_uri}; its manifest names the classes that "
-            "the model's outputs stand for. Bring it back, or train on data in S3."
-        )
-    return read_manifest(Path(data_uri))
+    Its attempt stored that. Trials that were trained before attempts did so are asked by way of their data set.
+    """
+    folder = attempt_folder(sweep_id, trial)
+    data_uri = trial.created.data_uri
+    try:
+        document: Mapping[str, Any] = json.loads(storage.read(f"{folder}/{layout.LABELS}"))
+    except NotFoundError:
+        if is_remote(data_uri):
+            document = manifest_of(open_storage(data_uri))
+        elif is_packed(Path(data_uri)):
+            document = read_manifest(Path(data_uri))
+        else:
+            raise NotFoundError(
+                f"trial {trial.trial_id} has no {layout.LABELS}, and its data set is no longer at {data_uri}: nothing "
+                "says what the model's outputs stand for. Bring the data set back, or train the trial again."
+            ) from None
+    classes = {name: tuple(document.get(name, ())) for name in ("genders", "races", "attributes")}
+    return Vocabulary(**classes), document.get("crop")

@@ -103,6 +103,12 @@ class Joined:
         return len(self.table)
 
     @property
+    def crop(self) -> dict[str, Any] | None:
+        """How faces were cut out of the images of all members; None if they were not, or not alike."""
+        first = self.members[0].crop
+        return first if all(member.crop == first for member in self.members) else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the mapping of the races lost, a sentence for each member that it concerns."""
         said = []

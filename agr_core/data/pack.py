@@ -185,6 +185,12 @@ class Packed:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def crop(self) -> dict[str, Any] | None:
+        """How faces were cut out of its images, as ``FaceCropper.from_manifest`` takes it; None if they were not."""
+        entry = self.manifest.get("crop")
+        return None if entry is None else {name: entry[name] for name in ("detector", "version", "margin", "size")}
+
     def image_bytes(self, rows: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
         """The file bytes of the images in these rows, in the order asked for.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -38,6 +38,7 @@ class TrialData:
         label_kind: Whether ages are known exactly or as ranges.
         age_ranges: Distinct (low, high) of the known ages of the images used, years, both ends included, ascending.
         foreign: The parts ``test.<name>``, data sets that only test, each with its own kind of labels and ranges.
+        crop: How faces were cut out of the images, as ``FaceCropper.from_manifest`` takes it; None if they were not.
         data_digest: Digest of the data set.
         split_digest: Digest of the split.
         num_train: Images trained on, after ``data.fraction``.
@@ -54,6 +55,7 @@ class TrialData:
         self.foreign: dict[str, AgeLabels] = {
             part: _ages(packed.table.iloc[split.rows(part)]) for part in split.foreign
         }
+        self.crop: dict[str, Any] | None = packed.crop
         self.data_digest: str = packed.digest
         self.split_digest: str = split.digest
         self._config = config

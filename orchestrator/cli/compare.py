@@ -85,6 +85,7 @@ class Compared:
 
         sweep_id, trial_id = find_trial(storage, text)
         label = label_of(text)
+        self.storage = storage
         self.state: SweepState = read_state(storage, sweep_id)
         self.trial: TrialState = self.state.trials[trial_id]
         self.name = f"{trial_id} {trial_name(self.trial.created)}"
@@ -121,7 +122,7 @@ def _documents(found: Sequence[Compared], metric: str, *, models: bool) -> Itera
         if models:
             from orchestrator.trained import model_info_of
 
-            document["model"] = model_info_of(one.trial).to_json()
+            document["model"] = model_info_of(one.storage, one.state.started.sweep_id, one.trial).to_json()
         yield document
 
 

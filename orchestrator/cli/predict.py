@@ -99,7 +99,7 @@ def cropper_for(trained: Trained, margin: float | None) -> FaceCropper:
     from agr_core.data.face_crop import FaceCropper
     from agr_core.errors import InputError
 
-    entry = trained.manifest.get("crop")
+    entry = trained.crop
     if entry is None:
         if margin is None:
             say(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
 if TYPE_CHECKING:
+    from agr_core.labels.attributes import Vocabulary
     from agr_core.reporting import EpochReport
     from agr_core.trainer.loop import Training
 
@@ -73,6 +75,11 @@ class Attempt:
             "provenance": dict(provenance),
         }
         self._storage.write(f"{self._key}/trial.json", json.dumps(document, indent=1).encode("utf-8"))
+
+    def describe_labels(self, vocabulary: Vocabulary, crop: Mapping[str, Any] | None) -> None:
+        """Store ``labels.json``: what the model's outputs stand for, and how faces were cut out of its images."""
+        document = {**asdict(vocabulary), "crop": crop}
+        self._storage.write(f"{self._key}/{layout.LABELS}", json.dumps(document, indent=1).encode("utf-8"))
 
     def log(self, text: str) -> None:
         """Add a line to the trial's log."""

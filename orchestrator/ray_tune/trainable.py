@@ -234,6 +234,7 @@ class EpochSource:
         ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
         staged = stage(ref, storage=self._storage, cache=cache)
         self._data = TrialData.open(self._config, packed=staged.packed, split=staged.split, cache=cache)
+        self._attempt.describe_labels(self._data.vocabulary, self._data.crop)
         keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
         weights = None
         if self._weights_sha256 is not None:

@@ -5,6 +5,7 @@ sweeps/<sweep_id>/summary.json                      overwritten at each flush; a
 sweeps/<sweep_id>/control/<stamp>-<hex>.json        commands for the driver
 sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt writes:
     trial.json                                      complete configuration and provenance
+    labels.json                                     what the outputs stand for, and how faces were cut out
     metrics.jsonl                                   one EpochReport a line, all epochs so far
     log.txt                                         what the trial said
     checkpoints/000005/last.safetensors, state.json the newest epoch; state.json is written last and completes it
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 SWEEPS = "sweeps"
 DATASETS = "datasets"
+LABELS = "labels.json"
 JOINS = "joins"
 
 

@@ -83,7 +83,7 @@ def write_test_tables(folder: Path, trial: TrialState, *, title: str) -> None:
 
 
 def write_weights(folder: Path, storage: Storage, sweep_id: str, trial: TrialState) -> bool:
-    """Write ``weights/best.safetensors``, one more such file for each label of ``keep``, and their configuration.
+    """Write ``weights/best.safetensors``, one such file for each label of ``keep``, their configuration and classes.
 
     Returns False if the storage has no weights.
     """
@@ -96,6 +96,9 @@ def write_weights(folder: Path, storage: Storage, sweep_id: str, trial: TrialSta
     for label, key in keys.items():
         storage.download(key, target / f"{label}.safetensors")
     _write_json(target / "config.json", trial.created.config)
+    labels = _read(storage, f"{source}/{layout.LABELS}")
+    if labels is not None:
+        (target / layout.LABELS).write_bytes(labels)
     return True
 
 

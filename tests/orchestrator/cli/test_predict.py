@@ -16,6 +16,7 @@ from PIL import Image
 
 from agr_core.data.face_crop import FaceCropper
 from agr_core.data.pack import Packed
+from orchestrator.storage import layout, open_storage
 
 SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 UTKFACE = SHARED_DATA / "utkface" / "UTKFace_8k.tar"
@@ -80,12 +81,19 @@ def test_predict_refuses_what_it_cannot_use(
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_predict_says_when_the_data_sets_manifest_is_gone(
+def test_predict_needs_the_data_set_only_where_the_trial_did_not_record_its_classes(
     trial: str, photos: Path, agr: Callable[..., Result], tmp_path: Path
 ) -> None:
     (tmp_path / "packed" / "manifest.json").unlink()
     result = agr("predict", str(photos), "--model", trial, "--no-crop", code=2)
-    assert "its manifest names the classes" in result.stderr
+    assert "nothing says what the model's outputs stand for" in result.stderr
+
+    storage = open_storage(str(tmp_path / "storage"))
+    key = f"{layout.attempt('faces-20260102-030405-abcd', trial, 0)}/labels.json"
+    labels = {"genders": ["m", "f"], "races": list("abcde"), "attributes": [], "crop": None}
+    storage.write(key, json.dumps(labels).encode())
+    found = json.loads(agr("predict", str(photos), "--model", trial, "--no-crop", "--json").stdout)
+    assert found[0]["faces"][0]["probabilities"]["gender"].keys() == {"m", "f"}
 
 
 # ---- faces in photographs

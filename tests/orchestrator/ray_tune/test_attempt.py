@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agr_core.config import TrialConfig
+from agr_core.labels.attributes import Vocabulary
 from agr_core.reporting import EpochReport
 from orchestrator.ray_tune.attempt import LAST, STATE, Attempt, kept_file, newest_checkpoint
 from orchestrator.storage import layout, open_storage
@@ -101,6 +102,18 @@ def test_trial_json_has_the_complete_configuration(storage: Storage, tmp_path: P
     document = json.loads(storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/trial.json"))
     assert TrialConfig.from_document(document["config"]) == config
     assert document["provenance"] == {"python": "3.11"}
+
+
+def test_labels_say_what_the_outputs_stand_for(storage: Storage, tmp_path: Path) -> None:
+    one = attempt(storage, tmp_path, 0)
+    one.describe_labels(Vocabulary(("male", "female"), ("a", "b")), {"margin": 0.4})
+    one.close()
+    assert json.loads(storage.read(f"{layout.attempt(SWEEP, TRIAL, 0)}/labels.json")) == {
+        "genders": ["male", "female"],
+        "races": ["a", "b"],
+        "attributes": [],
+        "crop": {"margin": 0.4},
+    }
 
 
 def test_the_log_of_a_finished_trial_warns_of_its_best_epochs_collapsed_heads(storage: Storage, tmp_path: Path) -> None:
