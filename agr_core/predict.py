@@ -25,7 +25,7 @@ from agr_core.data.loader import BatchMaker, Job
 from agr_core.data.readers.files import IMAGE_SUFFIXES, is_image_name
 from agr_core.errors import CheckpointError, DataError
 from agr_core.labels.attributes import Vocabulary
-from agr_core.models.face_model import FaceModel
+from agr_core.models.face_model import TaskModel
 from agr_core.trainer.build import build_predictor
 from agr_core.trainer.checkpoint import load_weights
 from agr_core.trainer.source import LabelSpace
@@ -205,7 +205,7 @@ class TrainedModel:
         }
 
 
-def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> FaceModel:
+def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> TaskModel:
     """The model of a configuration with random weights, on the CPU, to look at.
 
     Raises:

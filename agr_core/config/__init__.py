@@ -73,9 +73,11 @@ from agr_core.config.loss import (
 )
 from agr_core.config.mixup import MixupConfig
 from agr_core.config.model import (
+    OWN_BACKBONE_NAMES,
     OWN_MODELS,
     Activation,
     BasicCnnConfig,
+    CascadeConfig,
     FreezeConfig,
     FreezeRule,
     HeadConfig,
@@ -115,6 +117,7 @@ from agr_core.config.trial import (
 
 __all__ = [
     "EXTRA_AGE_METRICS",
+    "OWN_BACKBONE_NAMES",
     "OWN_MODELS",
     "Activation",
     "AdadeltaConfig",
@@ -127,6 +130,7 @@ __all__ = [
     "AveragingConfig",
     "BasicCnnConfig",
     "BinnedAge",
+    "CascadeConfig",
     "ClassSampler",
     "ComputeConfig",
     "ConstantSchedule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -199,13 +199,14 @@ class TimmConfig(_Model):
         return value
 
 
-OWN_MODELS: tuple[str, ...] = (
+OWN_BACKBONE_NAMES: tuple[str, ...] = (
     "basic_cnn",
     "levi_hassner",
     "inception_resnet_v1",
     "residual_attention",
     "mobilenet_transformer",
 )
+OWN_MODELS: tuple[str, ...] = (*OWN_BACKBONE_NAMES, "cascade")
 
 
 @lru_cache(maxsize=1)
@@ -220,16 +221,56 @@ def _model_kind(value: Any) -> str:
     return name if name in OWN_MODELS else "timm"
 
 
+def _no_cascade(value: Any) -> Any:
+    if _model_kind(value) == "cascade":
+        raise ValueError("a cascade is made of plain models: give base another name than cascade.")
+    return value
+
+
+_Backbones = (
+    Annotated[BasicCnnConfig, Tag("basic_cnn")]
+    | Annotated[LeviHassnerConfig, Tag("levi_hassner")]
+    | Annotated[InceptionResnetV1Config, Tag("inception_resnet_v1")]
+    | Annotated[ResidualAttentionConfig, Tag("residual_attention")]
+    | Annotated[MobilenetTransformerConfig, Tag("mobilenet_transformer")]
+    | Annotated[TimmConfig, Tag("timm")]
+)
+
+BackboneConfig = Annotated[
+    Annotated[_Backbones, Discriminator(_model_kind)],
+    BeforeValidator(_no_cascade),
+    BeforeValidator(bare_name),
+]
+
+
+class CascadeConfig(_Model):
+    """A network that tells the group, and one for each group that tells the rest (S0-R9, S4-V15, S4-V16)."""
+
+    SHARED: ClassVar[tuple[str, ...]] = ("weights", "weights_sha256", "weights_heads", "freeze")
+    """Fields that are given once and hold for every network."""
+
+    name: Literal["cascade"]
+    by: Literal["gender", "race"] = Field(default="gender", description="What the groups are; one of `tasks`.")
+    base: BackboneConfig = Field(
+        default=BasicCnnConfig(name="basic_cnn"), description="The backbone that each of the networks has one of."
+    )
+
+    @property
+    def timm_name(self) -> str | None:
+        """That of the backbone."""
+        return self.base.timm_name
+
+    @field_validator("base")
+    @classmethod
+    def _shared_fields_once(cls, value: BackboneConfig) -> BackboneConfig:
+        given = [name for name in cls.SHARED if getattr(value, name) != type(value).model_fields[name].default]
+        if given:
+            raise ValueError(f"{given[0]} holds for every network of a cascade: give it as model.{given[0]}.")
+        return value
+
+
 ModelConfig = Annotated[
-    Annotated[
-        Annotated[BasicCnnConfig, Tag("basic_cnn")]
-        | Annotated[LeviHassnerConfig, Tag("levi_hassner")]
-        | Annotated[InceptionResnetV1Config, Tag("inception_resnet_v1")]
-        | Annotated[ResidualAttentionConfig, Tag("residual_attention")]
-        | Annotated[MobilenetTransformerConfig, Tag("mobilenet_transformer")]
-        | Annotated[TimmConfig, Tag("timm")],
-        Discriminator(_model_kind),
-    ],
+    Annotated[_Backbones | Annotated[CascadeConfig, Tag("cascade")], Discriminator(_model_kind)],
     BeforeValidator(bare_name),
 ]
 

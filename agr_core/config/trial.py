@@ -15,7 +15,7 @@ from agr_core.config.data import DataConfig, SamplerConfig, ShuffleSampler
 from agr_core.config.image import AugmentConfig, CropFlipAugment, ImageConfig, NoAugment
 from agr_core.config.loss import LossConfig
 from agr_core.config.mixup import MixupConfig
-from agr_core.config.model import BasicCnnConfig, HeadConfig, ModelConfig
+from agr_core.config.model import BasicCnnConfig, CascadeConfig, HeadConfig, ModelConfig
 from agr_core.config.optimizer import AdamConfig, OptimizerConfig
 from agr_core.config.schedule import ConstantSchedule, EarlyStoppingConfig, PlateauSchedule, ScheduleConfig
 from agr_core.identity import digest
@@ -107,15 +107,35 @@ class TrialConfig(StrictModel):
                 f"age.encoding={self.age.encoding} predicts {' and '.join(missing)} with its age head, but "
                 f"tasks={list(self.tasks)}: add {', '.join(missing)} to tasks, or choose another encoding."
             )
-        if isinstance(self.model, BasicCnnConfig) and self.image.size >> self.model.conv_layers < 1:
+        backbone = self.model.base if isinstance(self.model, CascadeConfig) else self.model
+        if isinstance(backbone, BasicCnnConfig) and self.image.size >> backbone.conv_layers < 1:
             raise ValueError(
-                f"image.size={self.image.size} is too small for model.conv_layers={self.model.conv_layers}: "
+                f"image.size={self.image.size} is too small for model.conv_layers={backbone.conv_layers}: "
                 "each layer halves the image."
             )
         if isinstance(self.augment, CropFlipAugment) and self.image.crop_from is None:
             raise ValueError(
                 f"augment=crop_flip cuts image.size={self.image.size} at random from a larger image: set "
                 "image.crop_from, for instance image: {size: 227, crop_from: 256}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cascade_fits(self) -> Self:
+        if not isinstance(self.model, CascadeConfig):
+            return self
+        by = self.model.by
+        if by not in self.head_tasks or len(self.head_tasks) < 2:
+            raise ValueError(
+                f"model=cascade by {by} needs a head for {by}, and another task for its experts; "
+                f"tasks={list(self.tasks)} with age.encoding={self.age.encoding} has heads for {list(self.head_tasks)}."
+            )
+        if getattr(self.loss.weights, by) == 0:
+            raise ValueError(f"loss.weights.{by}=0 would leave the router of model=cascade by {by} untrained.")
+        if self.mixup is not None:
+            raise ValueError(
+                f"mixup mixes images of several groups, and model=cascade by {by} trains one expert on each: leave "
+                "mixup out, or choose another model."
             )
         return self
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
-from agr_core.config import EXTRA_AGE_METRICS, BinnedAge, Task, TrialConfig
+from agr_core.config import EXTRA_AGE_METRICS, BinnedAge, CascadeConfig, Task, TrialConfig
 from agr_core.labels.attributes import ANY_VOCABULARY, Vocabulary
 from agr_core.labels.bins import MAX_AGE, Bins, schemes_for_ranges
 from agr_core.objective import Direction, Objective
@@ -163,6 +163,10 @@ def metric_names(
                 vocabulary=vocabulary or ANY_VOCABULARY,
             )
             names |= {f"val/{name}" for name in val}
+        if isinstance(config.model, CascadeConfig):
+            experts = [task for task in config.tasks if task != config.model.by]
+            brief = part_metric_names(experts, kind, binned=binned, schemes=schemes, brief=True)
+            names |= {"val/routing_acc", *(f"val/{name}" for name in oracle_names(brief).values())}
     return frozenset(names)
 
 
@@ -171,6 +175,11 @@ def _learned_weights(config: TrialConfig) -> tuple[str, ...]:
     if config.loss.balance != "uncertainty":
         return ()
     return tuple(f"train/weight.{task}" for task in config.tasks if getattr(config.loss.weights, task) > 0)
+
+
+def oracle_names(figures: Iterable[str]) -> dict[str, str]:
+    """By figure, its name where a cascade's images are routed by their true group; losses have none."""
+    return {figure: f"oracle_{figure}" for figure in figures if figure.rsplit("_", 1)[-1] != "loss"}
 
 
 def own_bin_metrics() -> frozenset[str]:

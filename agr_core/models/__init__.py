@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agr_core.config import CascadeConfig
+
 if TYPE_CHECKING:
     from agr_core.config import Task, TrialConfig
-    from agr_core.models.face_model import FaceModel
+    from agr_core.models.face_model import TaskModel
     from agr_core.models.heads import LastLayer
     from agr_core.models.weights_file import WeightsFile
 
@@ -25,7 +27,7 @@ def build_model(
     age_layer: LastLayer | None = None,
     weights: WeightsFile | None = None,
     untrained: bool = False,
-) -> FaceModel:
+) -> TaskModel:
     """The model of a trial, on the CPU, with initial weights that are a function of ``config.seed`` alone.
 
     The generators of the process are left as they were.
@@ -49,8 +51,6 @@ def build_model(
         ConfigError: If the backbone cannot be built, or not for these images, or its weights cannot be had.
         IntegrityError: If the file of weights does not have ``model.weights_sha256``.
     """
-    from agr_core.models.face_model import build
-
     outputs: dict[Task, int] = {
         "age": age_outputs,
         "gender": num_genders,
@@ -58,4 +58,12 @@ def build_model(
         "attributes": num_attributes,
     }
     last_layers: dict[Task, LastLayer] = {} if age_layer is None else {"age": age_layer}
-    return build(config, outputs=outputs, last_layers=last_layers, weights=weights, untrained=untrained)
+    if isinstance(config.model, CascadeConfig):
+        from agr_core.models import cascade
+
+        return cascade.build(
+            config, config.model, outputs=outputs, last_layers=last_layers, weights=weights, untrained=untrained
+        )
+    from agr_core.models import face_model
+
+    return face_model.build(config, outputs=outputs, last_layers=last_layers, weights=weights, untrained=untrained)

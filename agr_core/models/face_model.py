@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agr_core.config import HeadConfig, MobilenetTransformerConfig, Task, TimmConfig, TrialConfig
+from agr_core.data.batch import Labels
 from agr_core.errors import ConfigError
 from agr_core.models.basic_cnn import BasicCnn
 from agr_core.models.freezing import freeze
@@ -57,7 +58,24 @@ class PretrainedByTimm(Protocol):
         ...
 
 
-class FaceModel(nn.Module):
+class TaskModel(nn.Module):
+    """What a trial trains: images in, logits of each task out."""
+
+    @property
+    def backbones(self) -> list[nn.Module]:
+        """All backbones."""
+        raise NotImplementedError
+
+    def true_groups(self, labels: Labels) -> Tensor | None:  # noqa: ARG002 - none
+        """What ``forward`` takes as the groups of training images (B,); None where it needs none."""
+        return None
+
+    def trained_labels(self, labels: Labels) -> Labels:
+        """The labels that the outputs for training images are held against."""
+        return labels
+
+
+class FaceModel(TaskModel):
     """Features shared by all tasks, then one head for each.
 
     ``frozen`` are the modules that stay in evaluation mode (``freezing.py``).
@@ -76,6 +94,11 @@ class FaceModel(nn.Module):
 
         self.frozen: list[nn.Module] = []
 
+    @property
+    def backbones(self) -> list[nn.Module]:
+        """The one backbone."""
+        return [self.backbone]
+
     def train(self, mode: bool = True) -> Self:
         """Turn to training or evaluation; frozen modules stay in evaluation."""
         super().train(mode)
@@ -83,7 +106,7 @@ class FaceModel(nn.Module):
             module.eval()
         return self
 
-    def forward(self, images: Tensor) -> dict[Task, Tensor]:
+    def forward(self, images: Tensor, groups: Tensor | None = None) -> dict[Task, Tensor]:  # noqa: ARG002 - none
         """Logits (B, outputs) of each task that has a head, for images (B, C, S, S)."""
         features = self.shared(self.backbone(images))  # (B, G)
         return {task: self.heads[task](features) for task in self.tasks}
@@ -96,10 +119,12 @@ def build(
     last_layers: Mapping[Task, LastLayer],
     weights: WeightsFile | None,
     untrained: bool,
+    part: str = "",
 ) -> FaceModel:
     """The model of a trial; see ``agr_core.models.build_model``. ``outputs`` may count tasks that are not trained.
 
     A task ends in a linear layer, or in what ``last_layers`` says; the tasks the age head speaks for have no head.
+    ``part`` is how the names of a part of a cascade begin in the cascade's weights.
     """
     empty = [task for task in config.tasks if outputs[task] < 1]
     if empty:
@@ -122,7 +147,7 @@ def build(
             last_layers={task: last_layers.get(task, _linear(outputs[task])) for task in config.head_tasks},
         )
     if file is not None and config.model.weights != "timm":
-        load_weights(model, file, heads=config.model.weights_heads)
+        load_weights(model, file, heads=config.model.weights_heads, part=part)
     elif file is None and not untrained and config.model.weights == "none" and config.model.freeze != "none":
         _LOG.warning("model.freeze with model.weights=none: the frozen layers keep random weights")
     model.frozen = freeze(backbone, config.model.freeze, blank=_blank(config))

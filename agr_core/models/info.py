@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from agr_core.models.face_model import FaceModel
+from agr_core.models.face_model import TaskModel
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.MultiheadAttention)
 
@@ -34,7 +34,7 @@ class ModelInfo:
         return asdict(self)
 
 
-def model_info(model: FaceModel, *, channels: int, size: int) -> ModelInfo:
+def model_info(model: TaskModel, *, channels: int, size: int) -> ModelInfo:
     """The numbers of a model on the CPU for images (1, ``channels``, ``size``, ``size``)."""
     was_training = model.training
     model.eval()
@@ -44,7 +44,7 @@ def model_info(model: FaceModel, *, channels: int, size: int) -> ModelInfo:
     return ModelInfo(
         parameters=sum(weight.numel() for weight in model.parameters()),
         trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        backbone_parameters=sum(weight.numel() for weight in model.backbone.parameters()),
+        backbone_parameters=sum(weight.numel() for each in model.backbones for weight in each.parameters()),
         layers=sum(isinstance(module, _LAYERS) for module in model.modules()),
         gflops=counter.get_total_flops() / 1e9,
     )

@@ -29,7 +29,7 @@ Tensors = Mapping[str, Tensor]
 HeadsRule = Literal["drop", "keep", "as_shared"]
 
 
-def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule) -> None:
+def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule, part: str = "") -> None:
     """Load a ``.safetensors`` file into ``model``, as far as ``model.weights_heads`` says.
 
     Every weight of the backbone must be in the file, batch norm's step counters excepted, which old files lack. A part
@@ -39,12 +39,13 @@ def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule) -> None:
         model: The model, with random weights.
         file: A checkpoint of ours, or a backbone's published weights.
         heads: What becomes of heads in the file: left; taken where they fit; or made the layers of ``head.shared``.
+        part: How the model's names begin in a file of a cascade's weights, if it is part of a cascade.
 
     Raises:
         ConfigError: If the file is not in the safetensors format or does not fit; the message lists what is missing,
             unexpected or of another shape.
     """
-    tensors = _read(file)
+    tensors = _of_part(_read(file), file, part)
     is_ours = any(name.startswith(_BACKBONE) for name in tensors)
     others = {name: tensor for name, tensor in tensors.items() if is_ours and name.startswith(_OTHER_PARTS)}
     backbone = {name.removeprefix(_BACKBONE): tensor for name, tensor in tensors.items() if name not in others}
@@ -78,9 +79,22 @@ def _read(file: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(file)
     except SafetensorError as error:
         raise ConfigError(f"model.weights={str(file)!r} is not in the safetensors format: {error}.") from error
-    if any(name.startswith("router.") for name in tensors):
-        raise ConfigError(f"model.weights={str(file)!r} is of a cascade; it fits model.name=cascade alone.")
     return tensors
+
+
+def _of_part(tensors: dict[str, Tensor], file: Path, part: str) -> dict[str, Tensor]:
+    """What a file of a cascade's weights has of one of its networks; of any other file all."""
+    if not any(name.startswith("router.") for name in tensors):
+        return tensors
+    if not part:
+        raise ConfigError(f"model.weights={str(file)!r} is of a cascade; it fits model.name=cascade alone.")
+    found = {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+    if not found:
+        raise ConfigError(
+            f"model.weights={str(file)!r} is of a cascade without {part.rstrip('.')}: its groups are not those of the "
+            "data set."
+        )
+    return found
 
 
 def _target(backbone: nn.Module, tensors: Tensors) -> tuple[nn.Module, list[str]]:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agr_core.config import AveragingConfig, EmaAveraging, NoAveraging, SwaAveraging
 from agr_core.data.batch import Batch
-from agr_core.models.face_model import FaceModel
+from agr_core.models.face_model import TaskModel
 from agr_core.trainer.device import autocast
 from agr_core.trainer.steps import Predictor
 
@@ -70,7 +70,7 @@ class Averaging:
                 return self._predictor
             self.average.update_parameters(self._predictor.model)
             self._find_statistics(self.average, batches())
-        return replace(self._predictor, model=cast("FaceModel", self.average.module))
+        return replace(self._predictor, model=cast("TaskModel", self.average.module))
 
     def _find_statistics(self, average: AveragedModel, batches: Iterable[Batch]) -> None:
         """Mean and variance of each batch norm over ``batches``, as torch's ``update_bn``, but not of frozen ones."""
@@ -85,6 +85,7 @@ class Averaging:
             norm.momentum = None  # the plain mean over all batches
         with torch.no_grad(), autocast(predictor.compute, predictor.device):
             for batch in batches:
-                average(predictor.normalize(batch.images))
+                groups = predictor.model.true_groups(batch.labels.to(predictor.device))
+                average(predictor.normalize(batch.images), groups)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import torch
 
-from agr_core.config import PlateauSchedule, StepSchedule, TrialConfig
+from agr_core.config import CascadeConfig, PlateauSchedule, StepSchedule, TrialConfig
 from agr_core.data.batch import AgeLabels, Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import allowed_schemes, metric_names
+from agr_core.evaluation.routing import RoutingMetrics
 from agr_core.identity import digest
 from agr_core.labels.encodings import build_encoding
 from agr_core.models import build_model
@@ -91,14 +92,11 @@ def part_metrics(
 ) -> PartMetrics:
     """An empty accumulator of one part's figures; ``ages``: of a foreign part; ``brief``: for the training part."""
     kind, ranges = (data.label_kind, data.age_ranges) if ages is None else ages
-    return PartMetrics(
-        predictor.encoding,
-        config.tasks,
-        data.vocabulary,
-        kind,
-        schemes=allowed_schemes(kind, ranges),
-        brief=brief,
-    )
+    given = (predictor.encoding, config.tasks, data.vocabulary, kind)
+    schemes = allowed_schemes(kind, ranges)
+    if isinstance(config.model, CascadeConfig) and not brief:
+        return RoutingMetrics(config.model.by, *given, schemes=schemes)
+    return PartMetrics(*given, schemes=schemes, brief=brief)
 
 
 def check_watched_metrics(config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective]) -> None:

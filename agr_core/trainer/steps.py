@@ -19,8 +19,10 @@ from agr_core.config import ComputeConfig, Task
 from agr_core.data.batch import Batch
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
+from agr_core.evaluation.routing import RoutingMetrics
 from agr_core.labels.encodings import AgeEncoding
-from agr_core.models.face_model import FaceModel
+from agr_core.models.cascade import Cascade
+from agr_core.models.face_model import TaskModel
 from agr_core.trainer.device import autocast
 from agr_core.trainer.images import Normalizer
 from agr_core.trainer.losses import MultiTaskLoss
@@ -37,20 +39,27 @@ Figures = tuple[dict[str, float], dict[str, Any]]
 class Predictor:
     """The model on its device with all that turns a batch into losses."""
 
-    model: FaceModel
+    model: TaskModel
     encoding: AgeEncoding
     loss: MultiTaskLoss
     normalize: Normalizer
     compute: ComputeConfig
     device: torch.device
 
-    def logits(self, images: Tensor) -> dict[Task, Tensor]:
-        """Each task's outputs (B, outputs) for normalised images (B, C, S, S)."""
+    def logits(self, images: Tensor, groups: Tensor | None = None) -> dict[Task, Tensor]:
+        """Each task's outputs (B, outputs) for normalised images (B, C, S, S); ``groups`` (B,): see ``Cascade``."""
         with autocast(self.compute, self.device):
-            logits: dict[Task, Tensor] = self.model(images)
-        if "age" in logits:
-            logits |= self.encoding.other_tasks(logits["age"])
-        return logits
+            logits: dict[Task, Tensor] = self.model(images, groups)
+        return self._with_other_tasks(logits)
+
+    def rerouted(self, images: Tensor, logits: dict[Task, Tensor], groups: Tensor) -> dict[Task, Tensor]:
+        """The outputs of a cascade whose ``logits`` were these, if images are routed to ``groups`` (B,)."""
+        assert isinstance(self.model, Cascade), "nothing else routes"
+        with autocast(self.compute, self.device):
+            return self._with_other_tasks(self.model.rerouted(images, logits, groups))
+
+    def _with_other_tasks(self, logits: dict[Task, Tensor]) -> dict[Task, Tensor]:
+        return logits | self.encoding.other_tasks(logits["age"]) if "age" in logits else logits
 
 
 def train_one_epoch(
@@ -95,9 +104,11 @@ def train_one_epoch(
         images_in_step = sum(len(batch.rows) for _, batch in group)
         for number, batch in group:
             labels = batch.labels.to(predictor.device)
+            groups = predictor.model.true_groups(labels)
+            labels = predictor.model.trained_labels(labels)
             images = predictor.normalize(batch.images)
             mix = mix_of(number, len(batch.rows)) if mix_of is not None else None
-            logits = predictor.logits(images if mix is None else mix.images(images))
+            logits = predictor.logits(images if mix is None else mix.images(images), groups)
             total, losses = predictor.loss.in_training(logits, labels, epoch=epoch, mix=mix)
             is_finite = _finite_later(total)
             torch.autograd.backward(scaler.scale(total * (len(batch.rows) / images_in_step)))
@@ -119,9 +130,16 @@ def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetric
     predictor.model.eval()
     for batch in batches:
         labels = batch.labels.to(predictor.device)
-        logits = predictor.logits(predictor.normalize(batch.images))
+        images = predictor.normalize(batch.images)
+        logits = predictor.logits(images)
         total, losses = predictor.loss(logits, labels)
         metrics.update(logits, labels, losses, total)
+        if isinstance(metrics, RoutingMetrics):
+            groups = predictor.model.true_groups(labels)
+            assert groups is not None, "a cascade has groups"
+            logits = predictor.rerouted(images, logits, groups)
+            total, losses = predictor.loss(logits, labels)
+            metrics.oracle.update(logits, labels, losses, total)
     return metrics.compute()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from agr_core.config import OWN_MODELS, TrialConfig
+from agr_core.config import OWN_BACKBONE_NAMES, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.models import build_model
 from agr_core.models.face_model import OWN_BACKBONES, FaceModel
@@ -147,7 +147,7 @@ def test_building_a_model_leaves_the_generator_where_it_was() -> None:
 
 
 def test_every_model_of_ours_that_a_configuration_can_name_is_registered() -> None:
-    assert OWN_BACKBONES.names() == tuple(sorted(OWN_MODELS))
+    assert OWN_BACKBONES.names() == tuple(sorted(OWN_BACKBONE_NAMES))
 
 
 def test_checking_a_configuration_imports_neither_torch_nor_timm() -> None:

@@ -64,6 +64,16 @@ RESUMED: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "nadam"},
         "averaging": {"name": "ema", "decay": 0.8},
     },
+    "a cascade": {
+        "model": {"name": "cascade", "base": BASIC_CNN},
+        "head": {"hidden": [8], "batch_norm": True},
+        "batch_size": 5,
+    },
+    "a cascade by race, swa": {
+        "model": {"name": "cascade", "by": "race", "base": BASIC_CNN},
+        "averaging": {"name": "swa", "start_epoch": 1},
+        "age": {"encoding": "coral"},
+    },
     "frozen layers": {"model": {**BASIC_CNN, "freeze": {"first": 2}}, "optimizer": {"name": "nadam"}},
     "frozen layers, swa": {
         "model": {**BASIC_CNN, "freeze": {"all_but_last": 2}},
