@@ -26,6 +26,7 @@ SCHEMES: dict[str, tuple[int, ...]] = {
     "utk7": (0, 3, 7, 15, 31, 41, 66),  # S4-Z6, the final seven
     "utk7a": (0, 3, 10, 17, 26, 46, 61),  # S4-Z5
     "utk4": (0, 13, 20, 60),  # S4-Z3
+    "utk31": (0, *range(3, 62, 2)),  # S4-Z7: 1-2, 3-4, ..., 61-116, the first with those of age 0
     "adience8": (0, 4, 8, 14, 23, 35, 46, 55),  # on exact ages; see DESIGN, "Comparable age figures"
     "fairface9": (0, 3, 10, 20, 30, 40, 50, 60, 70),  # Karkkainen and Joo 2021
     "every2": tuple(range(0, MAX_AGE + 1, 2)),

@@ -18,6 +18,7 @@ from agr_core.labels.bins import MAX_AGE, SCHEMES, Bins, check_bins, nearest_yea
 PUBLISHED = {
     "utk4": "0-12 13-19 20-59 60-116",
     "utk7a": "0-2 3-9 10-16 17-25 26-45 46-60 61-116",
+    "utk31": " ".join(["0-2", *(f"{low}-{low + 1}" for low in range(3, 60, 2)), "61-116"]),
     "utk7": "0-2 3-6 7-14 15-30 31-40 41-65 66-116",
     "adience8": "0-3 4-7 8-13 14-22 23-34 35-45 46-54 55-116",
     "fairface9": "0-2 3-9 10-19 20-29 30-39 40-49 50-59 60-69 70-116",

@@ -198,11 +198,9 @@ def test_each_value_is_checked_on_its_own_variant() -> None:
 
 def test_an_item_of_a_list_is_told_by_its_number() -> None:
     phases = [{"from_epoch": 1, "weights": {}}, {"from_epoch": 2, "weights": {"gendr": 1, "age": -1}}]
-    assert problems(trial={"loss": {"phases": phases}}) == [
-        "trial.loss.phases[1].weights.age: -1 given; it must be at least 0.",
-        "trial.loss.phases[1].weights.gendr: unknown field. Did you mean 'gender'? "
-        "Known: age, gender, race, attributes.",
-    ]
+    negative, unknown = problems(trial={"loss": {"phases": phases}})
+    assert negative == "trial.loss.phases[1].weights.age: -1 given; it must be at least 0."
+    assert unknown.startswith("trial.loss.phases[1].weights.gendr: unknown field. Did you mean 'gender'? Known: age,")
 
 
 @pytest.mark.parametrize(
