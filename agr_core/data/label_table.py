@@ -34,7 +34,7 @@ def read_labels(source: Path, reader: str | None = None, *, require: Sequence[st
     """The labels of a folder or archive, whether or not the images are there.
 
     Args:
-        source: A folder, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``.
+        source: A folder, ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.xz`` or ``.zip``.
         reader: Name of the reader; default: the one that recognises the files.
         require: Labels without which an image is skipped.
 

@@ -62,7 +62,7 @@ def pack(
     already leaves it as it is.
 
     Args:
-        source: A folder, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``; or ``synthetic`` for drawn faces.
+        source: A folder, ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.xz`` or ``.zip``; or ``synthetic`` for drawn faces.
         output: Folder to make.
         synthetic: What to draw; default: ``SyntheticConfig()``.
         reader: Name of the reader; default: the one that recognises the files.

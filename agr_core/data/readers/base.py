@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Protocol, TypedDict
 
 from agr_core.data.decode import image_problem
-from agr_core.data.readers.files import Files, UnreadableFileError, is_image_name
+from agr_core.data.readers.files import Files, UnreadableFileError, is_archive_name, is_image_name
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.registry import Registry
@@ -141,7 +141,8 @@ def read_images(reader: Reader, files: Files) -> Iterator[RawImage | Skipped]:
         if path in labelling.files:
             continue
         if not is_image_name(path):
-            yield Skipped(path, "not an image file by its name")
+            beside = "an archive beside images; pack it on its own if they are not what is in it"
+            yield Skipped(path, beside if is_archive_name(path) else "not an image file by its name")
             continue
         key = reader.key(path)
         if key in seen:

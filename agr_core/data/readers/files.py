@@ -7,6 +7,7 @@ a time and up to a cap; links, devices, absolute paths and paths through ``..`` 
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import shutil
 import stat
@@ -29,12 +30,20 @@ MAX_LABEL_BYTES = 1024 * 2**20
 """Largest label file that is read; IMDb's has half a million rows."""
 
 _CHUNK_BYTES = 2**20
+_KINDS = ".tar, .tar.gz, .tgz, .tar.xz or .zip"
 _ZIP_ENCRYPTED = 0x1
 _REPEATED = "appears again later in the archive"
 
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+_Compressed = type[gzip.GzipFile] | type[lzma.LZMAFile]
+_COMPRESSED_TARS: dict[str, _Compressed] = {".tar.gz": gzip.GzipFile, ".tgz": gzip.GzipFile, ".tar.xz": lzma.LZMAFile}
+_ARCHIVE_SUFFIXES = (".zip", ".tar", *_COMPRESSED_TARS)
+
+
+def is_archive_name(path: str) -> bool:
+    """Whether a file calls itself an archive that can be read."""
+    return path.lower().endswith(_ARCHIVE_SUFFIXES)
 
 
 def is_image_name(path: str) -> bool:
@@ -187,7 +196,7 @@ class JoinedFiles(Files):
 
 @contextmanager
 def open_files(source: Path) -> Iterator[Files]:
-    """The files of a folder, ``.tar``, ``.tar.gz`` / ``.tgz`` or ``.zip``, open for the length of the block.
+    """The files of a folder, ``.tar`` (also ``.tar.gz``, ``.tgz``, ``.tar.xz``) or ``.zip``, open for the block.
 
     Data sets come as archives with label files beside them: the archives in a folder that holds no image itself are
     read as if they were folders.
@@ -196,13 +205,13 @@ def open_files(source: Path) -> Iterator[Files]:
         DataError: If the source does not exist, is of another kind, or an archive is damaged.
     """
     if not source.exists():
-        raise DataError(f"{source} does not exist; give a folder, a .tar, .tar.gz, .tgz or .zip of images.")
+        raise DataError(f"{source} does not exist; give a folder, a {_KINDS} of images.")
     with ExitStack() as stack:
         if not source.is_dir():
             yield _open_archive(source, stack)
             return
         folder = FolderFiles(source)
-        archives = [path for path in folder.paths if path.lower().endswith(_ARCHIVE_SUFFIXES)]
+        archives = [path for path in folder.paths if is_archive_name(path)]
         if not archives or any(is_image_name(path) for path in folder.paths):
             yield folder
         else:
@@ -212,7 +221,7 @@ def open_files(source: Path) -> Iterator[Files]:
 def _open_archive(source: Path, stack: ExitStack) -> Files:
     try:
         return _archive_files(source, stack)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise DataError(f"{source} cannot be read as an archive ({error}); fetch or pack it again.") from error
 
 
@@ -220,18 +229,18 @@ def _archive_files(source: Path, stack: ExitStack) -> Files:
     name = source.name.lower()
     if name.endswith(".zip"):
         return ZipFiles(source, stack.enter_context(zipfile.ZipFile(source)))
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
-        opened = source.open("rb") if name.endswith(".tar") else _unzipped(source)
-        plain = stack.enter_context(opened)
+    compressed = next((opener for suffix, opener in _COMPRESSED_TARS.items() if name.endswith(suffix)), None)
+    if compressed is not None or name.endswith(".tar"):
+        plain = stack.enter_context(source.open("rb") if compressed is None else _unpacked(source, compressed))
         return TarFiles(source, stack.enter_context(tarfile.open(fileobj=plain, mode="r:")))
-    raise DataError(f"{source} is not a folder, .tar, .tar.gz, .tgz or .zip; pack one of these.")
+    raise DataError(f"{source} is not a folder, {_KINDS}; pack one of these.")
 
 
 @contextmanager
-def _unzipped(source: Path) -> Iterator[IO[bytes]]:
-    """The plain tar as one nameless temporary file: members are read by path, and gzip cannot jump."""
+def _unpacked(source: Path, opener: _Compressed) -> Iterator[IO[bytes]]:
+    """The plain tar as one nameless temporary file: members are read by path, and gzip and xz cannot jump."""
     spare = shutil.disk_usage(tempfile.gettempdir()).free // 2
-    with tempfile.TemporaryFile() as plain, gzip.open(source) as compressed:
+    with tempfile.TemporaryFile() as plain, opener(source) as compressed:
         while chunk := compressed.read(_CHUNK_BYTES):
             plain.write(chunk)
             if plain.tell() > spare:

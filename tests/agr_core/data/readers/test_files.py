@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import shutil
 import stat
 import tarfile
@@ -171,8 +172,10 @@ def cut(data: bytes) -> bytes:
         ("text.tar.gz", lambda good: b"this is text, not an archive"),
         ("cut.tar", cut),
         ("cut.tgz", lambda good: cut(gzip.compress(good))),
+        ("cut.tar.xz", lambda good: cut(lzma.compress(good))),
+        ("no.tar.xz", lambda good: b"no xz"),
     ],
-    ids=["no tar", "no zip", "no gzip", "cut tar", "cut gzip"],
+    ids=["no tar", "no zip", "no gzip", "cut tar", "cut gzip", "cut xz", "no xz"],
 )
 def test_a_damaged_archive_is_refused(name: str, content: Callable[[bytes], bytes], tmp_path: Path) -> None:
     good = tar_of(tmp_path / "good.tar", (member("a.jpg"), bytes(range(256)) * 400)).read_bytes()
@@ -201,7 +204,7 @@ def test_a_gzip_that_unpacks_to_more_than_the_disk_bears_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere", "does not exist"), ("faces.rar", "is not a folder, .tar, .tar.gz, .tgz or .zip")],
+    [("nowhere", "does not exist"), ("faces.rar", "is not a folder, .tar, .tar.gz, .tgz, .tar.xz or .zip")],
 )
 def test_a_source_that_is_no_folder_or_archive_is_refused(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "faces.rar").write_bytes(b"Rar!")

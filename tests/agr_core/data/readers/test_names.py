@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agr_core.data.readers import READERS, find_reader
+from agr_core.data.pack import Packed, pack
+from agr_core.data.readers import READERS, fgnet, find_reader
 from agr_core.data.readers.base import ImageLabels, exact_age
 from agr_core.data.readers.files import open_files
+from agr_core.data.readers.names import NameReader
 from agr_core.errors import DataError
+from agr_core.labels.attributes import Vocabulary
 
 from ..conftest import picture, read_all
 
@@ -88,6 +92,31 @@ def test_files_of_two_data_sets_are_refused_with_the_way_out(write_folder: Calla
     images, skipped = read_all(folder, "fgnet")
     assert [image.path for image in images] == ["001A02.JPG"]
     assert skipped == {"0_MariaCallas_35_f.jpg": "the name is not [subject]A[age].JPG"}
+
+
+def test_a_new_reader_is_a_pattern_a_function_and_one_registration(
+    write_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(READERS, "_entries", dict(READERS._entries))
+    READERS.register(
+        "toy",
+        NameReader(
+            name="toy",
+            layout="age-[age].jpg",
+            vocabulary=Vocabulary(genders=(), races=()),
+            pattern=re.compile(r"age-([0-9]+)\.jpg"),
+            labels=lambda match: ImageLabels(**exact_age(int(match[1]))),
+        ),
+    )
+    pack(str(write_folder({"age-30.jpg": picture(1), "age-4.jpg": picture(2)})), tmp_path / "packed")
+    assert Packed.open(tmp_path / "packed").table["age"].tolist() == [30, 4]
+
+
+def test_the_reader_that_contributing_shows_is_the_one_there_is() -> None:
+    root = Path(fgnet.__file__).parents[3]
+    section = (root / "CONTRIBUTING.md").read_text().split("## Adding a reader")[1]
+    shown = section.split("```python\n")[1].split("```")[0]
+    assert shown in Path(fgnet.__file__).read_text()
 
 
 def test_every_reader_has_a_name_it_is_registered_under_and_says_what_its_files_look_like() -> None:

@@ -72,7 +72,7 @@ def write_archive(kind: str, folder: Path, files: dict[str, bytes]) -> Path:
             for name in sorted(files, reverse=True):
                 archive.writestr(name, files[name])
         return path
-    with tarfile.open(path, "w" if kind == ".tar" else "w:gz") as tar:
+    with tarfile.open(path, {".tar": "w", ".tar.xz": "w:xz"}.get(kind, "w:gz")) as tar:
         for name in sorted(files, reverse=True):
             member = tarfile.TarInfo(name)
             member.size = len(files[name])
@@ -80,7 +80,7 @@ def write_archive(kind: str, folder: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".tgz", ".zip"])
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".tgz", ".tar.xz", ".zip"])
 def test_an_archive_reads_like_the_folder_in_the_order_of_the_paths(
     kind: str, tmp_path: Path, utkface_files: dict[str, bytes], write_folder: Callable[..., Path]
 ) -> None:
