@@ -100,10 +100,11 @@ def schema(
 
 def _summary(sweep: Sweep) -> dict[str, Any]:
     """What the command says, as JSON."""
-    from orchestrator.spec.preview import rung_table, sample
+    from orchestrator.spec.preview import rung_table, sample, stages
 
     search = sweep.spec.search
     assert search is not None  # load_sweep fills it in
+    samples = sample(sweep, _SAMPLES)
     return {
         "name": sweep.spec.name,
         "profile": sweep.profile,
@@ -113,8 +114,9 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
         "objective": sweep.spec.objective.model_dump(mode="json"),
         "keep": {label: objective.model_dump(mode="json") for label, objective in sweep.spec.keep.items()},
+        "stages": list(stages(samples)),
         "rungs": [vars(rung) for rung in rung_table(sweep)],
-        "samples": [{"variant": drawn.variant, "params": drawn.params} for drawn in sample(sweep, _SAMPLES)],
+        "samples": [{"variant": drawn.variant, "params": drawn.params} for drawn in samples],
         "warnings": list(sweep.warnings),
         "problems": [],
     }
@@ -139,6 +141,8 @@ def _print(found: dict[str, Any]) -> None:
     for label, document in found["keep"].items():
         kept = Objective.model_validate(document)
         console.print(f"keep       {label}: {kept.direction} {kept.formula}")
+    for row in found["stages"]:
+        console.print(f"stages     {row}")
     rungs = Table(title="Trials that reach an epoch", title_justify="left")
     rungs.add_column("epoch", justify="right")
     rungs.add_column("trials", justify="right")

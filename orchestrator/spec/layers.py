@@ -1,7 +1,8 @@
 """``extends`` and ``profiles``: sweep files laid over each other, each part remembering the file it was written in.
 
 Mappings merge, and everything else is replaced: a choice, a domain, the weights of an objective, and a component whose
-``name`` or ``encoding`` changes. ``null`` takes away what is below, except where null is a value of the field.
+``name`` or ``encoding`` changes. Stages merge by their ``id``. ``null`` takes away what is below, except where null is
+a value of the field.
 """
 
 from __future__ import annotations
@@ -154,6 +155,9 @@ def _lay_mapping(result: Source, below: dict[str, Any], over: Source, above: dic
                 message = "null takes away what is written below, and nothing is; drop the key."
                 result.problems.append(Problem(mark.line, mark.column, ".".join(map(str, here)), message, mark.file))
             continue
+        if _are_known_stages(below.get(key), value, here):
+            _lay_stages(result, below[key], over, value, here)
+            continue
         first, second = (_opened(each, here) for each in (below.get(key), value))
         if isinstance(first, dict) and isinstance(second, dict) and _merges(first, second, here):
             below[key] = first
@@ -163,6 +167,41 @@ def _lay_mapping(result: Source, below: dict[str, Any], over: Source, above: dic
             below[key] = copy.deepcopy(value)
             _forget(result, here)
             _take_marks(result, over, here, whole=True)
+
+
+def _are_known_stages(below: Any, above: Any, path: DocPath) -> bool:
+    """Whether ``above`` changes stages that are all in the list ``below``; else it takes its place."""
+    match path:
+        case ("profiles", _, *rest) if rest:
+            return _are_known_stages(below, above, tuple(rest))
+        case ("trial", "stages") | ("variants", _, "stages"):
+            lists = [below, above]
+            named = all(isinstance(each, list) and all(isinstance(item, dict) for item in each) for each in lists)
+            return named and {item.get("id") for item in above} <= {item.get("id") for item in below}
+        case _:
+            return False
+
+
+def _lay_stages(result: Source, below: list[Any], over: Source, above: list[Any], path: DocPath) -> None:
+    for index, stage in enumerate(above):
+        place = next(place for place, known in enumerate(below) if known.get("id") == stage.get("id"))
+        here = (*path, place)
+        laid = _lay(_as_trial(_part(result, here)), _as_trial(_part(over, (*path, index))))
+        below[place] = laid.document["trial"]
+        _forget(result, here)
+        for mine, theirs in ((result.key_marks, laid.key_marks), (result.value_marks, laid.value_marks)):
+            mine.update({(*here, *known[1:]): mark for known, mark in theirs.items() if known[:1] == ("trial",)})
+        result.problems += laid.problems
+
+
+def _as_trial(source: Source) -> Source:
+    """What a stage says, as a document that says it of the trial: the same rules hold."""
+
+    def below(marks: dict[DocPath, Mark]) -> dict[DocPath, Mark]:
+        return {("trial", *known): mark for known, mark in marks.items()}
+
+    document = {"trial": source.document}
+    return Source(source.file, document, key_marks=below(source.key_marks), value_marks=below(source.value_marks))
 
 
 def _is_value(path: DocPath, present: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.spec.load import Sweep
@@ -33,6 +34,21 @@ def rung_table(sweep: Sweep) -> tuple[Rung, ...]:
     rungs = sorted({epochs for bracket in brackets for epochs in (*bracket.rungs, sweep.max_epochs)})
     left = {r: sum(count * b.share / factor ** sum(rung < r for rung in b.rungs) for b in brackets) for r in rungs}
     return tuple(Rung(epochs, max(min(count, 1), int(trials + 1e-9))) for epochs, trials in left.items())
+
+
+def stages(proposals: Iterable[Proposal]) -> tuple[str, ...]:
+    """The different rows of stages of some configurations, such as ``celeba (10 epochs) > the trial (20 epochs)``."""
+    rows = {
+        " > ".join(
+            [
+                *(f"{stage.id} ({stage.config.schedule.epochs} epochs)" for stage in proposal.config.stages),
+                f"the trial ({proposal.config.schedule.epochs} epochs)",
+            ]
+        ): None
+        for proposal in proposals
+        if proposal.config.stages
+    }
+    return tuple(rows)
 
 
 def sample(sweep: Sweep, count: int) -> tuple[Proposal, ...]:

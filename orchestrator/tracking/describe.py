@@ -128,6 +128,10 @@ def end_tags(trial: TrialState) -> dict[str, str]:
     tags = {OUTCOME: ended.outcome, EPOCHS: str(ended.epochs), "agr.attempts": str(trial.attempts)}
     if ended.best_epoch is not None:
         tags["agr.best_epoch"] = str(ended.best_epoch)
+    if trial.stages:
+        tags["agr.stages"] = ", ".join(
+            f"{event.stage}: {event.kind.removeprefix('stage_')}" for event in trial.stages.values()
+        )
     for label, epoch in ended.kept_epochs.items():
         tags[f"agr.best_epoch.{label}"] = str(epoch)
     if ended.stopped_early:

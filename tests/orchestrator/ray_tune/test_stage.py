@@ -181,3 +181,60 @@ def test_a_stage_that_diverged_ends_every_trial_that_starts_from_it(
         with pytest.raises(DivergedError, match="stage pre, which this trial starts from, diverged: epoch 1, step 3"):
             ask(storage, tmp_path, owner=owner)
     assert len(list(storage.list(layout.stage_claims(KEY)))) == 1
+
+
+def real(storage: Storage, tmp_path: Path, name: str) -> Obtained:
+    """A stage on drawn faces, trained for real."""
+    from orchestrator.datasets import prepare_data
+
+    scratch = tmp_path / name
+    scratch.mkdir()
+    document = {
+        "data": {"source": "synthetic", "synthetic": {"images": 80, "size": 16}},
+        "tasks": ["gender"],
+        "image": {"size": 16},
+        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 8},
+        "schedule": {"name": "constant", "epochs": 4},
+    }
+    stage = StageConfig(id="pre", config=TrialConfig.from_document(document))
+    data = prepare_data(stage.config.data, storage=storage, cache=tmp_path / "cache")
+    content = {"data_digest": data.data_digest, "split_digest": data.split_digest}
+    ref = StageRef(id="pre", key=KEY, data_uri=data.data_uri, **content)
+    return obtain(
+        stage, ref, None, storage=storage, cache=tmp_path / "cache", scratch=scratch, owner=name, say=lambda _: None
+    )
+
+
+@pytest.mark.slow
+def test_a_stage_taken_over_goes_on_from_its_last_epoch_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agr_core.trainer.loop import Training
+
+    trained: list[int] = []
+    run_epoch = Training.run_epoch
+
+    def counted(training: Training) -> Any:
+        if trained == [1, 2]:
+            trained.append(0)
+            raise StorageError("the node is gone")
+        report = run_epoch(training)
+        trained.append(report.epoch)
+        return report
+
+    whole = real(open_storage(str(tmp_path / "one")), tmp_path, "whole")
+    monkeypatch.setattr(Training, "run_epoch", counted)
+    storage = open_storage(str(tmp_path / "other"))
+    with pytest.raises(StorageError, match="the node is gone"):
+        real(storage, tmp_path, "dies")
+    again = real(storage, tmp_path, "goes-on")
+    assert trained == [1, 2, 0, 3, 4]
+    assert again.trained
+    assert again.epochs == 4
+    assert (again.weights_sha256, again.best_epoch, again.value) == (
+        whole.weights_sha256,
+        whole.best_epoch,
+        whole.value,
+    )
+    assert storage.exists(layout.weights(again.weights_sha256))
+    assert storage.exists(f"{layout.stage(KEY)}/attempt-2/metrics.jsonl")

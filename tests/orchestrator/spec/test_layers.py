@@ -206,3 +206,30 @@ def test_layers_cannot_be_nested_or_set(write: Any, key: str) -> None:
     assert "a profile cannot have" in problem.message
     (problem,) = problems(load_sweep, file, overrides=[f"{key}=x"])
     assert "set that field itself" in problem.message
+
+
+STAGES = """
+  stages:
+    - {id: celeba, schedule: {epochs: 10}, optimizer: {name: adam, lr: 0.1}}
+    - {id: adience, batch_size: 8}
+"""
+
+
+def test_stages_are_changed_by_their_id(write: Any) -> None:
+    trial = BASE.replace("space:", STAGES.strip("\n") + "\nspace:")
+    profile = "profiles: {cpu: {trial: {stages: [{id: celeba, schedule: {epochs: 1}, optimizer: nadam}]}}}\n"
+    stages = load_sweep(write("sweep.yaml", trial + profile), profile="cpu").document["trial"]["stages"]
+    assert stages == [
+        {"id": "celeba", "schedule": {"epochs": 1}, "optimizer": "nadam"},
+        {"id": "adience", "batch_size": 8},
+    ]
+    other = "profiles: {cpu: {trial: {stages: [{id: other}, {id: adience}]}}}\n"
+    stages = load_sweep(write("other.yaml", trial + other), profile="cpu").document["trial"]["stages"]
+    assert stages == [{"id": "other"}, {"id": "adience"}]
+
+
+def test_a_problem_in_a_stage_of_a_profile_has_its_line(write: Any) -> None:
+    trial = BASE.replace("space:", STAGES.strip("\n") + "\nspace:")
+    profile = "profiles:\n  cpu:\n    trial:\n      stages:\n        - {id: celeba, schedule: {epochs: 0}}\n"
+    (problem,) = problems(load_sweep, write("sweep.yaml", trial + profile), profile="cpu")
+    assert (problem.line, problem.path) == (trial.count("\n") + 5, "trial.stages[0].schedule.epochs")

@@ -8,6 +8,8 @@ import pytest
 from agr_core.config import TrialConfig
 from orchestrator.errors import SpecError
 from orchestrator.spec.load import Sweep, sweep_from_document
+from orchestrator.spec.preview import sample
+from orchestrator.spec.preview import stages as rows
 
 TRIAL: dict[str, Any] = {
     "model": {"name": "basic_cnn", "conv_layers": 2},
@@ -153,6 +155,11 @@ def test_equal_stages_of_different_trials_have_one_key() -> None:
     assert renamed.init.key(**content) in keys
     assert other.init.key(**(content | {"data_digest": "e"})) != other.init.key(**content)
     assert other.init.key(**(content | {"weights_sha256": "w"})) == other.init.key(**content)  # it starts from none
+
+
+def test_the_rows_of_stages_are_shown_before_anything_is_trained() -> None:
+    loaded = sweep(trial=TRIAL, space={"stages": {"choice": [[CELEBA, ADIENCE], []]}})
+    assert rows(sample(loaded, 2)) == ("celeba (4 epochs) > the trial (9 epochs)",)
 
 
 @pytest.mark.parametrize(
