@@ -70,7 +70,12 @@ def build_predictor(
     counted = None
     if train_labels is not None:
         counted = image_weights(
-            config.loss, train_labels, bins=encoding.bins, vocabulary=data.vocabulary, device=device
+            config.loss,
+            train_labels,
+            tasks=config.tasks,
+            bins=encoding.bins,
+            vocabulary=data.vocabulary,
+            device=device,
         )
     return Predictor(
         model=model,

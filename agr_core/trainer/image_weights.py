@@ -6,7 +6,7 @@ scale of a loss, and with it the meaning of a learning rate, stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,13 +50,20 @@ class ImageWeights:
 
 
 def image_weights(
-    config: LossConfig, train: Labels, *, bins: Bins | None, vocabulary: Vocabulary, device: torch.device
+    config: LossConfig,
+    train: Labels,
+    *,
+    tasks: Collection[Task],
+    bins: Bins | None,
+    vocabulary: Vocabulary,
+    device: torch.device,
 ) -> ImageWeights:
     """The weights a configuration asks for.
 
     Args:
         config: ``TrialConfig.loss``.
         train: Labels of the training part.
+        tasks: What is trained.
         bins: The trial's age bins; None without.
         vocabulary: The data set's genders and races.
         device: Where to.
@@ -68,20 +75,18 @@ def image_weights(
     per_year = np.bincount(_year(years).numpy(), minlength=MAX_AGE + 1)
     by_year: _Weights | None = None
     by_class: dict[Task, _Weights] = {}
-    if config.age_density != "none" and years.numel():
+    if "age" in tasks and config.age_density != "none":
         kind = config.age_density
         by_year = density_weights(per_year, smooth=kind == "lds", root=kind == "sqrt_inverse")
     if config.class_weights == "complement":
-        if by_year is None and bins is not None and years.numel():
+        if "age" in tasks and by_year is None and bins is not None:
             in_bin = bins.index(np.arange(MAX_AGE + 1))
             per_bin = np.bincount(in_bin, weights=per_year, minlength=bins.count)
             by_year = complement_weights(per_bin, what="age bin")[in_bin]
-        tasks: tuple[Task, ...] = ("gender", "race")
-        for task in tasks:
+        for task in (task for task in tasks if task in ("gender", "race")):
             classes: Tensor = getattr(train, task)
             counts = np.bincount(classes[classes >= 0].cpu().numpy(), minlength=len(vocabulary.names(task)))
-            if counts.sum():
-                by_class[task] = complement_weights(counts, what=task)
+            by_class[task] = complement_weights(counts, what=task)
 
     def on_device(weights: _Weights) -> Tensor:
         return torch.tensor(weights, dtype=torch.float32, device=device)

@@ -41,11 +41,6 @@ class Cumulative(Binned):
         """The number of probabilities above one half (B,) int64 (OR-CNN's decoding)."""
         return (self.older(logits) > 0.5).sum(dim=1)
 
-    def _is_older(self, labels: Labels) -> Tensor:
-        """1 where the age is in a later bin than k, else 0 (B, K - 1) float32."""
-        thresholds = torch.arange(self.bins.count - 1, device=labels.age.device)
-        return (self.index(labels).unsqueeze(1) > thresholds).float()
-
 
 class Ordinal(Cumulative):
     """K - 1 binary outputs, the k-th "older than bin k" (Niu et al. 2016, OR-CNN).
@@ -56,7 +51,8 @@ class Ordinal(Cumulative):
 
     def target(self, labels: Labels) -> Tensor:
         """1 where the age is in a later bin than k, else 0 (B, K - 1) float32."""
-        return self._is_older(labels)
+        thresholds = torch.arange(self.outputs, device=labels.age.device)
+        return (self.index(labels).unsqueeze(1) > thresholds).float()
 
     def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:  # noqa: ARG002 - no softmax
         return functional.binary_cross_entropy_with_logits(logits, self.target(labels), reduction="none").sum(dim=1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from agr_core.config import LossConfig, TrialConfig
+from agr_core.config import LossConfig, Task, TrialConfig
 from agr_core.data.batch import Labels
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
@@ -31,9 +31,9 @@ def labels(ages: list[float], genders: list[int] | None = None, races: list[int]
     )
 
 
-def weights_for(train: Labels, *, bins: str | None = "utk4", **loss: Any) -> ImageWeights:
-    scheme = None if bins is None else Bins.from_spec(bins)
-    return image_weights(LossConfig(**loss), train, bins=scheme, vocabulary=VOCABULARY, device=torch.device("cpu"))
+def weights_for(train: Labels, *, tasks: tuple[Task, ...] = ("age", "gender"), **loss: Any) -> ImageWeights:
+    bins, device = Bins.from_spec("utk4"), torch.device("cpu")
+    return image_weights(LossConfig(**loss), train, tasks=tasks, bins=bins, vocabulary=VOCABULARY, device=device)
 
 
 def test_complement_weights_are_one_minus_the_share_over_their_mean() -> None:
@@ -48,6 +48,13 @@ def test_complement_weights_are_one_minus_the_share_over_their_mean() -> None:
 def test_a_class_weight_of_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="every training image the weight 0, because all are of one gender: set"):
         weights_for(labels([1.0, 30.0], [1, 1]), class_weights="complement")
+
+
+def test_what_is_not_trained_is_not_weighed_and_may_be_of_one_class() -> None:
+    train = labels([1.0, 30.0], [1, 1])
+    weights = weights_for(train, tasks=("age",), class_weights="complement")
+    assert weights.of("gender", train) is None
+    assert weights.of("age", train) is not None
 
 
 @given(images=counts, root=st.booleans())
@@ -82,7 +89,7 @@ def test_a_rare_year_beside_a_frequent_one_weighs_less_after_smoothing() -> None
 def test_every_task_keeps_the_mean_weight_1_over_the_training_part(loss: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     train = labels([*rng.integers(0, 130, 200).astype(float), math.nan], [0] * 60 + [1] * 140 + [-1], [0, 1, 2] * 67)
-    weights = weights_for(train, **loss)
+    weights = weights_for(train, tasks=("age", "gender", "race"), **loss)
     for task, known in (("age", ~torch.isnan(train.age)), ("gender", train.gender >= 0), ("race", train.race >= 0)):
         of = weights.of(task, train)  # type: ignore[arg-type]
         if of is not None:
