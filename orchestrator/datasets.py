@@ -24,6 +24,7 @@ from agr_core.config import DataConfig, SyntheticConfig
 from agr_core.data.face_crop import FaceCropper
 from agr_core.data.joined import Join, Joined, Member, open_data
 from agr_core.data.pack import SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
+from agr_core.data.readers import Reader
 from agr_core.data.shards import MANIFEST
 from agr_core.data.splits import PUBLISHED, make_split, read_split, write_split
 from agr_core.errors import DataError, IntegrityError
@@ -98,7 +99,7 @@ def packed_to(
     output: str,
     *,
     synthetic: SyntheticConfig | None = None,
-    reader: str | None = None,
+    reader: str | Reader | None = None,
     cropper: FaceCropper | None = None,
     require: Sequence[str] = (),
 ) -> Iterator[Packed]:

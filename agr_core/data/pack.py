@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from agr_core.config import SyntheticConfig
 from agr_core.data.face_crop import CroppedImages, FaceCropper
-from agr_core.data.readers import RawImage, Skipped, find_reader, read_images
+from agr_core.data.readers import RawImage, Reader, Skipped, find_reader, read_images
 from agr_core.data.readers.base import lacking
 from agr_core.data.readers.files import open_files
 from agr_core.data.shards import MANIFEST, SCHEMA_VERSION, SHARD_BYTES, TABLE_SCHEMA, ShardWriter, data_digest
@@ -51,7 +51,7 @@ def pack(
     output: Path,
     *,
     synthetic: SyntheticConfig | None = None,
-    reader: str | None = None,
+    reader: str | Reader | None = None,
     cropper: FaceCropper | None = None,
     require: Sequence[str] = (),
     shard_bytes: int = SHARD_BYTES,
@@ -65,7 +65,7 @@ def pack(
         source: A folder, ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.xz`` or ``.zip``; or ``synthetic`` for drawn faces.
         output: Folder to make.
         synthetic: What to draw; default: ``SyntheticConfig()``.
-        reader: Name of the reader; default: the one that recognises the files.
+        reader: The reader or its name; default: the one that recognises the files.
         cropper: Packs the largest face of each image instead of the image; an image without a face is skipped.
         require: Labels (``age``, ``gender``, ``race`` ...) without which an image is skipped.
         shard_bytes: Image bytes after which a new shard begins.
@@ -271,7 +271,7 @@ def _check_size(folder: Path, shard: dict[str, Any]) -> None:
 
 @contextmanager
 def _open_source(
-    source: str, synthetic: SyntheticConfig | None, reader: str | None
+    source: str, synthetic: SyntheticConfig | None, reader: str | Reader | None
 ) -> Iterator[tuple[str, Vocabulary, Iterable[RawImage | Skipped]]]:
     """The kind of the source, its vocabulary and its images."""
     if source == SYNTHETIC:
@@ -282,7 +282,7 @@ def _open_source(
     if is_packed(folder):
         raise DataError(f"{source} is packed already; use it as it is.")
     with open_files(folder) as files:
-        chosen = find_reader(files, reader)
+        chosen = find_reader(files, reader) if reader is None or isinstance(reader, str) else reader
         yield chosen.name, chosen.vocabulary, read_images(chosen, files)
 
 

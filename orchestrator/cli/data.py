@@ -15,6 +15,7 @@ from orchestrator.cli.validate import SetOption
 
 if TYPE_CHECKING:
     from agr_core.data.pack import Packed
+    from agr_core.data.readers import Reader
     from orchestrator.spec.load import Sweep
 
 BinsOption = Annotated[str, typer.Option("--bins", metavar="SCHEME", help="Age groups that are counted.")]
@@ -114,6 +115,9 @@ def pack(
     reader: Annotated[
         str | None, typer.Option(help="How file names and labels are read; default: recognised from the files.")
     ] = None,
+    min_face_score: Annotated[
+        float | None, typer.Option(help="Skip images whose face was found with a lower score (IMDb-WIKI only).")
+    ] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Pack the largest face of each image, found by MTCNN.")] = False,
     margin: Annotated[
         float | None, typer.Option(help="Share of the face added on each side; default 0.4 (with --crop).")
@@ -133,6 +137,7 @@ def pack(
     """
     with errors_in_one_line():
         from agr_core.data.face_crop import FaceCropper
+        from agr_core.data.readers.imdb_wiki import ImdbWikiReader
         from agr_core.errors import InputError
         from agr_core.labels.bins import check_bins
         from orchestrator.datasets import packed_to
@@ -141,8 +146,13 @@ def pack(
         if not crop and (margin is not None or crop_size is not None):
             raise InputError("--margin and --crop-size say how faces are cropped; add --crop, or leave them out.")
         cropper = FaceCropper(margin=0.4 if margin is None else margin, size=crop_size) if crop else None
+        chosen: str | Reader | None = reader
+        if min_face_score is not None:
+            if reader not in (None, ImdbWikiReader.name):
+                raise InputError(f"--min-face-score is for {ImdbWikiReader.name}, not for {reader}; leave one out.")
+            chosen = ImdbWikiReader(min_face_score)
         say(f"packing {source} into {output} ...")
-        with packed_to(source, output, reader=reader, cropper=cropper, require=require or ()) as packed:
+        with packed_to(source, output, reader=chosen, cropper=cropper, require=require or ()) as packed:
             _show(packed, output, bins, as_json)
 
 

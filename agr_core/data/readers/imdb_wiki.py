@@ -32,11 +32,18 @@ _MATLAB_EPOCH = 366  # MATLAB's day 1 is 1 January of the year 0, Python's that 
 
 
 class ImdbWikiReader:
-    """Reads IMDb, Wikipedia or both, cropped or not. Images without a face or with a second one are skipped."""
+    """Reads IMDb, Wikipedia or both, cropped or not. Images without a face or with a second one are skipped.
+
+    Args:
+        min_face_score: Images whose face was found with a lower score are skipped; 1 is common (S0-D1).
+    """
 
     name = "imdb_wiki"
     layout = "imdb.mat or wiki.mat beside folders 00 ... 99 of images"
     vocabulary = Vocabulary(genders=GENDERS, races=())
+
+    def __init__(self, min_face_score: float = -math.inf) -> None:
+        self._min_face_score = min_face_score
 
     def recognises(self, paths: Sequence[str]) -> bool:
         """Whether one of the MATLAB files is there."""
@@ -49,12 +56,28 @@ class ImdbWikiReader:
         if not found:
             raise DataError(f"{files.source} has none of {', '.join(_STRUCTS)}; put it beside the folders of images.")
         for path in sorted(found):
-            _read_mat(read_bytes(files, path), path, labels)
+            self._read_mat(read_bytes(files, path), path, labels)
         return Labelling(labels, frozenset(found))
 
     def key(self, path: str) -> str:
         """Folder and name, as in ``full_path``."""
         return last_two(path)
+
+    def _read_mat(self, data: bytes, path: str, labels: dict[str, ImageLabels | str]) -> None:
+        """Put into ``labels`` what the file says of each image."""
+        name = _STRUCTS[PurePosixPath(path).name]
+        try:
+            struct = loadmat(io.BytesIO(data), variable_names=[name])[name][0, 0]
+            columns = {field: np.ravel(struct[field]) for field in _FIELDS}
+            people = [_person(name, who) for who in np.ravel(struct["celeb_id" if name == "imdb" else "name"])]
+        except Exception as error:  # scipy raises whatever broken bytes make it trip over
+            problem = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path} is not the MATLAB file it should be ({problem}); fetch it again.") from error
+        for place, full_path in enumerate(columns["full_path"]):
+            image = _text(full_path)
+            row = {field: columns[field][place] for field in _FIELDS[1:]}
+            said = _labels(row, people[place], self._min_face_score)
+            labels[image] = said if labels.get(image, said) == said else f"{path} names it twice, with different labels"
 
 
 def age_when_taken(dob: float, photo_taken: int) -> int | None:
@@ -66,26 +89,12 @@ def age_when_taken(dob: float, photo_taken: int) -> int | None:
     return photo_taken - born.year - ((born.month, born.day) > (7, 1))
 
 
-def _read_mat(data: bytes, path: str, labels: dict[str, ImageLabels | str]) -> None:
-    """Put into ``labels`` what the file says of each image."""
-    name = _STRUCTS[PurePosixPath(path).name]
-    try:
-        struct = loadmat(io.BytesIO(data), variable_names=[name])[name][0, 0]
-        columns = {field: np.ravel(struct[field]) for field in _FIELDS}
-        people = [_person(name, who) for who in np.ravel(struct["celeb_id" if name == "imdb" else "name"])]
-    except Exception as error:  # scipy raises whatever broken bytes make it trip over
-        problem = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} is not the MATLAB file it should be ({problem}); fetch it again.") from error
-    for place, full_path in enumerate(columns["full_path"]):
-        image = _text(full_path)
-        said = _labels({field: columns[field][place] for field in _FIELDS[1:]}, people[place])
-        labels[image] = said if labels.get(image, said) == said else f"{path} names it twice, with different labels"
-
-
-def _labels(row: dict[str, Any], person: str | None) -> ImageLabels | str:
+def _labels(row: dict[str, Any], person: str | None, min_face_score: float) -> ImageLabels | str:
     """What the file says of an image, or why it is not used."""
     if not math.isfinite(row["face_score"]):
         return "no face was found"
+    if row["face_score"] < min_face_score:
+        return f"face score below {min_face_score:g}"
     if not math.isnan(row["second_face_score"]):
         return "a second face was found"
     age = age_when_taken(row["dob"], int(row["photo_taken"]))

@@ -274,6 +274,11 @@ def test_a_bucket_that_is_not_there_fails_with_one_line(raw: Path, s3_environmen
         (("synth", "-o", "s3://bucket/raw", "--layout", "celeba"), "must be a folder of this machine"),
         (("synth", "-o", ".", "--layout", "celeba"), "exists and is not an empty folder"),
         (("pack", "faces.tar", "-o", "out", "--require", "beauty"), "--require"),
+        (
+            ("pack", "faces.tar", "-o", "out", "--reader", "utkface", "--min-face-score", "1"),
+            "is for imdb_wiki, not for",
+        ),
+        (("pack", "faces.tar", "-o", "out", "--min-face-score", "1"), "has none of imdb.mat, wiki.mat"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from agr_core.data.readers.imdb_wiki import age_when_taken
+from agr_core.data.pack import pack
+from agr_core.data.readers import Skipped
+from agr_core.data.readers.imdb_wiki import ImdbWikiReader, age_when_taken
 from agr_core.errors import DataError
 
 from ..conftest import picture, read_all
@@ -137,6 +139,17 @@ def test_images_without_a_face_with_a_second_one_or_with_an_impossible_age_are_n
         "imdb/00/extra.jpg": "no line of imdb.mat names it",
         "00/lost.jpg": "named in imdb.mat, but there is no such image",
     }
+
+
+def test_faces_found_with_a_score_below_the_least_are_skipped(
+    write_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    scores = [0.9, 1.0, 5.0]
+    rows = [row | {"score": score} for row, score in zip(WIKI, scores, strict=True)]
+    folder = write_folder(WIKI_IMAGES | {"wiki_crop/wiki.mat": mat_file("wiki", rows)})
+    report = pack(str(folder), tmp_path / "packed", reader=ImdbWikiReader(min_face_score=1.0))
+    assert report.images == 2
+    assert report.skipped == (Skipped(f"wiki_crop/{rows[0]['path']}", "face score below 1"),)
 
 
 def test_a_single_image_is_read_too(write_folder: Callable[..., Path]) -> None:
