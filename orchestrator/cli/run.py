@@ -161,10 +161,10 @@ def rerun(
             say(f"drift: {line}")
         if drift and strict:
             raise SweepFailedError(f"--strict: {len(drift)} things differ from when trial {trial_id} was trained.")
-        if not any(setting.startswith(("data.", "init.")) for setting in settings or []):
+        if not any(setting.startswith(("data", "init")) for setting in settings or []):
             engine = replace(engine, prepare=again.recorded_data(original))
         weights = again.initial_weights(original)
-        if weights is not None and not any(setting.startswith(("model", "init.")) for setting in settings or []):
+        if weights is not None and not any(setting.startswith(("model", "init")) for setting in settings or []):
             engine = replace(engine, prepare_weights=lambda _: weights)
         epochs = None if settings else original.reports[-1].epoch
         started = _started(sweep, rerun_of=trial_id, stop_after_epochs=epochs)

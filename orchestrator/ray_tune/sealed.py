@@ -40,7 +40,7 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
             str(settings.cache),
         ): (trial, labels)
         for trial in due
-        for epoch, labels in _unread(trial).items()
+        for epoch, labels in unread(trial).items()
     }
     while pending:
         done, _ = ray.wait(list(pending))
@@ -95,7 +95,7 @@ def _best(by_configuration: dict[int, list[TrialState]], objective: Objective) -
     return best
 
 
-def _unread(trial: TrialState) -> dict[int, list[str]]:
+def unread(trial: TrialState) -> dict[int, list[str]]:
     """The labels whose test figures are due, by the epoch whose weights are kept for them."""
     unread: dict[int, list[str]] = {}
     for label, epoch in trial.kept_epochs.items():

@@ -57,14 +57,25 @@ def stage_ids(items: Sequence[Any]) -> str:
 
 def check_stages(source: Source) -> None:
     """Note what is wrong with the lists of stages of a document, besides the configurations they make."""
-    document = source.document
-    variants, space = document.get("variants"), document.get("space")
-    for path in (("trial",), *((("variants", label)) for label in (variants if isinstance(variants, dict) else ()))):
-        if source.has((*path, STAGES)):
+    variants = source.document.get("variants")
+    fixed: list[DocPath] = [("trial",)]
+    fixed += [("variants", label) for label in variants] if isinstance(variants, dict) else []
+    places = [*fixed, ("space",)]
+    if any(_says(source, path, STAGES) for path in places):
+        for path in places:
+            if _says(source, path, "init"):
+                message = "`init` is made from `stages`: write one or the other; stages vary as whole lists."
+                source.add((*path, "init"), message, key=True)
+    for path in fixed:
+        if _says(source, path, STAGES):
             _check_list(source.at((*path, STAGES)), (*path, STAGES), source)
-    if isinstance(space, dict) and STAGES in space:
-        for path, items in _choices(space[STAGES], ("space", STAGES)):
+    if _says(source, ("space",), STAGES):
+        for path, items in _choices(source.at(("space", STAGES)), ("space", STAGES)):
             _check_list(items, path, source)
+
+
+def _says(source: Source, path: DocPath, key: str) -> bool:
+    return source.has(path) and isinstance(source.at(path), dict) and key in source.at(path)
 
 
 def _choices(value: Any, path: DocPath) -> Iterator[tuple[DocPath, Any]]:

@@ -28,6 +28,14 @@ def feed(scheduler: Any, trial: str, epoch: int, value: float) -> str:
     return str(scheduler.on_trial_result(None, Stand(trial), {"epoch": epoch, "m": value}))
 
 
+def test_a_result_without_an_epoch_passes_asha_by() -> None:
+    """What a trial says of its stages comes before its first epoch."""
+    scheduler = asha()
+    scheduler.on_trial_add(None, Stand("a"))
+    assert scheduler.on_trial_result(None, Stand("a"), {"stage": "{}"}) == "CONTINUE"
+    assert feed(scheduler, "a", 1, 1.0) == "CONTINUE"
+
+
 def test_asha_takes_stand_ins_and_stops_at_its_rungs_only() -> None:
     scheduler = asha()
     for trial in "abcd":

@@ -203,3 +203,17 @@ def test_what_is_wrong_with_stages_is_told_where_it_stands(where: str, stages: A
         assert found
         return
     assert any(problem.startswith(f"{at}: ") and words in problem for problem in found), found
+
+
+@pytest.mark.parametrize("where", ["trial", "space", "variants"])
+def test_init_beside_stages_is_refused_and_not_lost(where: str) -> None:
+    init = {"init": {"config": {"batch_size": 8}}}
+    parts: dict[str, Any] = {"trial": TRIAL | {"stages": [CELEBA, ADIENCE]}}
+    if where == "variants":
+        parts["variants"] = {"v": init}
+    else:
+        parts[where] = parts.get(where, {}) | init
+    place = "variants.v.init" if where == "variants" else f"{where}.init"
+    assert problems(**parts) == [
+        f"{place}: `init` is made from `stages`: write one or the other; stages vary as whole lists."
+    ]
