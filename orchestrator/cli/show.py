@@ -118,7 +118,8 @@ def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[
         with suppress(NotFoundError):  # it failed before it could say
             recorded = json.loads(storage.read(f"{folder}/trial.json"))["provenance"]
     created = trial.created
-    digests = {name: getattr(created, name) for name in ("config_digest", "data_digest", "split_digest", "data_uri")}
+    names = ("config_digest", "data_digest", "split_digest", "data_uri", "weights_sha256")
+    digests = {name: getattr(created, name) for name in names}
     return {**recorded, **digests}
 
 

@@ -112,6 +112,8 @@ def trial_tags(created: TrialCreated, sweep: SweepStarted) -> dict[str, str]:
         "agr.data_digest": created.data_digest,
         "agr.split_digest": created.split_digest,
     }
+    if created.weights_sha256 is not None:
+        tags["agr.weights_sha256"] = created.weights_sha256
     if created.configuration != created.number:
         tags["agr.configuration"] = str(created.configuration)
     if created.variant is not None:

@@ -131,3 +131,20 @@ class TestMobilenetTransformer:
         backbone.mobilenet = nn.Identity()
         maps = torch.randn(1, 1024, 2, 2)
         assert not torch.allclose(backbone(maps), backbone(maps.flip(3)), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ({"name": "levi_hassner", "variant": "paper"}, 64),
+        ({"name": "inception_resnet_v1"}, 80),
+        ({"name": "residual_attention", "attention_modules": [1, 1, 1]}, 32),
+        ({"name": "mobilenet_transformer", "feedforward": 64}, 32),
+    ],
+)
+def test_every_layer_is_trained(model: dict[str, Any], size: int) -> None:
+    torch.manual_seed(0)
+    backbone = _backbone(model, size=size, device="cpu").train()
+    backbone(torch.randn(3, 3, size, size)).square().sum().backward()
+    still = [name for name, each in backbone.named_parameters() if each.grad is None or not each.grad.any()]
+    assert not still
