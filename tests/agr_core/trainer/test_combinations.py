@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from agr_core.config import AgeConfig, BinnedAge, SplitConfig, SyntheticConfig, TrialConfig
 from agr_core.data.cache import open_pixels
@@ -22,6 +22,7 @@ from agr_core.data.splits import make_split
 from agr_core.data.trial_data import TrialData
 from agr_core.evaluation.names import is_of_one_group, metric_names
 from agr_core.labels.bins import MAX_AGE, SCHEMES
+from agr_core.labels.encodings.ordinal import CoralLayer
 from agr_core.objective import Objective
 from agr_core.trainer.loop import Training
 
@@ -77,6 +78,12 @@ def test_every_combination_trains_two_steps_and_decodes_to_the_ages_of_faces(
     binned = issubclass(AGES[encoding], BinnedAge)
     for more in [{"bins": bins} for bins in BINS] if binned else [{}, {"output": "sigmoid", "center": 0, "scale": 116}]:
         train(age={"encoding": encoding} | more, sampler=sampler, mixup=mixup)
+
+
+def test_an_encoding_brings_its_own_last_layer(train: Train) -> None:
+    heads = train(age={"encoding": "coral"})._predictor.model.heads
+    assert type(heads["age"][-1]) is CoralLayer
+    assert type(heads["gender"][-1]) is nn.Linear
 
 
 @given(draw=st.data())
