@@ -23,7 +23,7 @@ from agr_core.data.decode import decode, image_problem, square
 from agr_core.data.face_crop import FaceBox
 from agr_core.data.loader import BatchMaker, Job
 from agr_core.data.readers.files import IMAGE_SUFFIXES, is_image_name
-from agr_core.errors import CheckpointError, DataError
+from agr_core.errors import CheckpointError, ConfigError, DataError
 from agr_core.labels.attributes import Vocabulary
 from agr_core.models.face_model import TaskModel
 from agr_core.trainer.build import build_predictor
@@ -40,6 +40,14 @@ MAX_FILE_BYTES = 100_000_000
 """Largest image file that is read."""
 
 _FILES_AT_ONCE = 16  # photographs are large, and their pixels are all in memory
+
+
+class Predicts(Protocol):
+    """A model, or several."""
+
+    def predict(self, crops: Sequence[Image], boxes: Sequence[Box]) -> list[Face]:
+        """What is said of each face; see ``TrainedModel.predict``."""
+        ...
 
 
 class Cropper(Protocol):
@@ -205,6 +213,42 @@ class TrainedModel:
         }
 
 
+class ModelsTogether:
+    """Several models, each for its own tasks (report S4 had one a task, S4-C5), as one.
+
+    Raises:
+        ConfigError: If two of them predict the same task.
+    """
+
+    def __init__(self, models: Sequence[TrainedModel]) -> None:
+        self._models = tuple(models)
+        tasks = [task for model in models for task in model.config.tasks]
+        twice = sorted({task for task in tasks if tasks.count(task) > 1})
+        if twice:
+            raise ConfigError(f"several models predict {', '.join(twice)}; give one model for each task.")
+
+    def predict(self, crops: Sequence[Image], boxes: Sequence[Box]) -> list[Face]:
+        """As ``TrainedModel.predict``, each task by the model that was trained on it."""
+        found = zip(*(model.predict(crops, boxes) for model in self._models), strict=True)
+        return [_merged(of_face) for of_face in found]
+
+
+def _merged(faces: Sequence[Face]) -> Face:
+    """What several models say of one face."""
+
+    def said(name: str) -> Any:
+        return next((value for face in faces if (value := getattr(face, name)) is not None), None)
+
+    return Face(
+        box=faces[0].box,
+        age=said("age"),
+        gender=said("gender"),
+        race=said("race"),
+        probabilities={task: shares for face in faces for task, shares in face.probabilities.items()},
+        crop=faces[0].crop,
+    )
+
+
 def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> TaskModel:
     """The model of a configuration with random weights, on the CPU, to look at.
 
@@ -214,7 +258,7 @@ def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> TaskModel:
     return build_predictor(_for_prediction(config), TrainedLabels(vocabulary), untrained=True).model.cpu()
 
 
-def predict_files(model: TrainedModel, files: Iterable[Path], cropper: Cropper | None) -> Iterator[FileFaces]:
+def predict_files(model: Predicts, files: Iterable[Path], cropper: Cropper | None) -> Iterator[FileFaces]:
     """The faces of each file, in the order given; a file that cannot be looked at is an entry with its error.
 
     Args:
@@ -233,7 +277,7 @@ def predict_files(model: TrainedModel, files: Iterable[Path], cropper: Cropper |
                 yield FileFaces(file, tuple(next(predicted) for _ in faces))
 
 
-def predict_bytes(model: TrainedModel, name: str, data: bytes, cropper: Cropper | None) -> FileFaces:
+def predict_bytes(model: Predicts, name: str, data: bytes, cropper: Cropper | None) -> FileFaces:
     """The faces of one image file that is in memory; one that is no usable image is an entry with its error."""
     faces = _faces_in(_decoded(data), cropper)
     if isinstance(faces, str):

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agr_core.data.face_crop import FaceCropper
-    from agr_core.predict import Face, FileFaces
+    from agr_core.predict import Face, FileFaces, Predicts
+    from orchestrator.storage.base import Storage
     from orchestrator.trained import Trained
 
-ModelOption = Annotated[
-    str,
-    typer.Option("--model", help="The trial whose model predicts: its ID, a unique beginning, or its MLflow run ID."),
+ModelsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        help="The trial whose model predicts: its ID, a unique beginning, or its MLflow run ID; repeated, one trial "
+        "for each task.",
+    ),
 ]
 NoCropOption = Annotated[bool, typer.Option("--no-crop", help="Each image is a face as it is; look for none in it.")]
 MarginOption = Annotated[
@@ -43,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="Image files, and folders of image files.", metavar="FILES")],
-    model: ModelOption,
+    model: ModelsOption,
     no_crop: NoCropOption = False,
     margin: MarginOption = None,
     grid: Annotated[
@@ -58,17 +63,15 @@ def predict(
     """
     with errors_in_one_line():
         from agr_core.errors import InputError
-        from agr_core.predict import TrainedLabels, TrainedModel, image_files, predict_files
-        from orchestrator.trained import fetched
+        from agr_core.predict import image_files, predict_files
 
         if grid is not None and grid.suffix.lower() != ".png":
             raise InputError(f"--grid {grid}: the picture is a PNG; give it a name that ends in .png.")
         if no_crop and margin is not None:
             raise InputError("--margin says how faces are cut out, and --no-crop that they are not; give one of them.")
         files = image_files(paths)
-        with fetched(storage_at(storage), model) as trained:
-            cropper = None if no_crop else cropper_for(trained, margin)
-            loaded = TrainedModel(trained.config, trained.weights, TrainedLabels(trained.vocabulary))
+        loaded, trained = load_models(storage_at(storage), model)
+        cropper = None if no_crop else cropper_for(trained, margin)
         found = list(predict_files(loaded, files, cropper))
         if grid is not None:
             from agr_core.evaluation.grid import grid_png
@@ -85,21 +88,42 @@ def predict(
             raise typer.Exit(EXIT_INPUT)
 
 
-def cropper_for(trained: Trained, margin: float | None) -> FaceCropper:
-    """What cuts faces out of images as those of the model's data set were cut out.
-
-    Args:
-        trained: The model.
-        margin: Share of the face added on each side, where the data set's manifest does not say; None: 0.
+def load_models(storage: Storage, texts: Sequence[str]) -> tuple[Predicts, list[Trained]]:
+    """The models of some trials as one, and what is known of each.
 
     Raises:
-        InputError: If a margin is given although the manifest has one.
-        ConfigError: If the detector is not installed, or is of another version than the data set was cropped with.
+        NotFoundError: As ``fetched``.
+        ConfigError: If two of them predict the same task, or one cannot be built.
+    """
+    from agr_core.predict import ModelsTogether, TrainedLabels, TrainedModel
+    from orchestrator.trained import fetched
+
+    models, trained = [], []
+    for text in dict.fromkeys(texts):
+        with fetched(storage, text) as one:
+            models.append(TrainedModel(one.config, one.weights, TrainedLabels(one.vocabulary)))
+            trained.append(one)
+    return ModelsTogether(models), trained
+
+
+def cropper_for(trained: Sequence[Trained], margin: float | None) -> FaceCropper:
+    """What cuts faces out of images as those of the models' data sets were cut out.
+
+    Args:
+        trained: The models.
+        margin: Share of the face added on each side, where their data sets do not say; None: 0.
+
+    Raises:
+        InputError: If a margin is given although the data sets say, or they were cropped in different ways.
+        ConfigError: If the detector is not installed, or is of another version than the data sets were cropped with.
     """
     from agr_core.data.face_crop import FaceCropper
     from agr_core.errors import InputError
 
-    entry = trained.crop
+    entry = trained[0].crop
+    if any(one.crop != entry for one in trained):
+        crops = ", ".join(f"{one.trial_id}: {one.crop or 'not recorded'}" for one in trained)
+        raise InputError(f"the models' data sets were cropped in different ways ({crops}); predict with one at a time.")
     if entry is None:
         if margin is None:
             say(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.common import StorageOption, errors_in_one_line, say, storage_at
-from orchestrator.cli.predict import MarginOption, ModelOption, cropper_for
+from orchestrator.cli.predict import MarginOption, ModelsOption, cropper_for, load_models
 
 if TYPE_CHECKING:
     from agr_core.data.face_crop import FaceCropper
-    from agr_core.predict import FileFaces, TrainedModel
+    from agr_core.predict import FileFaces, Predicts
     from orchestrator.serving.app import Predict
     from orchestrator.trained import Trained
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    model: ModelOption,
+    model: ModelsOption,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1; 0 for one that is free.")] = 8000,
     margin: MarginOption = None,
     storage: StorageOption = None,
@@ -42,19 +42,17 @@ def serve(
             raise InputError(
                 f"agr serve needs {error.name}, which is not installed; pip install 'agr[serve]'."
             ) from error
-        from agr_core.predict import TrainedLabels, TrainedModel
-        from orchestrator.trained import fetched
-
         listener = listen(port)
-        with fetched(storage_at(storage), model) as trained:
-            loaded = TrainedModel(trained.config, trained.weights, TrainedLabels(trained.vocabulary))
-            app = build_app(predictor(loaded, cropper_for(trained, margin)), described(trained))
-        say(f"http://{HOST}:{listener.getsockname()[1]} serves trial {trained.trial_id}; Ctrl-C ends it.")
+        loaded, trained = load_models(storage_at(storage), model)
+        models = {"models": [described(one) for one in trained]}
+        app = build_app(predictor(loaded, cropper_for(trained, margin)), models)
+        trials = ", ".join(one.trial_id for one in trained)
+        say(f"http://{HOST}:{listener.getsockname()[1]} serves {trials}; Ctrl-C ends it.")
         with suppress(KeyboardInterrupt):  # how it is meant to end; uvicorn passes it on once all is closed
             server_of(app).run(sockets=[listener])
 
 
-def predictor(model: TrainedModel, cropper: FaceCropper) -> Predict:
+def predictor(model: Predicts, cropper: FaceCropper) -> Predict:
     """What predicts one image after the other, whoever asks."""
     from agr_core.predict import predict_bytes
 
@@ -68,7 +66,7 @@ def predictor(model: TrainedModel, cropper: FaceCropper) -> Predict:
 
 
 def described(trained: Trained) -> dict[str, Any]:
-    """What the page says of the model."""
+    """What the page says of a model."""
     return {
         "trial_id": trained.trial_id,
         "sweep_id": trained.sweep_id,

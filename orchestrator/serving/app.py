@@ -31,12 +31,12 @@ class _TooLargeError(Exception):
     """More was sent than is taken."""
 
 
-def build_app(predict: Predict, model: Mapping[str, Any]) -> FastAPI:
+def build_app(predict: Predict, models: Mapping[str, Any]) -> FastAPI:
     """The application.
 
     Args:
         predict: What predicts; called in one of several threads.
-        model: What ``GET /model`` and the page say of the model, plain JSON.
+        models: What ``GET /models`` and the page say of the models, plain JSON.
     """
     page = resources.files("orchestrator.serving").joinpath("page.html").read_text(encoding="utf-8")
     # FastAPI's own pages of documentation fetch scripts from elsewhere.
@@ -48,9 +48,9 @@ def build_app(predict: Predict, model: Mapping[str, Any]) -> FastAPI:
     def show_page() -> str:
         return page
 
-    @app.get("/model")
-    def describe_model() -> dict[str, Any]:
-        return dict(model)
+    @app.get("/models")
+    def describe_models() -> dict[str, Any]:
+        return dict(models)
 
     @app.post("/predict")
     async def predict_upload(

@@ -16,13 +16,22 @@ from agr_core.data.face_crop import FaceBox
 from agr_core.data.pack import Packed, pack
 from agr_core.data.splits import make_split, read_split, write_split
 from agr_core.data.trial_data import TrialData
-from agr_core.errors import CheckpointError, DataError
+from agr_core.errors import CheckpointError, ConfigError, DataError
 from agr_core.evaluation.grid import grid_png
 from agr_core.labels.bins import Bins
 from agr_core.objective import Objective
-from agr_core.predict import FileFaces, TrainedLabels, TrainedModel, image_files, predict_bytes, predict_files
+from agr_core.predict import (
+    FileFaces,
+    ModelsTogether,
+    TrainedLabels,
+    TrainedModel,
+    image_files,
+    predict_bytes,
+    predict_files,
+)
 from agr_core.trainer.loop import Training, evaluate_part
 
+AGE_ALONE = {"image": {"size": 24}, "tasks": ["age"]}
 CONFIGS: dict[str, dict[str, Any]] = {
     "colour": {"image": {"size": 24}},
     "grey, cut from a larger one": {
@@ -46,7 +55,7 @@ def config_of(name: str) -> TrialConfig:
         "batch_size": 16,
         "compute": {"threads": 1},
     }
-    return TrialConfig.from_document({**document, **CONFIGS[name]})
+    return TrialConfig.from_document({**document, **CONFIGS.get(name, AGE_ALONE)})
 
 
 class Study:
@@ -193,6 +202,25 @@ def test_folders_give_their_images_in_order_and_other_paths_are_refused(tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         image_files([tmp_path / "empty"])
+
+
+def test_several_models_say_each_what_it_was_trained_on(model: TrainedModel, tmp_path: Path) -> None:
+    gender = Study("one task", tmp_path)
+    (tmp_path / "ages").mkdir()
+    ages = Study("age alone", tmp_path / "ages")
+    together = ModelsTogether([gender.model(), ages.model()])
+
+    (found,) = predict_files(together, gender.files[:1], None)
+
+    ((of_gender,), (of_age,)) = (
+        next(predict_files(study.model(), gender.files[:1], None)).faces for study in (gender, ages)
+    )
+    (face,) = found.faces
+    assert (face.age, face.gender, face.race) == (of_age.age, of_gender.gender, None)
+    assert face.probabilities == {**of_gender.probabilities, **of_age.probabilities}
+    assert face.probabilities.keys() == {"gender", "age"}
+    with pytest.raises(ConfigError, match="several models predict gender"):
+        ModelsTogether([gender.model(), model])
 
 
 def test_weights_of_another_model_are_refused(model: TrainedModel, tmp_path: Path) -> None:

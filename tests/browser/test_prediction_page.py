@@ -48,7 +48,7 @@ def predict(name: str, data: bytes, crop: bool) -> FileFaces:
 @pytest.fixture
 def url() -> Iterator[str]:
     listener = listen(0)
-    server = server_of(build_app(predict, _MODEL))
+    server = server_of(build_app(predict, {"models": [_MODEL]}))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield f"http://{HOST}:{listener.getsockname()[1]}/"

@@ -73,6 +73,7 @@ def test_predict_refuses_what_it_cannot_use(
         ((str(photos), "--model", "zzzz"), "no trial starts with 'zzzz'"),
         ((str(photos), "--model", f"other/{without}"), "has no weights"),
         ((str(photos), "--model", trial, "--grid", "grid.jpg"), "ends in .png"),
+        ((str(photos), "--model", trial, "--model", f"faces/{trial}"), "several models predict age, gender, race"),
         ((str(photos), "--model", trial, "--margin", "0.2"), "give one of them"),
     ):
         result = agr("predict", "--no-crop", *arguments, code=2)

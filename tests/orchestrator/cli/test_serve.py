@@ -38,8 +38,8 @@ def test_the_server_gives_the_answers_of_predict_until_it_is_told_to_end(
             url = f"{found.group()}/predict?name={face}&crop=false"
             with urllib.request.urlopen(url, data=face.read_bytes(), timeout=60) as answer:
                 (found_face,) = json.load(answer)["faces"]
-            with urllib.request.urlopen(f"{found.group()}/model", timeout=60) as answer:
-                assert json.load(answer)["trial_id"] == trial
+            with urllib.request.urlopen(f"{found.group()}/models", timeout=60) as answer:
+                assert [one["trial_id"] for one in json.load(answer)["models"]] == [trial]
         finally:
             process.send_signal(signal.SIGINT)
             ended = process.wait(timeout=60)

@@ -49,7 +49,7 @@ def served() -> Iterator[Served]:
     found = Served()
     listener = listen(0)
     found.port = listener.getsockname()[1]
-    server = server_of(build_app(found.predict, {"trial_id": "0123abcd"}))
+    server = server_of(build_app(found.predict, {"models": []}))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield found
@@ -98,12 +98,12 @@ def test_the_page_and_the_model_are_there_and_nothing_comes_from_elsewhere(serve
     assert status == 200
     assert b"<title>agr" in page
     assert b"http" not in page.replace(b"http-equiv", b"")
-    assert json.loads(served.call("GET", "/model")[1]) == {"trial_id": "0123abcd"}
+    assert json.loads(served.call("GET", "/models")[1]) == {"models": []}
     assert [served.call("GET", path)[0] for path in ("/docs", "/redoc")] == [404, 404]
 
 
 def test_it_answers_under_this_machines_names_only(served: Served) -> None:
-    assert served.call("GET", "/model", Host="localhost")[0] == 200
+    assert served.call("GET", "/models", Host="localhost")[0] == 200
     assert served.call("POST", "/predict", b"x", Host="evil.example")[0] == 400
     assert served.asked == []
 
