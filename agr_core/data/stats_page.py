@@ -20,7 +20,7 @@ from agr_core.data.pack import Packed
 from agr_core.data.stats import bin_ages
 from agr_core.labels.bins import Bins, BinsSpec
 
-_COLORS = ("#1f5fa8", "#c2410c", "#2f855a", "#7c3aed", "#b7791f", "#0e7490", "#9d174d")
+_COLORS = ("#1f5fa8", "#c2410c", "#2f855a", "#7c3aed", "#b7791f", "#0e7490", "#9d174d", "#64748b", "#65a30d", "#be185d")
 _UNKNOWN, _UNKNOWN_COLOR = "not known", "#a8b0ba"
 _MEASURED = 2_000
 _SHOWN_SIZES = 12
@@ -41,13 +41,16 @@ summary { cursor: pointer; color: #5b6875; font-size: 13px; margin: 8px 0; }
 """
 
 
-def stats_page(packed: Packed, source: str, scheme: BinsSpec = "utk7") -> str:
+def stats_page(
+    packed: Packed, source: str, scheme: BinsSpec = "utk7", *, against: Mapping[str, Packed] | None = None
+) -> str:
     """The page as HTML.
 
     Args:
         packed: The data set.
         source: What it is called in the heading.
         scheme: The age bins.
+        against: Other data sets by name, whose races, genders and age bins are shown beside those of this one.
 
     Raises:
         ValueError: If the scheme is not known.
@@ -64,10 +67,15 @@ def stats_page(packed: Packed, source: str, scheme: BinsSpec = "utk7") -> str:
             _section("Ages", _stacked(frame, "label", _age_labels(frame), "gender", genders, "years"), wide=True),
             _section(f"Age bins ({name})", _stacked(frame, "bin", labels, "gender", genders, "years")),
             _section("Ages in each bin", _bin_table(packed.table, scheme)),
-            _section("Age by gender", _boxes(frame, "gender", genders)),
-            _section("Age by race", _boxes(frame, "race", races)),
         ]
-    parts.append(_section("Gender", _stacked(frame, "gender", genders)))
+        for by, known, classes in (
+            ("gender", packed.vocabulary.genders, genders),
+            ("race", packed.vocabulary.races, races),
+        ):
+            if known:
+                parts.append(_section(f"Age by {by}", _boxes(frame, by, classes)))
+    if packed.vocabulary.genders:
+        parts.append(_section("Gender", _stacked(frame, "gender", genders)))
     if packed.vocabulary.races:
         parts += [
             _section("Race", _stacked(frame, "race", races)),
@@ -78,6 +86,7 @@ def stats_page(packed: Packed, source: str, scheme: BinsSpec = "utk7") -> str:
             parts.append(
                 _section(title, _stacked(frame, "bin", labels, "race", races, "years", shares=True), wide=True)
             )
+    parts += _comparison({source: packed, **(against or {})}, bins) if against else []
     parts.append(_section("Image sizes", _sizes(packed)))
     if packed.manifest["skipped"]:
         parts.append(_section("Files skipped", _skipped(packed.manifest["skipped"]), wide=True))
@@ -86,6 +95,23 @@ def stats_page(packed: Packed, source: str, scheme: BinsSpec = "utk7") -> str:
         f"<title>{escape(source)}</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script></head>"
         f"<body>{parts[0]}<main>{''.join(parts[1:])}</main></body></html>\n"
     )
+
+
+def _comparison(sets: Mapping[str, Packed], bins: Bins) -> list[str]:
+    """The shares of races, genders and age bins in each of several data sets."""
+    frame = pd.concat([_classes(packed, bins).assign(data_set=name) for name, packed in sets.items()])
+    known = [packed.vocabulary for packed in sets.values()]
+    classes = {
+        "race": dict.fromkeys(name for one in known for name in one.races),
+        "gender": dict.fromkeys(name for one in known for name in one.genders),
+        "bin": dict.fromkeys(bins.labels),
+    }
+    titles = {"race": "Races", "gender": "Genders", "bin": "Ages"}
+    charts = {
+        by: _stacked(frame, "data_set", list(sets), by, _present(frame[by], names), shares=True)
+        for by, names in classes.items()
+    }
+    return [_section(f"{titles[by]} of each data set, share", chart, wide=True) for by, chart in charts.items()]
 
 
 def _classes(packed: Packed, bins: Bins) -> pd.DataFrame:

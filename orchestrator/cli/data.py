@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -198,6 +200,12 @@ def stats(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page of charts, readable without a network.")
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE", help="Another data set to compare with on the page; may be given several times."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count images, ages, genders and races, and list what could not be read.
@@ -205,23 +213,29 @@ def stats(
     Example: agr data stats s3://agr/utkface --bins utk4
     """
     with errors_in_one_line():
+        from agr_core.errors import InputError
         from agr_core.labels.bins import check_bins
         from orchestrator.datasets import opened
         from orchestrator.settings import Settings
 
         check_bins(bins)
-        with opened(source, cache=Settings.from_environment().cache) as packed:
+        if against and html is None:
+            raise InputError("--against compares on the page; add --html FILE.")
+        cache = Settings.from_environment().cache
+        with ExitStack() as stack:
+            packed = stack.enter_context(opened(source, cache=cache))
             if html is not None:
-                _write_page(packed, source, bins, html)
+                others = {other: stack.enter_context(opened(other, cache=cache)) for other in against or ()}
+                _write_page(packed, source, bins, html, others)
             _show(packed, source, bins, as_json)
 
 
-def _write_page(packed: Packed, source: str, bins: str, output: Path) -> None:
+def _write_page(packed: Packed, source: str, bins: str, output: Path, others: Mapping[str, Packed]) -> None:
     from agr_core.data.stats_page import stats_page
     from agr_core.errors import InputError
 
     try:
-        output.write_text(stats_page(packed, source, bins), encoding="utf-8")
+        output.write_text(stats_page(packed, source, bins, against=others), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}. Give another file with --html.") from error
     say(f"wrote {output}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,22 @@ def test_ranges_unknown_labels_and_skipped_files_are_shown_as_what_they_are(tmp_
     assert any("ages are ranges" in line for line in page.cells["p"])
     assert "of the middle of ranges" in page.cells["p"]
     assert charts(html)[0][0]["x"] == ["0-2", "4-6", "25-32"]
-    assert "Race" not in page.cells["h2"]
+    assert not {"Race", "Age by race"} & set(page.cells["h2"])
     assert page.cells["td"][-6:] == ["no face", "2", "<b>.jpg", "no face", "c.jpg", "no face"]
+
+
+def test_data_sets_are_compared_by_their_shares(faces: Packed, tmp_path: Path) -> None:
+    vocabulary = Vocabulary(genders=GENDERS, races=("White", "Latino_Hispanic"))
+    images = [replace(image, race="Latino_Hispanic") for image in range_images(8, [(0, 2)])]
+    pack_images(images, tmp_path / "p", source="s", kind="test", vocabulary=vocabulary)
+    html = stats_page(faces, "drawn", against={"other": Packed.open(tmp_path / "p")})
+    assert "Races of each data set, share" in Titles(html).cells["h2"]
+    races, genders, ages = charts(html)[-3:]
+    assert [trace["name"] for trace in races] == ["White", "Black", "Asian", "Indian", "Others", "Latino_Hispanic"]
+    assert all(trace["x"] == ["drawn", "other"] for trace in (*races, *genders, *ages))
+    assert races[0]["y"] == [pytest.approx((faces.table["race"] == "White").mean()), 0]
+    assert races[-1]["y"] == [0, 1]
+    assert ages[0]["y"][1] == 1
 
 
 def test_an_unknown_scheme_is_refused(faces: Packed) -> None:

@@ -258,6 +258,7 @@ def test_a_bucket_that_is_not_there_fails_with_one_line(raw: Path, s3_environmen
         (("pack", "faces.tar", "-o", "out", "--margin", "0.2"), "add --crop"),
         (("pack", "faces.tar", "-o", "out", "--crop", "--margin", "-1"), "margin -1"),
         (("stats", "no-such-folder"), "no-such-folder does not exist"),
+        (("stats", "faces.tar", "--against", "empty"), "add --html FILE"),
         (("stats", "faces.tar", "--bins", "utk77"), "Did you mean 'utk7'?"),
         (("push", "empty", "s3://bucket/faces"), "empty is not a packed data set"),
         (("push", "s3://bucket/faces", "empty"), "must be s3://bucket/prefix"),
