@@ -19,6 +19,7 @@ from orchestrator.records import (
     AttemptStarted,
     ControlReceived,
     Event,
+    StageTrained,
     SweepEnded,
     TestRead,
     TrialCreated,
@@ -89,6 +90,9 @@ class Progress:
                 self._rows[event.trial_id] = _Row(event, epochs=_epochs(event))
             case AttemptStarted():
                 self._rows[event.trial_id].started = True
+            case StageTrained():
+                words = f"stage {event.stage} trained, {event.epochs} epochs in {event.seconds:.0f} s"
+                self._say(f"{self._name(event.trial_id)}  {words}; others start from it too")
             case TrialReported():
                 self._report(self._rows[event.trial_id], event)
             case AttemptFailed():

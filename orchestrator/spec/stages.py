@@ -51,8 +51,8 @@ def lay_over(base: Node, layer: Node) -> Node:
 
 
 def stage_ids(items: Sequence[Any]) -> str:
-    """The stages of a list in one word: ``celeba>adience``."""
-    return ">".join(str(item.get("id")) if isinstance(item, dict) else "?" for item in items)
+    """The stages of a list in one word: ``celeba>adience``; ``none`` of an empty one."""
+    return ">".join(str(item.get("id")) if isinstance(item, dict) else "?" for item in items) or "none"
 
 
 def check_stages(source: Source) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 import agr_core.config
-from agr_core.config import AdamConfig, TrialConfig, timm_names
+from agr_core.config import AdamConfig, StageConfig, TrialConfig, timm_names
 from agr_core.identity import digest
 
 DATA_DIGEST, SPLIT_DIGEST = "d" * 64, "5" * 64
@@ -357,3 +357,50 @@ def test_what_cannot_be_trained_is_refused_with_the_value_the_rule_and_the_way_o
 def test_all_problems_are_reported_at_once() -> None:
     document = {"seed": -1, "batch_size": 0, "optimizer": {"name": "sgd", "lr": -1}, "colour": "rgb"}
     assert set(refusals(document)) == {"seed", "batch_size", "optimizer.sgd.lr", "colour"}
+
+
+# --- stages --------------------------------------------------------------------------------------------------------
+
+
+def after(stage: dict[str, Any]) -> TrialConfig:
+    return config_of({"model": {"name": "basic_cnn", "weights": "init"}, "init": {"id": "pre", "config": stage}})
+
+
+def test_the_digest_of_what_starts_from_a_stage_has_the_stage_s_key_and_not_its_address() -> None:
+    content = {"data_digest": DATA_DIGEST, "split_digest": SPLIT_DIGEST}
+    one, moved = after({"data": {"source": "a.tar"}}), after({"data": {"source": "b.tar"}})
+    assert one.init is not None
+    assert moved.init is not None
+    key = one.init.key(**content, weights_sha256=None)
+    assert key == moved.init.key(**content, weights_sha256=None)
+    assert one.digest(**content, weights_sha256=key) == moved.digest(**content, weights_sha256=key)
+    assert one.digest(**content, weights_sha256=key) != one.digest(**content, weights_sha256="0" * 64)
+    other = after({"batch_size": 8})
+    assert other.init is not None
+    assert other.init.key(**content, weights_sha256=None) != key
+
+
+def test_a_key_tells_which_epoch_counts() -> None:
+    content = {"data_digest": DATA_DIGEST, "split_digest": SPLIT_DIGEST, "weights_sha256": None}
+    document = {"id": "pre", "config": {}}
+    by_loss = StageConfig.model_validate_json(json.dumps(document))
+    by_acc = StageConfig.model_validate_json(
+        json.dumps(document | {"objective": {"metric": "val/gender_acc", "direction": "maximize"}})
+    )
+    assert by_loss.key(**content) != by_acc.key(**content)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"model": {"name": "basic_cnn", "weights": "init"}}, "the weights of a stage, and there is none"),
+        ({"init": {"id": "pre", "config": {}}}, "init.id=pre gives the weights, and model.weights=none"),
+        (
+            {"model": {"name": "basic_cnn", "weights": "init", "weights_sha256": "0" * 64}},
+            "weights_sha256 is about a file of weights, and weights=init",
+        ),
+    ],
+)
+def test_weights_of_a_stage_need_the_stage_and_the_other_way_round(document: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        config_of(document)

@@ -6,15 +6,18 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from agr_core.config import TrialConfig
 from agr_core.data.batch import Batch
 from agr_core.errors import ConfigError, DivergedError
 from agr_core.evaluation.names import metric_names
+from agr_core.models.weights_file import WeightsFile
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from agr_core.trainer.build import part_metrics
@@ -360,3 +363,26 @@ def test_the_oracle_of_a_cascade_whose_routing_is_right_is_the_cascade(
         assert figures["oracle_age_mae"] == figures["age_mae"]
         other, _ = evaluate(training._predictor, part, part_metrics(config, data, training._predictor))
         assert other["oracle_age_mae"] != other["age_mae"]
+
+
+def test_a_training_starts_from_the_weights_of_its_stage_and_takes_the_heads_that_fit(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    by_loss = Objective(metric="val/loss", direction="minimize")
+    stage = Training(make_config(tasks=["gender"]), data, by_loss)
+    train(stage, lambda _: None)
+    stage.save(tmp_path)
+    best = load_file(tmp_path / "best.safetensors")
+    before = make_config(tasks=["gender"]).to_document()
+    model = {**before["model"], "weights": "init", "weights_heads": "keep"}
+    config = make_config(tasks=["gender", "age"], seed=7, model=model, init={"id": "pre", "config": before})
+
+    with pytest.raises(ConfigError, match="the weights of a stage are brought by a sweep"):
+        Training(config, data, objective)
+    started = _weights(Training(config, data, objective, weights=WeightsFile.of(tmp_path / "best.safetensors")))
+    assert any(name.startswith("heads.gender") for name in best)
+    assert all(torch.equal(started[name], tensor) for name, tensor in best.items())
+    random = _weights(Training(make_config(tasks=["gender", "age"], seed=7), data, objective))
+    ages = [name for name in started if name.startswith("heads.age")]
+    assert ages
+    assert all(torch.equal(started[name], random[name]) for name in ages)

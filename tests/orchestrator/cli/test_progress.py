@@ -8,6 +8,7 @@ from rich.console import Console
 
 from orchestrator.cli.progress import Progress
 from orchestrator.journal import read_events, read_state
+from orchestrator.records import StageReused, StageTrained
 
 
 def shown(sweep: Any, *, recalled: int = 0, terminal: bool = False) -> str:
@@ -70,3 +71,14 @@ def test_the_table_shows_the_best_and_what_runs(record_sweep: Callable[..., Any]
     assert best in text
     assert running in text
     assert "running" in text
+
+
+def test_a_stage_that_a_trial_trained_for_all_is_told_and_its_reuse_is_not(record_sweep: Callable[..., Any]) -> None:
+    sweep = record_sweep()
+    first, second = sweep.create(0), sweep.create(1)
+    figures = {"stage": "celeba", "key": "k", "weights_sha256": "w", "epochs": 9, "best_epoch": 4, "value": 1.5}
+    sweep.record(StageTrained(time=sweep.tick(), trial_id=first, attempt=0, seconds=61.2, **figures))
+    sweep.record(StageReused(time=sweep.tick(), trial_id=second, attempt=0, seconds=0.1, **figures))
+    (line,) = shown(sweep).splitlines()
+    assert line.startswith(first)
+    assert "stage celeba trained, 9 epochs in 61 s" in line

@@ -109,3 +109,42 @@ def test_validating_takes_no_heavy_package_and_less_than_two_seconds(file: Path)
     assert result.returncode == 0, result.stderr
     # Computing time, since the wall clock also shows what runs beside the tests.
     assert float(result.stdout.splitlines()[-1]) < 2
+
+
+PROFILED = """\
+name: profiled
+objective: {metric: val/age_mae, direction: minimize}
+trial: {schedule: {name: constant, epochs: 9}}
+space: {batch_size: [8, 16, 32]}
+search: {algorithm: random, trials: 3}
+profiles:
+  cpu: {search: {trials: 2}, trial: {schedule: {epochs: 1}}}
+  broken: {trial: {schedule: {epochs: 0}}}
+"""
+
+
+def test_a_profile_is_chosen_and_shown(tmp_path: Path) -> None:
+    file = tmp_path / "profiled.yaml"
+    file.write_text(PROFILED)
+    result = run(app, ["validate", str(file), "--profile", "cpu"])
+    assert result.exit_code == 0
+    assert "profiles   cpu (chosen), broken" in result.stdout
+    assert "random, 2 configurations" in result.stdout
+    found = json.loads(run(app, ["validate", str(file), "--profile", "cpu", "--json"]).stdout)
+    assert (found["profile"], found["profiles"], found["rungs"]) == (
+        "cpu",
+        ["cpu", "broken"],
+        [{"epochs": 1, "trials": 2}],
+    )
+
+
+def test_without_a_profile_every_profile_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "profiled.yaml"
+    file.write_text(PROFILED)
+    result = run(app, ["validate", str(file)])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0] == "under --profile broken:"
+    assert result.stderr.splitlines()[1].startswith(f"{file}:8:39: trial.schedule.epochs: 0 given")
+    file.write_text(PROFILED.partition("  broken")[0])
+    assert run(app, ["validate", str(file)]).exit_code == 0
+    assert run(app, ["validate", str(file), "--profile", "cpy"]).exit_code == 2

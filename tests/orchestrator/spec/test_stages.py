@@ -116,7 +116,7 @@ def test_the_space_chooses_among_lists_of_stages_by_their_names() -> None:
     assert [proposal.params for proposal in built] == [
         {"stages": "celeba>adience"},
         {"stages": "again>adience"},
-        {"stages": ""},
+        {"stages": "none"},
     ]
     assert [proposal.config.init is None for proposal in built] == [False, False, True]
     assert built[2].config.optimizer.name == "sgd"

@@ -18,6 +18,7 @@ from orchestrator.tracking.describe import (
     short,
     shown_metrics,
     sweep_params,
+    sweep_tags,
     trial_name,
     trial_params,
     varying,
@@ -53,6 +54,11 @@ def created(record_sweep: Recorder) -> Callable[..., TrialCreated]:
         ({}, "007"),
     ],
 )
+def test_the_profile_of_a_sweep_is_a_tag(record_sweep: Callable[..., Any]) -> None:
+    assert sweep_tags(record_sweep(profile="cpu").started, "s3://agr")["agr.profile"] == "cpu"
+    assert "agr.profile" not in sweep_tags(record_sweep("other-20260102-030405-abcd").started, "s3://agr")
+
+
 def test_a_name_says_the_number_and_what_varies(
     created: Callable[..., TrialCreated], params: dict[str, Any], name: str
 ) -> None:
