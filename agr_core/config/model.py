@@ -26,12 +26,20 @@ class FreezeConfig(StrictModel):
     def _one_of_them(self) -> Self:
         if (self.first is None) == (self.all_but_last is None):
             raise ValueError(
-                f"first={self.first}, all_but_last={self.all_but_last}: give one of them, such as {{first: 31}}."
+                f"first={self.first}, all_but_last={self.all_but_last}: give one of them, such as {{first: 31}}; null "
+                "takes the other back where it was given before."
             )
         return self
 
 
-FreezeRule = Literal["none", "backbone"] | FreezeConfig
+def _freeze_kind(value: Any) -> str:
+    return "number" if isinstance(value, Mapping | FreezeConfig) else "word"
+
+
+FreezeRule = Annotated[
+    Annotated[Literal["none", "backbone"], Tag("word")] | Annotated[FreezeConfig, Tag("number")],
+    Discriminator(_freeze_kind),
+]
 
 
 class _Model(StrictModel):
