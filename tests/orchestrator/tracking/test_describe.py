@@ -54,11 +54,6 @@ def created(record_sweep: Recorder) -> Callable[..., TrialCreated]:
         ({}, "007"),
     ],
 )
-def test_the_profile_of_a_sweep_is_a_tag(record_sweep: Callable[..., Any]) -> None:
-    assert sweep_tags(record_sweep(profile="cpu").started, "s3://agr")["agr.profile"] == "cpu"
-    assert "agr.profile" not in sweep_tags(record_sweep("other-20260102-030405-abcd").started, "s3://agr")
-
-
 def test_a_name_says_the_number_and_what_varies(
     created: Callable[..., TrialCreated], params: dict[str, Any], name: str
 ) -> None:
@@ -154,3 +149,8 @@ def test_warnings_of_the_best_epoch_are_a_tag_and_figures_of_single_groups_stay_
     assert "agr.warnings" not in describe.end_tags(state.trials[sound])
     names = {point.name for point in describe.test_points(state.trials[trial])}
     assert names == {"test/age_mae", "test/age_mae.gap_by_race"}
+
+
+def test_the_profile_of_a_sweep_is_a_tag(record_sweep: Callable[..., Any]) -> None:
+    assert sweep_tags(record_sweep(profile="cpu").started, "s3://agr")["agr.profile"] == "cpu"
+    assert "agr.profile" not in sweep_tags(record_sweep("other-20260102-030405-abcd").started, "s3://agr")
