@@ -67,9 +67,10 @@ $(RUNS): $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) -e '.[services]'
 	@touch $@
 
-$(TESTS): $(RUNS)
+$(TESTS): $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), for tests too: several minutes the first time"
 	$(PIP) -e '.[dev]'
-	@touch $@
+	@touch $(RUNS) $@
 
 # The browser test drives a real Chromium.
 chromium:

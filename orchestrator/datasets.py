@@ -20,10 +20,10 @@ from typing import Any
 from filelock import FileLock
 
 import agr_core.data
-from agr_core.config import DataConfig, SyntheticConfig
+from agr_core.config import DataConfig, SyntheticConfig, drawn_by
 from agr_core.data.face_crop import FaceCropper
 from agr_core.data.joined import Join, Joined, Member, open_data
-from agr_core.data.pack import SYNTHETIC, Packed, is_packed, pack, read_manifest, verify
+from agr_core.data.pack import Packed, is_packed, pack, read_manifest, verify
 from agr_core.data.readers import Reader
 from agr_core.data.shards import MANIFEST
 from agr_core.data.splits import PUBLISHED, make_split, read_split, write_split
@@ -197,13 +197,14 @@ def _prepare_packed(source: str, synthetic: SyntheticConfig, storage: Storage, c
     if is_remote(source):
         remote = open_storage(source)
         return remote.uri, str(manifest_of(remote)["digest"])
-    path = None if source == SYNTHETIC else Path(source).expanduser().absolute()
-    if path is not None and not path.exists():
+    drawn = drawn_by(source, synthetic)
+    path = Path(source).expanduser().absolute()
+    if drawn is None and not path.exists():
         raise NotFoundError(
             f"data.source {str(path)!r} does not exist; give `synthetic`, a folder, an archive, or s3://bucket/prefix "
             "of a packed data set."
         )
-    if path is not None and is_packed(path):
+    if drawn is None and is_packed(path):
         data_digest = str(read_manifest(path)["digest"])
         if not is_remote(storage.uri):
             return str(path), data_digest
@@ -220,7 +221,7 @@ def _prepare_packed(source: str, synthetic: SyntheticConfig, storage: Storage, c
                 adopt(packed, data_digest, cache=cache)
         return data_digest
 
-    what = {"synthetic": synthetic.model_dump()} if path is None else _identity(path)
+    what = {"synthetic": drawn.model_dump()} if drawn is not None else _identity(path)
     data_digest = _remembered(what, pack_and_publish, partial(_stores_data, storage), cache)
     return _data_uri(storage, data_digest), data_digest
 

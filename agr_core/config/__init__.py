@@ -43,6 +43,7 @@ from agr_core.config.base import (
     bare_name,
 )
 from agr_core.config.data import (
+    SYNTHETIC,
     ClassSampler,
     DataConfig,
     OversampleSampler,
@@ -52,6 +53,7 @@ from agr_core.config.data import (
     SplitConfig,
     SyntheticConfig,
     WeightedSampler,
+    drawn_by,
 )
 from agr_core.config.image import (
     AgecnnAugment,
@@ -119,6 +121,7 @@ __all__ = [
     "EXTRA_AGE_METRICS",
     "OWN_BACKBONE_NAMES",
     "OWN_MODELS",
+    "SYNTHETIC",
     "Activation",
     "AdadeltaConfig",
     "AdamConfig",
@@ -200,5 +203,6 @@ __all__ = [
     "WeightedSampler",
     "YoungerThanAge",
     "bare_name",
+    "drawn_by",
     "timm_names",
 ]

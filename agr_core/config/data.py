@@ -31,6 +31,17 @@ class SyntheticConfig(StrictModel):
     seed: int = Field(default=0, ge=0, description="Seed of the drawing; it fixes every pixel.")
 
 
+SYNTHETIC = "synthetic"
+
+
+def drawn_by(source: str, synthetic: SyntheticConfig) -> SyntheticConfig | None:
+    """What a source draws: ``synthetic`` as configured, ``synthetic:7`` the same with seed 7; None: nothing."""
+    if source == SYNTHETIC:
+        return synthetic
+    match = re.fullmatch(rf"{SYNTHETIC}:(\d{{1,9}})", source, re.ASCII)
+    return None if match is None else synthetic.model_copy(update={"seed": int(match[1])})
+
+
 class PartitionsConfig(StrictModel):
     """Which values of the data set's official partition train, validate and test."""
 
@@ -126,7 +137,8 @@ class DataConfig(StrictModel):
     source: str = Field(
         default="synthetic",
         min_length=1,
-        description="synthetic, a raw folder or archive, a packed folder, or s3://bucket/prefix of a packed data set.",
+        description="synthetic (synthetic:7 for another seed), a raw folder or archive, a packed folder, or "
+        "s3://bucket/prefix of a packed data set.",
     )
     sources: dict[str, str] = Field(
         default_factory=dict,

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from agr_core.config import SyntheticConfig
+from agr_core.config import SYNTHETIC, SyntheticConfig, drawn_by
 from agr_core.data.face_crop import CroppedImages, FaceCropper
 from agr_core.data.readers import RawImage, Reader, Skipped, find_reader, read_images
 from agr_core.data.readers.base import lacking
@@ -32,8 +32,6 @@ from agr_core.data.table import COLUMNS, LabelKind, RowsDigest
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import file_digest
 from agr_core.labels.attributes import Vocabulary
-
-SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True)
@@ -274,8 +272,8 @@ def _open_source(
     source: str, synthetic: SyntheticConfig | None, reader: str | Reader | None
 ) -> Iterator[tuple[str, Vocabulary, Iterable[RawImage | Skipped]]]:
     """The kind of the source, its vocabulary and its images."""
-    if source == SYNTHETIC:
-        drawn = synthetic or SyntheticConfig()
+    drawn = drawn_by(source, synthetic or SyntheticConfig())
+    if drawn is not None:
         yield SYNTHETIC, vocabulary_of(drawn.like), draw_faces(drawn)
         return
     folder = Path(source).expanduser()

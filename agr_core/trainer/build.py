@@ -53,7 +53,7 @@ def build_predictor(
     use_deterministic_algorithms(config.compute)
     if device.type == "cpu":
         keep_freed_memory()
-    encoding = build_encoding(config.age, ranges=data.age_ranges)
+    encoding = build_encoding(config.age, ranges=data.age_ranges if "age" in config.tasks else ())
     model = build_model(
         config,
         age_outputs=encoding.outputs,

@@ -86,9 +86,8 @@ def synth(
               agr data synth -o raw --layout adience && agr data pack raw -o adience
     """
     with errors_in_one_line():
-        from agr_core.config import SyntheticConfig
+        from agr_core.config import SYNTHETIC, SyntheticConfig
         from agr_core.data.layouts import LAYOUTS, write_layout
-        from agr_core.data.pack import SYNTHETIC
         from agr_core.labels.bins import check_bins
         from orchestrator.datasets import packed_to
 

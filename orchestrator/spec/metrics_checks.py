@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from agr_core.config import BinnedAge, EarlyStoppingConfig, PlateauSchedule, TrialConfig
+from agr_core.config import BinnedAge, EarlyStoppingConfig, PlateauSchedule, TrialConfig, drawn_by
 from agr_core.evaluation.names import LabelKind, better_direction, fair_metrics, metric_names, own_bin_metrics
 from agr_core.labels.bins import SCHEMES
 from agr_core.objective import Direction, Objective
@@ -115,8 +115,10 @@ def _general(name: str) -> str:
 
 
 def _label_kind(config: TrialConfig) -> LabelKind | None:
-    """Drawn faces have exact ages; what a file or bucket holds is not known before it is read."""
-    return "exact" if config.data.source == "synthetic" and not config.data.sources else None
+    """What drawn faces have is known; what a file or bucket holds is not before it is read."""
+    if config.data.sources or drawn_by(config.data.source, config.data.synthetic) is None:
+        return None
+    return "range" if config.data.synthetic.like in ("adience", "fairface") else "exact"
 
 
 def _varied_scales(metric: str, configs: Iterable[TrialConfig]) -> list[str]:

@@ -396,3 +396,12 @@ def test_any_kind_of_source_can_be_opened(s3_uri: str, cache: Path, tmp_path: Pa
             assert [entry["file"].rpartition("/")[2] for entry in data.manifest["skipped"]] == ["39_1_2017.jpg"]
     with opened(str(packed.folder), cache=cache) as data:
         assert data.digest == packed.digest
+
+
+def test_drawn_faces_of_another_seed_are_another_data_set(tmp_path: Path, cache: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    configured, same, other = (
+        prepare_data(config(source), storage=storage, cache=cache).data_digest
+        for source in ("synthetic", f"synthetic:{FACES.seed}", "synthetic:4")
+    )
+    assert configured == same != other

@@ -421,3 +421,11 @@ def test_all_overrides_are_judged_at_once(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load_sweep(write(tmp_path, MINIMAL + "retries: -1\n"), overrides=["nothing", "trial.x=1", "trial.seed=a"])
     assert len(caught.value.problems) == 4
+
+
+def test_drawn_faces_with_age_ranges_are_known_to_report_the_distance_to_the_range() -> None:
+    trial = {"data": {"synthetic": {"like": "adience"}}, "age": {"encoding": "onehot", "bins": "adience8"}}
+    assert sweep(trial=trial, objective={"metric": "val/age_interval_mae", "direction": "minimize"})
+    found = problems(trial=trial, objective={"metric": "val/age_mae", "direction": "minimize"})
+    assert "'val/age_mae' is no validation figure" in found[0]
+    assert "val/age_interval_mae" in found[0]
