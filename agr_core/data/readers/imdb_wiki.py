@@ -8,17 +8,13 @@ that on 1 July of the year, in whole years, as the authors' page has it.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.io import loadmat
-
+from agr_core.data.mat_file import read_columns
 from agr_core.data.readers.base import READERS, ImageLabels, Labelling, exact_age
 from agr_core.data.readers.files import Files
 from agr_core.data.readers.label_files import last_two, named, read_bytes
@@ -27,7 +23,7 @@ from agr_core.errors import DataError
 from agr_core.labels.attributes import GENDERS, Vocabulary
 
 _STRUCTS = {"imdb.mat": "imdb", "wiki.mat": "wiki"}
-_FIELDS = ("full_path", "dob", "photo_taken", "gender", "face_score", "second_face_score")
+_NUMBERS = ("dob", "photo_taken", "gender", "face_score", "second_face_score")
 _MATLAB_EPOCH = 366  # MATLAB's day 1 is 1 January of the year 0, Python's that of the year 1
 
 
@@ -66,30 +62,28 @@ class ImdbWikiReader:
     def _read_mat(self, data: bytes, path: str, labels: dict[str, ImageLabels | str]) -> None:
         """Put into ``labels`` what the file says of each image."""
         name = _STRUCTS[PurePosixPath(path).name]
-        try:
-            struct = loadmat(io.BytesIO(data), variable_names=[name])[name][0, 0]
-            columns = {field: np.ravel(struct[field]) for field in _FIELDS}
-            people = [_person(name, who) for who in np.ravel(struct["celeb_id" if name == "imdb" else "name"])]
-        except Exception as error:  # scipy raises whatever broken bytes make it trip over
-            problem = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path} is not the MATLAB file it should be ({problem}); fetch it again.") from error
-        for place, full_path in enumerate(columns["full_path"]):
-            image = _text(full_path)
-            row = {field: columns[field][place] for field in _FIELDS[1:]}
-            said = _labels(row, people[place], self._min_face_score)
+        numbers, texts = (
+            (_NUMBERS, ("full_path", "name")) if name == "wiki" else ((*_NUMBERS, "celeb_id"), ("full_path",))
+        )
+        columns = read_columns(data, path, name, numbers=numbers, texts=texts)
+        people = columns["name" if name == "wiki" else "celeb_id"]
+        for place, image in enumerate(map(str, columns["full_path"])):
+            row = {field: float(columns[field][place]) for field in _NUMBERS}
+            said = _labels(row, _person(name, people[place]), self._min_face_score)
             labels[image] = said if labels.get(image, said) == said else f"{path} names it twice, with different labels"
 
 
-def age_when_taken(dob: float, photo_taken: int) -> int | None:
+def age_when_taken(dob: float, photo_taken: float) -> int | None:
     """Age in whole years on 1 July of ``photo_taken``; None where ``dob`` (days, as MATLAB counts) is no date."""
     try:
         born = date.fromordinal(int(dob) - _MATLAB_EPOCH)
+        taken = int(photo_taken)
     except (ValueError, OverflowError):
         return None
-    return photo_taken - born.year - ((born.month, born.day) > (7, 1))
+    return taken - born.year - ((born.month, born.day) > (7, 1))
 
 
-def _labels(row: dict[str, Any], person: str | None, min_face_score: float) -> ImageLabels | str:
+def _labels(row: dict[str, float], person: str | None, min_face_score: float) -> ImageLabels | str:
     """What the file says of an image, or why it is not used."""
     if not math.isfinite(row["face_score"]):
         return "no face was found"
@@ -97,9 +91,9 @@ def _labels(row: dict[str, Any], person: str | None, min_face_score: float) -> I
         return f"face score below {min_face_score:g}"
     if not math.isnan(row["second_face_score"]):
         return "a second face was found"
-    age = age_when_taken(row["dob"], int(row["photo_taken"]))
+    age = age_when_taken(row["dob"], row["photo_taken"])
     if age is None:
-        return f"the date of birth {row['dob']:g} is no date"
+        return f"the date of birth {row['dob']:.0f} or the year {row['photo_taken']:.0f} is none"
     if problem := age_problem(age):
         return problem
     gender = None if math.isnan(row["gender"]) else GENDERS[0 if row["gender"] == 1 else 1]
@@ -108,13 +102,9 @@ def _labels(row: dict[str, Any], person: str | None, min_face_score: float) -> I
 
 def _person(name: str, who: Any) -> str | None:
     """Who it is, apart from the people of the other file; None where the file does not say."""
-    said = str(int(who)) if name == "imdb" else _text(who)
-    return f"{name}:{said}" if said else None
-
-
-def _text(cell: NDArray[Any] | Any) -> str:
-    """The text of a cell of a MATLAB file."""
-    return "".join(str(part) for part in np.ravel(cell))
+    if name == "wiki":
+        return f"wiki:{who}" if who else None
+    return f"imdb:{who:.0f}" if math.isfinite(who) else None
 
 
 READERS.register(ImdbWikiReader.name, ImdbWikiReader())

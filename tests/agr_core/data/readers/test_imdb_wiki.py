@@ -134,7 +134,7 @@ def test_images_without_a_face_with_a_second_one_or_with_an_impossible_age_are_n
         "imdb/00/two-faces.jpg": "a second face was found",
         "imdb/00/unborn.jpg": "age -1 is outside 0 to 116 years",
         "imdb/00/ancient.jpg": "age 2007 is outside 0 to 116 years",
-        "imdb/00/no-date.jpg": "the date of birth 47 is no date",
+        "imdb/00/no-date.jpg": "the date of birth 47 or the year 2009 is none",
         "imdb/00/twice.jpg": "imdb/imdb.mat names it twice, with different labels",
         "imdb/00/extra.jpg": "no line of imdb.mat names it",
         "00/lost.jpg": "named in imdb.mat, but there is no such image",
@@ -166,3 +166,11 @@ def test_a_file_that_is_not_theirs_is_refused(data: bytes, write_folder: Callabl
         DataError, match=r"wiki_crop/wiki.mat is not the MATLAB file it should be \(.+\); fetch it again"
     ):
         read_all(write_folder(WIKI_IMAGES | {"wiki_crop/wiki.mat": data}))
+
+
+def test_a_file_that_crashes_its_reader_is_refused_and_does_not_end_the_program(
+    write_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agr_core.data.mat_file.sys.executable", "false")  # a process that ends without an answer
+    with pytest.raises(DataError, match=r"wiki.mat is not the MATLAB file it should be .its reader crashed, code 1.;"):
+        read_all(write_folder(WIKI_IMAGES | {"wiki_crop/wiki.mat": mat_file("wiki", WIKI)}))
