@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from agr_core.config import DataConfig, SplitConfig
+from agr_core.data.label_table import read_labels
 from agr_core.data.splits import PARTS, Split, make_split, read_split, write_split
 from agr_core.errors import DataError
 
-from .conftest import sample_table
+from .conftest import SHARED_DATA, sample_table
 
 
 def config(strategy: str, **changes: object) -> SplitConfig:
@@ -276,3 +277,15 @@ def test_a_file_name_that_stands_for_two_images_is_refused(tmp_path: Path) -> No
 def test_fields_that_do_not_fit_the_strategy_are_refused(document: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SplitConfig.model_validate(document)
+
+
+def test_the_folds_of_the_real_adience_are_report_one_s_split_and_share_nobody() -> None:
+    source = SHARED_DATA / "adience"
+    if not source.exists():
+        pytest.skip(f"the fold files are not at hand: {source} is absent; set AGR_SHARED_DATA")
+    table = read_labels(source, None, require=("age", "gender")).table
+    table = table.assign(sample_id=table["image"], path=table["image"], sha256=table["image"], source="adience")
+    split = make_split(table, config("official", partitions={"train": (0, 1, 2), "val": (3,), "test": (4,)}))
+    assert [len(split.rows(part)) for part in PARTS] == [10_716, 3_291, 3_445]
+    assert split.groups.subjects > 1_000
+    assert (split.groups.straddling, split.groups.moved) == (0, 0)
