@@ -9,7 +9,7 @@ F: faces; H, W: height and width of an image, pixels; S: ``image.size``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,9 @@ Box = tuple[int, int, int, int]
 
 MAX_FILE_BYTES = 100_000_000
 """Largest image file that is read."""
+
+THUMBNAIL = 160
+"""Side of a face's thumbnail, pixels."""
 
 _FILES_AT_ONCE = 16  # photographs are large, and their pixels are all in memory
 
@@ -68,7 +71,7 @@ class Face:
 
     ``age`` is in years. ``probabilities`` holds, by task, that of each class, adding up to 1; of ages only where the
     encoding has one for each bin.
-    ``crop`` (H, W, 3) is what of the image the model was given.
+    ``thumbnail`` is the middle of what of the image the model was given, ``THUMBNAIL`` pixels square, where asked for.
     """
 
     box: Box
@@ -76,7 +79,7 @@ class Face:
     gender: str | None
     race: str | None
     probabilities: Mapping[str, Mapping[str, float]]
-    crop: Image = field(repr=False, compare=False)
+    thumbnail: Image | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object, without the pixels."""
@@ -178,7 +181,7 @@ class TrainedModel:
         years = predictor.encoding.years(logits["age"]).cpu().tolist() if "age" in logits else None
         shares = self._shares(logits)
         found = []
-        for place, (crop, box) in enumerate(zip(crops, boxes, strict=True)):
+        for place, box in enumerate(boxes):
             of_face = {task: by_class[place] for task, by_class in shares.items()}
             likeliest = {task: max(by_class, key=by_class.__getitem__) for task, by_class in of_face.items()}
             found.append(
@@ -188,7 +191,6 @@ class TrainedModel:
                     gender=likeliest.get("gender"),
                     race=likeliest.get("race"),
                     probabilities=of_face,
-                    crop=crop,
                 )
             )
         return found
@@ -245,7 +247,6 @@ def _merged(faces: Sequence[Face]) -> Face:
         gender=said("gender"),
         race=said("race"),
         probabilities={task: shares for face in faces for task, shares in face.probabilities.items()},
-        crop=faces[0].crop,
     )
 
 
@@ -258,23 +259,30 @@ def untrained_model(config: TrialConfig, vocabulary: Vocabulary) -> TaskModel:
     return build_predictor(_for_prediction(config), TrainedLabels(vocabulary), untrained=True).model.cpu()
 
 
-def predict_files(model: Predicts, files: Iterable[Path], cropper: Cropper | None) -> Iterator[FileFaces]:
+def predict_files(
+    model: Predicts, files: Iterable[Path], cropper: Cropper | None, *, thumbnails: int = 0
+) -> Iterator[FileFaces]:
     """The faces of each file, in the order given; a file that cannot be looked at is an entry with its error.
 
     Args:
         model: The model.
         files: Image files.
         cropper: Finds the faces; None: each image is a face.
+        thumbnails: So many faces, the first ones, get a thumbnail.
     """
     for some in _chunks(files, _FILES_AT_ONCE):
         found = [(str(file), _faces_in(_read(file), cropper)) for file in some]
         cut_out = [face for _, faces in found if not isinstance(faces, str) for face in faces]
-        predicted = iter(model.predict([crop for _, crop in cut_out], [box for box, _ in cut_out]))
+        predicted = model.predict([crop for _, crop in cut_out], [box for box, _ in cut_out])
+        for place, (_, crop) in enumerate(cut_out[:thumbnails]):
+            predicted[place] = replace(predicted[place], thumbnail=square(crop, THUMBNAIL))
+        thumbnails = max(0, thumbnails - len(cut_out))
+        of_files = iter(predicted)
         for file, faces in found:
             if isinstance(faces, str):
                 yield FileFaces(file, error=faces)
             else:
-                yield FileFaces(file, tuple(next(predicted) for _ in faces))
+                yield FileFaces(file, tuple(next(of_files) for _ in faces))
 
 
 def predict_bytes(model: Predicts, name: str, data: bytes, cropper: Cropper | None) -> FileFaces:

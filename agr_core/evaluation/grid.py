@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from agr_core.data.decode import square
 from agr_core.data.readers.base import ImageLabels
 from agr_core.data.readers.utkface import UTKFACE
 from agr_core.errors import DataError
@@ -19,12 +18,11 @@ MOST_FACES = 100
 """More are not drawn; a picture of them could not be read."""
 
 _COLUMNS = 8
-_SIDE = 160  # pixels of each face as it is drawn
 _RIGHT, _WRONG, _PLAIN = "#15803d", "#c2410c", "#222222"
 
 
-def grid_png(found: Sequence[FileFaces], *, most: int = MOST_FACES) -> bytes:
-    """The first ``most`` faces as a PNG, in the order of the files.
+def grid_png(found: Sequence[FileFaces]) -> bytes:
+    """The first faces that have a thumbnail, at most ``MOST_FACES``, as a PNG, in the order of the files.
 
     Under each face is what was predicted, and below it, where a file of one face is named as UTKFace's are, what is
     true; the prediction is green where gender and race are right and the age is within five years, else orange.
@@ -32,15 +30,16 @@ def grid_png(found: Sequence[FileFaces], *, most: int = MOST_FACES) -> bytes:
     Raises:
         DataError: If there is no face.
     """
-    faces = [(one, face) for one in found for face in one.faces][:most]
+    drawn = ((one, face, face.thumbnail) for one in found for face in one.faces)
+    faces = [(one, face, image) for one, face, image in drawn if image is not None][:MOST_FACES]
     if not faces:
         raise DataError("no face was found in any of the files, so there is no grid to draw.")
     columns = min(_COLUMNS, len(faces))
     rows = -(-len(faces) // columns)
     figure = empty_figure(width=1.75 * columns, height=2.35 * rows)
-    for place, (one, face) in enumerate(faces, start=1):
+    for place, (one, face, image) in enumerate(faces, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(square(face.crop, _SIDE))
+        axes.imshow(image)
         axes.set_axis_off()
         below: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top", "fontsize": 8}
         true = _true(one)

@@ -63,6 +63,7 @@ def predict(
     """
     with errors_in_one_line():
         from agr_core.errors import InputError
+        from agr_core.evaluation.grid import MOST_FACES, grid_png
         from agr_core.predict import image_files, predict_files
 
         if grid is not None and grid.suffix.lower() != ".png":
@@ -72,10 +73,8 @@ def predict(
         files = image_files(paths)
         loaded, trained = load_models(storage_at(storage), model)
         cropper = None if no_crop else cropper_for(trained, margin)
-        found = list(predict_files(loaded, files, cropper))
+        found = list(predict_files(loaded, files, cropper, thumbnails=0 if grid is None else MOST_FACES))
         if grid is not None:
-            from agr_core.evaluation.grid import grid_png
-
             grid.write_bytes(grid_png(found))
         if as_json:
             print_json([one.to_json() for one in found])

@@ -164,6 +164,16 @@ def test_a_file_in_memory_is_predicted_like_one_on_disk(model: TrainedModel, tmp
     assert predict_bytes(model, "x", b"no image", None).error == "not an image of a known format"
 
 
+def test_only_so_many_faces_keep_a_thumbnail(model: TrainedModel, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number:02d}.png" for number in range(20)]
+    for number, file in enumerate(files):
+        file.write_bytes(picture(number))
+    for thumbnails, kept in ((0, 0), (5, 5), (18, 18), (99, 20)):
+        found = predict_files(model, files, None, thumbnails=thumbnails)
+        shapes = [None if face.thumbnail is None else face.thumbnail.shape for one in found for face in one.faces]
+        assert shapes == [(160, 160, 3)] * kept + [None] * (20 - kept)
+
+
 class TwoHalves:
     """Finds a face in each half of an image, and none in small ones."""
 
@@ -233,10 +243,10 @@ def test_the_grid_has_a_tile_for_each_face_and_refuses_to_be_empty(model: Traine
     files = [tmp_path / name for name in ("26_1_0_x.png", "30_0_1_x.png", "unnamed.png")]
     for number, file in enumerate(files):
         file.write_bytes(picture(number))
-    found = list(predict_files(model, files, None))
     sizes = []
-    for some in (found[:1], found):
-        with Image.open(io.BytesIO(grid_png(some))) as image:
+    for thumbnails in (1, 9):
+        found = list(predict_files(model, files, None, thumbnails=thumbnails))
+        with Image.open(io.BytesIO(grid_png(found))) as image:
             assert image.format == "PNG"
             sizes.append(image.size)
     assert sizes[1][0] > 2.5 * sizes[0][0]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agr_core.errors import InputError
@@ -22,7 +21,6 @@ FACE = Face(
     gender="female",
     race=None,
     probabilities={"gender": {"male": 0.25, "female": 0.75}},
-    crop=np.zeros((2, 2, 3), dtype=np.uint8),
 )
 
 
