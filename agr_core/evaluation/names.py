@@ -240,6 +240,8 @@ def better_direction(metric: str) -> Direction | None:
     """
     figure, *variants = metric.rsplit("/", 1)[-1].split(".")
     word = "gap" if variants and variants[-1].startswith("gap_by_") else figure.rsplit("_", 1)[-1]
+    if metric == "time/images_per_s":
+        return "maximize"
     if word in _LESS_IS_BETTER or (metric.startswith("time/") and word == "s"):
         return "minimize"
     return "maximize" if word in _MORE_IS_BETTER else None

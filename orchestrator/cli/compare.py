@@ -117,6 +117,7 @@ def _documents(found: Sequence[Compared], metric: str, *, models: bool) -> Itera
         document = {
             **one.document,
             "config": {path: one.config[path] for path in differing if path in one.config},
+            "last": {metric: one.reports[-1].metrics.get(metric) if one.reports else None},
             "mean_change": {metric: mean_change(one.reports, metric)},
         }
         if models:
@@ -156,9 +157,9 @@ def _rows(documents: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str]]
     yield "best epoch", [str(document["best_epoch"] or "") for document in documents]
     for name in _shown_metrics(documents):
         yield name, [_figure(document["metrics"].get(name)) for document in documents]
-    for metric in documents[0]["mean_change"]:
-        changes = [_figure(document["mean_change"][metric]) for document in documents]
-        yield f"{metric}, change an epoch", changes
+    for metric in documents[0]["last"]:
+        yield f"{metric}, last epoch", [_figure(document["last"][metric]) for document in documents]
+        yield f"{metric}, change an epoch", [_figure(document["mean_change"][metric]) for document in documents]
     sizes = [document["model"] for document in documents if "model" in document]
     for key, title in _MODEL_ROWS.items() if sizes else ():
         yield title, [f"{size[key]:,}" if isinstance(size[key], int) else f"{size[key]:.4g}" for size in sizes]

@@ -127,6 +127,7 @@ def _in_general(metric: str) -> str:
         ("val/age_acc_per_head", "maximize"),
         ("val/gender_constancy", "minimize"),
         ("time/epoch_s", "minimize"),
+        ("time/images_per_s", "maximize"),
         ("images.by_age.66-116", None),
         ("val/race_majority", None),
     ],

@@ -39,6 +39,7 @@ def test_compare_tells_the_difference_and_the_figures(trials: list[str], agr: Ca
     assert [one["metrics"].get("test/age_mae") for one in found] == [None, 6.5]
     assert [(one["epochs"], one["best_epoch"]) for one in found] == [(3, 2), (2, 2)]
     # The loss is a ninth of the error: 1, 7/9, 8/9 and 1, 6/9.
+    assert [one["last"]["val/loss"] for one in found] == pytest.approx([8 / 9, 6 / 9])
     assert [one["mean_change"]["val/loss"] for one in found] == pytest.approx([(2 / 9 + 1 / 9) / 2, 3 / 9])
 
 
