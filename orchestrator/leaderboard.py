@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -244,7 +244,16 @@ def resolve_metric(metric: str, found: Iterable[Row]) -> str:
     Raises:
         InputError: If no trial reported it.
     """
-    reported = sorted({name for row in found for name in row.metrics})
+    return resolve_metric_name(metric, {name for row in found for name in row.metrics})
+
+
+def resolve_metric_name(metric: str, names: Collection[str]) -> str:
+    """As ``resolve_metric``, among the full names that were reported.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    reported = sorted(names)
     for name in (metric, f"best/{metric}", f"best/{metric.removeprefix('val/')}"):
         if name in reported:
             return name

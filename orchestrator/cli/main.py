@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import bins, compare, data, predict, results, run, serve, show, stack, sync, validate
+from orchestrator.cli import bins, compare, data, predict, results, run, serve, show, stack, sync, table, validate
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ data.register(app)
 stack.register(app)
 
 results.register(app)
+table.register(app)
 show.register(app)
 compare.register(app)
 bins.register(app)

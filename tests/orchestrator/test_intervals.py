@@ -1,0 +1,99 @@
+"""Intervals against scipy's own tests, and by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from orchestrator.intervals import Estimate, mean_interval, paired_difference
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 30])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_interval_of_a_mean_is_that_of_scipys_t_test(count: int, level: float) -> None:
+    values = np.random.default_rng(count).normal(7.0, 0.3, count)
+
+    found = mean_interval(list(values), level=level)
+
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.count == count
+
+
+def test_the_interval_of_a_paired_difference_is_that_of_scipys_paired_test() -> None:
+    random = np.random.default_rng(0)
+    base = random.normal(7.0, 1.0, 6)
+    values = base + random.normal(0.2, 0.05, 6)
+
+    found = paired_difference(dict(enumerate(values)), dict(enumerate(base)))
+
+    assert found is not None
+    expected = stats.ttest_rel(values, base).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
+def test_seeds_are_paired_by_name_and_those_of_one_side_only_are_left_out() -> None:
+    found = paired_difference({42: 5.0, 43: 7.0, 44: 100.0}, {43: 6.0, 42: 4.5, 41: -100.0})
+
+    assert found == Estimate(mean=0.75, margin=pytest.approx(12.706 * 0.25, rel=1e-4), count=2)
+    assert paired_difference({42: 5.0}, {43: 5.0}) is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_95_of_100_intervals_cover_the_truth_at_few_seeds(seeds: int) -> None:
+    draws = np.random.default_rng(2026).normal(6.0, 0.4, (4000, seeds))
+
+    estimates = [mean_interval(list(values)) for values in draws]
+
+    covered = np.mean([abs(each.mean - 6.0) <= (each.margin or 0.0) for each in estimates])
+    assert covered == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors of 4000 draws
+    # What "plus or minus 1.96 standard errors" would cover: far less.
+    normal = 1.96 * draws.std(axis=1, ddof=1) / np.sqrt(seeds)
+    assert np.mean(np.abs(draws.mean(axis=1) - 6.0) <= normal) < 0.9
+
+
+def test_equal_configurations_tie_in_95_of_100_cases_and_a_planted_difference_is_found() -> None:
+    random = np.random.default_rng(7)
+    seed_effect = random.normal(0.0, 1.0, (2000, 5))
+    base = 6.0 + seed_effect + random.normal(0.0, 0.1, (2000, 5))
+    equal = 6.0 + seed_effect + random.normal(0.0, 0.1, (2000, 5))
+
+    def ties(values: np.ndarray) -> float:
+        pairs = [
+            paired_difference(dict(enumerate(one)), dict(enumerate(other)))
+            for one, other in zip(values, base, strict=True)
+        ]
+        return float(np.mean([pair is not None and pair.verdict("minimize") == "tie" for pair in pairs]))
+
+    assert ties(equal) == pytest.approx(0.95, abs=0.02)
+    # 0.4 years better, hidden in seeds that scatter by 1 year: pairing takes that out.
+    assert ties(equal - 0.4) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("mean", "margin", "direction", "verdict"),
+    [
+        (-0.3, 0.1, "minimize", "better"),
+        (-0.3, 0.1, "maximize", "worse"),
+        (0.3, 0.1, "minimize", "worse"),
+        (0.3, 0.1, "maximize", "better"),
+        (0.1, 0.1, "minimize", "tie"),
+        (-0.1, 0.2, "maximize", "tie"),
+        (0.0, 0.0, "minimize", "tie"),
+        (0.1, 0.0, "minimize", "worse"),
+        (0.1, None, "minimize", None),
+    ],
+)
+def test_a_difference_is_a_tie_where_its_interval_contains_0(
+    mean: float, margin: float | None, direction: str, verdict: str | None
+) -> None:
+    assert Estimate(mean, margin, 3).verdict(direction) == verdict  # type: ignore[arg-type]
+
+
+def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
+    assert mean_interval([5.0]) == Estimate(5.0, None, 1)
+    assert mean_interval([5.0]).to_json() == {"mean": 5.0, "low": None, "high": None, "count": 1}
+    with pytest.raises(ValueError, match="0 values given"):
+        mean_interval([])
