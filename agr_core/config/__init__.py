@@ -90,6 +90,7 @@ from agr_core.config.model import (
     ResidualAttentionConfig,
     TimmConfig,
     timm_names,
+    timm_weights,
 )
 from agr_core.config.optimizer import (
     AdadeltaConfig,
@@ -205,4 +206,5 @@ __all__ = [
     "bare_name",
     "drawn_by",
     "timm_names",
+    "timm_weights",
 ]

@@ -217,11 +217,24 @@ OWN_BACKBONE_NAMES: tuple[str, ...] = (
 OWN_MODELS: tuple[str, ...] = (*OWN_BACKBONE_NAMES, "cascade")
 
 
-@lru_cache(maxsize=1)
 def timm_names() -> frozenset[str]:
-    """Names of timm's models, from the shipped list, so that checking a sweep file need not import timm."""
+    """Names of timm's models, without tags."""
+    return frozenset(_timm_tags())
+
+
+def timm_weights(name: str) -> str | None:
+    """The full name of timm's weights of a model, such as ``resnet18.a1_in1k``; None where it has none."""
+    architecture, _, tag = name.partition(".")
+    tag = tag or _timm_tags()[architecture]
+    return f"{architecture}.{tag}" if tag else None
+
+
+@lru_cache(maxsize=1)
+def _timm_tags() -> dict[str, str]:
+    """By model the tag of its default weights, or nothing; from a shipped list, so that a check imports no timm."""
     text = resources.files("agr_core.models").joinpath("timm_names.txt").read_text(encoding="utf-8")
-    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: tag for name, _, tag in (line.partition(" ") for line in lines)}
 
 
 def _model_kind(value: Any) -> str:

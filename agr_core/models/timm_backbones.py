@@ -15,7 +15,7 @@ from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
-from agr_core.config import TimmConfig
+from agr_core.config import TimmConfig, timm_weights
 from agr_core.errors import ConfigError
 
 _FIELD_OF_ARGUMENT = {"drop_path_rate": "model.drop_path", "global_pool": "model.pool", "img_size": "image.size"}
@@ -66,14 +66,6 @@ def load_timm_weights(model: nn.Module, name: str, *, in_channels: int, file: Pa
     """
     arguments = {"num_classes": 0, "global_pool": "", "in_chans": in_channels}
     model.load_state_dict(_pretrained(name, arguments, file).state_dict())
-
-
-def weights_name(name: str) -> str | None:
-    """The full name of timm's weights of a model, such as ``resnet18.a1_in1k``; None where it has none."""
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        return None
-    return f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
 
 
 class SqueezeExcited(nn.Module):
@@ -134,6 +126,11 @@ def _refusal(config: TimmConfig, arguments: dict[str, Any], error: Exception) ->
 
 
 def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.Module:
+    full_name = timm_weights(name)
+    if full_name is None:
+        raise ConfigError(
+            f"model.weights=timm: timm has no weights of {name!r}. Choose another model, a file, or none."
+        )
     given: dict[str, Any] = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=True, **arguments, **given)
@@ -145,7 +142,7 @@ def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.M
             ) from error
         raise ConfigError(
             f"model.weights=timm: timm's weights of {name!r} cannot be had ({type(error).__name__}: {error}). "
-            f"Check the network, or put them into the folder AGR_WEIGHTS as {weights_name(name)}.safetensors, or give "
+            f"Check the network, or put them into the folder AGR_WEIGHTS as {full_name}.safetensors, or give "
             "model.weights a .safetensors file, or none."
         ) from error
     return backbone
@@ -169,17 +166,22 @@ def _leave_out_fully_connected(backbone: nn.Module, name: str) -> None:
 
 
 def write_names(file: Path) -> None:
-    """Write the names of timm's models, one a line."""
+    """Write the names of timm's models, one a line, each with the tag of its default weights if it has any."""
+
+    def line(name: str) -> str:
+        config = timm.get_pretrained_cfg(name)
+        return name if config is None or not config.has_weights else f"{name} {config.tag}".rstrip()
+
     lines = [
-        "# Names of the models of timm, one a line; written by `python -m agr_core.models.timm_backbones`.",
-        *sorted(timm.list_models()),
+        "# timm's models, each with the tag of its default weights, if any; `python -m agr_core.models.timm_backbones`.",
+        *(line(name) for name in sorted(timm.list_models())),
     ]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     for model in sys.argv[1:]:
-        full_name = weights_name(model)
-        sys.stdout.write(f"{full_name}.safetensors\n" if full_name else f"timm has no weights of {model}\n")
+        weights = timm_weights(model)
+        sys.stdout.write(f"{weights}.safetensors\n" if weights else f"timm has no weights of {model}\n")
     if not sys.argv[1:]:
         write_names(Path(__file__).with_name("timm_names.txt"))

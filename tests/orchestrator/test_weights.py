@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from agr_core.config import TrialConfig
-from agr_core.errors import IntegrityError
-from agr_core.models.timm_backbones import weights_name
+from agr_core.errors import InputError, IntegrityError
 from agr_core.objective import Objective
 from orchestrator.errors import AmbiguousIdError, NotFoundError
 from orchestrator.settings import Settings
@@ -131,10 +130,13 @@ class TestTimm:
         offline = Settings(**vars(settings) | {"weights": str(tmp_path)})
         with caplog.at_level(logging.WARNING):
             assert resolve_weights(model("timm"), storage=storage, settings=offline) is None
-        assert f"has no {weights_name('resnet10t')}.safetensors: each node lets timm fetch it" in caplog.text
+        assert "has no resnet10t.c3_in1k.safetensors: each node lets timm fetch it" in caplog.text
 
-    def test_a_model_without_weights_has_no_name_for_them(self) -> None:
-        assert weights_name("resnetv2_152") is None
+    def test_a_model_without_weights_is_refused_before_a_node_is_asked(
+        self, storage: Storage, settings: Settings
+    ) -> None:
+        with pytest.raises(InputError, match="timm has no weights of 'resnetv2_152'"):
+            resolve_weights(model("timm", "resnetv2_152"), storage=storage, settings=settings)
 
 
 class TestTrial:

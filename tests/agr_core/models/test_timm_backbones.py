@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from agr_core.config import TimmConfig, TrialConfig, timm_names
+from agr_core.config import TimmConfig, TrialConfig, timm_names, timm_weights
 from agr_core.errors import ConfigError
 from agr_core.models import build_model, timm_backbones
 from agr_core.models.face_model import FaceModel
@@ -26,6 +26,14 @@ def test_the_shipped_list_of_names_is_current(tmp_path: Path) -> None:
         "run: python -m agr_core.models.timm_backbones"
     )
     assert timm_names() == frozenset(timm.list_models())
+
+
+def test_weights_of_timm_have_its_own_names() -> None:
+    pretrained = set(timm.list_models(pretrained=True))
+    tagless = {name.partition(".")[0] for name in pretrained}
+    assert {name for name in timm_names() if timm_weights(name)} == tagless
+    assert {timm_weights(name) for name in tagless} <= pretrained
+    assert timm_weights("resnet18.fb_swsl_ig1b_ft_in1k") == "resnet18.fb_swsl_ig1b_ft_in1k"
 
 
 @pytest.mark.parametrize(
