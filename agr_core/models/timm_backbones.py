@@ -173,7 +173,7 @@ def write_names(file: Path) -> None:
         return name if config is None or not config.has_weights else f"{name} {config.tag}".rstrip()
 
     lines = [
-        "# timm's models, each with the tag of its default weights, if any; `python -m agr_core.models.timm_backbones`.",
+        "# Models of timm and the tag of their default weights; written by `python -m agr_core.models.timm_backbones`.",
         *(line(name) for name in sorted(timm.list_models())),
     ]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
