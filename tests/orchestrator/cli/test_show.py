@@ -54,7 +54,7 @@ def test_show_says_why_a_trial_failed(record_sweep: Recorder, agr: Callable[...,
 
 
 def test_show_has_losses_errors_and_accuracies_of_train_val_and_test_side_by_side(
-    record_sweep: Recorder, agr: Callable[..., Result]
+    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
 ) -> None:
     sweep = record_sweep()
     trial = sweep.create(0)
@@ -98,7 +98,9 @@ def test_show_has_a_table_for_the_groups_of_a_part(record_sweep: Recorder, agr: 
     assert "by gender" not in text
 
 
-def test_show_reports_each_class_of_the_best_epoch(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+def test_show_reports_each_class_of_the_best_epoch(
+    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
+) -> None:
     trial = record_sweep().trial(0, [9.0, 7.0], files=True)
 
     found = json.loads(agr("show", trial, "--json").stdout)["classes"]["val/gender_confusion"]
@@ -111,7 +113,9 @@ def test_show_reports_each_class_of_the_best_epoch(record_sweep: Recorder, agr: 
     assert ["female", "0.88889", "0.8", "0.84211", "50"] in [line.split() for line in table]
 
 
-def test_a_collapsed_head_and_early_stopping_are_marked(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+def test_a_collapsed_head_and_early_stopping_are_marked(
+    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
+) -> None:
     sweep = record_sweep()
     sound = sweep.trial(0, [9.0])
     trial = sweep.create(1)
@@ -132,7 +136,9 @@ def test_a_collapsed_head_and_early_stopping_are_marked(record_sweep: Recorder, 
     assert "! look at its warnings: `agr show TRIAL`" in lines
 
 
-def test_a_label_shows_the_epoch_it_keeps(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+def test_a_label_shows_the_epoch_it_keeps(
+    record_sweep: Recorder, agr: Callable[..., Result], embedded_mlflow: None
+) -> None:
     sweep = record_sweep(keep={"gender": Objective(metric="val/gender_acc", direction="maximize")})
     trial = sweep.trial(0, [9.0, 7.0], kept_epochs={"gender": 1})
     sweep.read_test(trial, {"test/age_mae": 9.5}, label="gender")
