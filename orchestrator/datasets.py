@@ -101,6 +101,7 @@ def packed_to(
     synthetic: SyntheticConfig | None = None,
     reader: str | Reader | None = None,
     cropper: FaceCropper | None = None,
+    crop_workers: int = 0,
     require: Sequence[str] = (),
 ) -> Iterator[Packed]:
     """Pack a raw data set into a folder or into ``s3://bucket/prefix``, to look at for the length of the block.
@@ -111,13 +112,29 @@ def packed_to(
     """
     target = open_storage(output)
     if not is_remote(output):
-        pack(source, Path(target.uri), synthetic=synthetic, reader=reader, cropper=cropper, require=require)
+        pack(
+            source,
+            Path(target.uri),
+            synthetic=synthetic,
+            reader=reader,
+            cropper=cropper,
+            crop_workers=crop_workers,
+            require=require,
+        )
         yield Packed.open(Path(target.uri))
         return
     target.exists(MANIFEST)
     with tempfile.TemporaryDirectory(prefix="agr-pack-") as folder:
         packed = Path(folder, "packed")
-        pack(source, packed, synthetic=synthetic, reader=reader, cropper=cropper, require=require)
+        pack(
+            source,
+            packed,
+            synthetic=synthetic,
+            reader=reader,
+            cropper=cropper,
+            crop_workers=crop_workers,
+            require=require,
+        )
         publish(packed, target)
         yield Packed.open(packed)
 

@@ -10,10 +10,13 @@ H, W: height and width of an image; S: side of a crop, all in pixels.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from typing import Any, Literal, Protocol
 
 import cv2
@@ -36,6 +39,7 @@ _LONGEST_SIDE = 640  # larger images are shrunk to it before faces are looked fo
 _MIN_FACE = 40
 _BORDER = 0.25  # share of the image put around it where no face was found: some fill the image
 _JPEG_QUALITY = 95
+_IMAGES_AHEAD = 4  # of each worker
 
 
 @dataclass(frozen=True)
@@ -181,34 +185,56 @@ class CroppedImages:
     Args:
         images: What a reader yields.
         cropper: How faces are cut out.
+        workers: Processes that look for faces; 0 looks here. The crops are the same either way.
 
     Attributes:
         report: Counts so far.
         several: Path and number of faces of each image that shows several.
     """
 
-    def __init__(self, images: Iterable[RawImage | Skipped], cropper: FaceCropper) -> None:
+    def __init__(self, images: Iterable[RawImage | Skipped], cropper: FaceCropper, *, workers: int = 0) -> None:
         self._images = images
         self._cropper = cropper
+        self._workers = workers
         self.report = CropReport()
         self.several: list[tuple[str, int]] = []
 
     def __iter__(self) -> Iterator[RawImage | Skipped]:
-        for image in self._images:
-            yield image if isinstance(image, Skipped) else self._crop(image)
+        for image, found in self._cut_in_order():
+            yield image if isinstance(image, Skipped) else self._record(image, *found())
 
-    def _crop(self, image: RawImage) -> RawImage | Skipped:
-        pixels = decode(image.data)
-        faces = self._cropper.detect(pixels)
+    def _record(self, image: RawImage, crop: bytes, faces: int) -> RawImage | Skipped:
         if not faces:
             self.report.none += 1
             return Skipped(image.path, "no face was found on it")
-        if len(faces) > 1:
+        if faces > 1:
             self.report.several += 1
-            self.several.append((image.path, len(faces)))
+            self.several.append((image.path, faces))
         else:
             self.report.one += 1
-        return replace(image, data=_jpeg(self._cropper.crop(pixels, faces[0])))
+        return replace(image, data=crop)
+
+    def _cut_in_order(self) -> Iterator[tuple[RawImage | Skipped, Callable[[], _Found]]]:
+        """Each image, in order, with what waits for its face; only a few images are in memory at a time."""
+        if self._workers == 0:
+            for image in self._images:
+                yield image, _nothing if isinstance(image, Skipped) else partial(_cut, self._cropper, image.data)
+            return
+        assert self._cropper.version  # says here, not in a worker, if the detector is not installed
+        waiting: deque[tuple[RawImage | Skipped, Callable[[], _Found]]] = deque()
+        with ProcessPoolExecutor(
+            self._workers,
+            mp_context=get_context("spawn"),
+            initializer=_begin_worker,
+            initargs=(self._cropper.manifest(),),
+        ) as pool:
+            for image in self._images:
+                found = _nothing if isinstance(image, Skipped) else pool.submit(_cut_in_worker, image.data).result
+                waiting.append((image, found))
+                if len(waiting) > _IMAGES_AHEAD * self._workers:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
 
     def manifest(self) -> dict[str, Any]:
         """The ``crop`` entry of the manifest: how faces were cropped, the counts, and which images show several."""
@@ -218,6 +244,31 @@ class CroppedImages:
             "faces": asdict(self.report),
             "several": [{"file": file, "faces": faces} for file, faces in sorted(self.several)],
         }
+
+
+_Found = tuple[bytes, int]
+"""The crop of the largest face as JPEG (empty without a face), and the number of faces."""
+
+_croppers: list[FaceCropper] = []  # of a worker process: making its detector takes a while
+
+
+def _begin_worker(manifest: dict[str, Any]) -> None:
+    cv2.setNumThreads(1)
+    _croppers.append(FaceCropper.from_manifest(manifest))
+
+
+def _cut_in_worker(data: bytes) -> _Found:
+    return _cut(_croppers[0], data)
+
+
+def _cut(cropper: FaceCropper, data: bytes) -> _Found:
+    pixels = decode(data)
+    faces = cropper.detect(pixels)
+    return (_jpeg(cropper.crop(pixels, faces[0])), len(faces)) if faces else (b"", 0)
+
+
+def _nothing() -> _Found:
+    return b"", 0
 
 
 def _with_border(image: Image, top: int, bottom: int, left: int, right: int) -> Image:

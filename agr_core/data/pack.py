@@ -51,6 +51,7 @@ def pack(
     synthetic: SyntheticConfig | None = None,
     reader: str | Reader | None = None,
     cropper: FaceCropper | None = None,
+    crop_workers: int = 0,
     require: Sequence[str] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> PackReport:
@@ -65,6 +66,7 @@ def pack(
         synthetic: What to draw; default: ``SyntheticConfig()``.
         reader: The reader or its name; default: the one that recognises the files.
         cropper: Packs the largest face of each image instead of the image; an image without a face is skipped.
+        crop_workers: Processes that look for faces; 0 looks here. The crops are the same either way.
         require: Labels (``age``, ``gender``, ``race`` ...) without which an image is skipped.
         shard_bytes: Image bytes after which a new shard begins.
 
@@ -80,6 +82,7 @@ def pack(
             kind=kind,
             vocabulary=vocabulary,
             cropper=cropper,
+            crop_workers=crop_workers,
             shard_bytes=shard_bytes,
         )
 
@@ -92,6 +95,7 @@ def pack_images(
     kind: str,
     vocabulary: Vocabulary,
     cropper: FaceCropper | None = None,
+    crop_workers: int = 0,
     shard_bytes: int = SHARD_BYTES,
 ) -> PackReport:
     """Pack images that are read already, in their order; as ``pack`` else.
@@ -103,6 +107,7 @@ def pack_images(
         kind: The ``source`` of their rows, the reader's name.
         vocabulary: Their gender and race classes, and their attributes.
         cropper: As in ``pack``.
+        crop_workers: As in ``pack``.
         shard_bytes: Image bytes after which a new shard begins.
 
     Raises:
@@ -115,7 +120,7 @@ def pack_images(
         built = Path(workshop) / "packed"
         built.mkdir()
         writer = ShardWriter(built, kind, shard_bytes)
-        cropped = None if cropper is None else CroppedImages(images, cropper)
+        cropped = None if cropper is None else CroppedImages(images, cropper, workers=crop_workers)
         for image in images if cropped is None else cropped:
             writer.add(image)
         manifest = writer.finish(source, vocabulary, crop=None if cropped is None else cropped.manifest())

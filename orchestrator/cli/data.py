@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from enum import StrEnum
@@ -126,6 +127,9 @@ def pack(
     crop_size: Annotated[
         int | None, typer.Option(help="Largest side of a crop, pixels; default: as it is (with --crop).")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that look for faces; default: one a core (with --crop).")
+    ] = None,
     require: Annotated[
         list[LabelName] | None, typer.Option(help="Skip images without this label; may be given several times.")
     ] = None,
@@ -144,8 +148,8 @@ def pack(
         from orchestrator.datasets import packed_to
 
         check_bins(bins)
-        if not crop and (margin is not None or crop_size is not None):
-            raise InputError("--margin and --crop-size say how faces are cropped; add --crop, or leave them out.")
+        if not crop and any(option is not None for option in (margin, crop_size, workers)):
+            raise InputError("--margin, --crop-size and --workers are about cropping; add --crop, or leave them out.")
         cropper = FaceCropper(margin=0.4 if margin is None else margin, size=crop_size) if crop else None
         chosen: str | Reader | None = reader
         if min_face_score is not None:
@@ -153,7 +157,14 @@ def pack(
                 raise InputError(f"--min-face-score is for {ImdbWikiReader.name}, not for {reader}; leave one out.")
             chosen = ImdbWikiReader(min_face_score)
         say(f"packing {source} into {output} ...")
-        with packed_to(source, output, reader=chosen, cropper=cropper, require=require or ()) as packed:
+        with packed_to(
+            source,
+            output,
+            reader=chosen,
+            cropper=cropper,
+            crop_workers=(os.cpu_count() or 1) if workers is None else workers,
+            require=require or (),
+        ) as packed:
             _show(packed, output, bins, as_json)
 
 

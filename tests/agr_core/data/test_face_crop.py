@@ -162,6 +162,17 @@ def test_without_the_package_the_way_out_is_named(monkeypatch: pytest.MonkeyPatc
         FaceCropper().detect(scene())
 
 
+def test_worker_processes_give_the_same_crops_in_the_same_order(small: np.ndarray) -> None:
+    images: list[RawImage | Skipped] = [Skipped("0.jpg", "damaged")]
+    for number in range(1, 12):
+        picture = scene() if number % 4 == 0 else scene((small, 20 * number, 10 * number))
+        images.append(RawImage(path=f"{number}.png", data=encode(picture, "PNG")))
+    here, elsewhere = CroppedImages(images, FaceCropper()), CroppedImages(images, FaceCropper(), workers=2)
+    assert list(here) == list(elsewhere)
+    assert here.manifest() == elsewhere.manifest()
+    assert here.report.one >= 8
+
+
 def test_what_was_not_read_stays_skipped() -> None:
     skipped = Skipped("a.jpg", "damaged")
     assert list(CroppedImages([skipped], FaceCropper())) == [skipped]
