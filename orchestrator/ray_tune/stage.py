@@ -205,14 +205,17 @@ def _heartbeat(storage: Storage, key: str, number: int, owner: str) -> Iterator[
     """Write the claim again every few seconds; once the block is left by an error, let others have the stage."""
     over = threading.Event()
 
+    def write(count: int, *, released: bool = False) -> None:
+        try:
+            storage.write(layout.stage_claim(key, number), _claim(owner, beat=count, released=released))
+        except StorageError as error:  # others will take the claim for silent, which costs no more than time
+            _LOG.warning("the claim on stage %s could not be written: %s", key[:12], error)
+
     def beat() -> None:
         count = 0
         while not over.wait(BEAT_S):
             count += 1
-            try:
-                storage.write(layout.stage_claim(key, number), _claim(owner, beat=count))
-            except StorageError as error:
-                _LOG.warning("the claim on stage %s could not be renewed: %s", key[:12], error)
+            write(count)
 
     thread = threading.Thread(target=beat, name=f"claim-{key[:8]}", daemon=True)
     thread.start()
@@ -221,7 +224,7 @@ def _heartbeat(storage: Storage, key: str, number: int, owner: str) -> Iterator[
     except BaseException:
         over.set()
         thread.join()
-        storage.write(layout.stage_claim(key, number), _claim(owner, beat=-1, released=True))
+        write(-1, released=True)
         raise
     finally:
         over.set()

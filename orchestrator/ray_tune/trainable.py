@@ -198,8 +198,12 @@ class EpochSource:
         self._weights_sha256 = job.weights_sha256
         self._data: TrialData | None = None
         self._training: Training | None = None
-        with self._failing():
-            self._attempt.describe(self._config, provenance=collect())
+        try:
+            with self._failing():
+                self._attempt.describe(self._config, provenance=collect())
+        except BaseException:
+            self.close()
+            raise
 
     def next_stage(self) -> Obtained | None:
         """The next stage that the trial starts from; None when it has the weights of all."""
