@@ -161,7 +161,11 @@ def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
     for stage in document["stages"]:
         how = "trained by this trial" if stage["trained"] else "trained before, taken from the storage"
         figures = f"epoch {stage['best_epoch']} of {stage['epochs']} with {stage['value']:.5g}"
-        out.print(f"starts from stage {stage['stage']} ({stage['key'][:12]}): {how}; {figures}", highlight=False)
+        out.print(
+            f"starts from stage {stage['stage']} ({stage['key'][:12]}): {how}; {figures}",
+            highlight=False,
+            soft_wrap=True,
+        )
     best = document["best_epoch"]
     by = "the objective" if document["label"] == "best" else f"`{document['label']}`"
     out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by {by}"))
