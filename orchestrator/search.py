@@ -8,7 +8,7 @@ journal proposes exactly what the undisturbed one would have proposed. Numbers c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,25 @@ class Suggestion:
 class Search:
     """Proposes configurations of a space by ``random``, ``grid`` or ``tpe``.
 
-    ``limit`` is the number of configurations asked for; grid proposes every point once, in order.
+    ``limit`` is the number of configurations asked for; grid proposes every point once, in order. ``start`` are the
+    points proposed first; a domain that one leaves out is drawn.
     """
 
-    def __init__(self, space: Space, *, algorithm: str, seed: int, direction: Direction, limit: int | None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        algorithm: str,
+        seed: int,
+        direction: Direction,
+        limit: int | None,
+        start: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self._space = space
         self._algorithm = algorithm
         self._seed = seed
         self._direction = direction
+        self._start = start
         self._points = list(space.points()) if algorithm == "grid" else None
         self.limit = len(self._points) if self._points is not None else limit
         # Reporting and telling by number needs no live Optuna trial, which a restored search could not have.
@@ -83,6 +94,8 @@ class Search:
             point = self._points[number]
             return Suggestion(self._space.build(lambda name, _: point[name]), {"point": number})
         self._study.sampler = self._sampler(number)
+        if number < len(self._start):
+            self._study.enqueue_trial(dict(self._start[number]))
         trial = self._study.ask()
         proposal = self._space.build(lambda name, domain: suggest(trial, name, domain))
         self._trial_ids[number] = (trial._trial_id, trial.number)

@@ -61,11 +61,13 @@ def submit(
     """
     with errors_in_one_line():
         from orchestrator.spec.load import load_sweep
+        from orchestrator.warm_start import with_trials_written_out
 
         sweep = load_sweep(file, profile=profile, overrides=settings or [])
         for warning in sweep.warnings:
             say(f"warning: {warning}")
         place, engine = _engine(storage, address)
+        sweep = with_trials_written_out(sweep, engine.storage)
         code = _run_new(sweep, _started(sweep), place, engine, as_json=as_json)
     raise typer.Exit(code)
 

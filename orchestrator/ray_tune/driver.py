@@ -128,6 +128,7 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
     spec = sweep.spec
     search = spec.search
     assert search is not None, "a loaded sweep has a search"
+    assert len(sweep.start) == len(search.start), "trials in search.start are written out before (warm_start)"
     known: dict[str, DataRef] = {}
 
     def prepare(data: DataConfig) -> DataRef:
@@ -155,6 +156,7 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
             seed=search.seed,
             direction=spec.objective.direction,
             limit=search.trials,
+            start=sweep.start,
         ),
         settings=SweepSettings(
             seeds=spec.repeat.seeds if spec.repeat is not None else 1,

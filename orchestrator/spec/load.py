@@ -24,6 +24,7 @@ from orchestrator.spec.search_checks import complete_search, search_warnings
 from orchestrator.spec.source import Source, from_document
 from orchestrator.spec.space import Space
 from orchestrator.spec.stages import check_stages
+from orchestrator.spec.start import Point, check_start
 from orchestrator.spec.variants import variant_bases
 
 
@@ -34,6 +35,8 @@ class Sweep:
     ``document`` is the file over what it extends, under ``profile`` and after ``--set``: plain JSON, from which the
     same sweep comes again. ``profiles`` are the labels that the file has.
 
+    ``start`` are the points tried first, without those that ``search.start`` names by a trial's ID.
+
     ``spec.search`` is always there and says how many configurations there will be; ``max_epochs`` is the most that any
     of them may train.
     """
@@ -43,6 +46,7 @@ class Sweep:
     space: Space
     max_epochs: int
     warnings: tuple[str, ...]
+    start: tuple[Point, ...] = ()
     profile: str | None = None
     profiles: tuple[str, ...] = ()
 
@@ -93,11 +97,12 @@ def _check(source: Source) -> Sweep:
     proposals = check_configurations(trial, space, source)
     spec = complete_search(spec, space, source)
     refuse_unfit_objective(spec, proposals, source)
+    start = () if source.problems else check_start(spec, space, source)
     if source.problems:
         raise SpecError(source.file, source.problems)
     max_epochs = max(proposal.config.schedule.epochs for proposal in proposals)
     warnings = (*search_warnings(spec, space, max_epochs), *direction_warnings(spec, proposals))
-    return Sweep(spec, document, space, max_epochs, warnings)
+    return Sweep(spec, document, space, max_epochs, warnings, start)
 
 
 _STAND_INS = {"name": "unnamed", "objective": {"metric": "val/loss", "direction": "minimize"}}

@@ -39,6 +39,10 @@ class SearchSpec(StrictModel):
         default=None, ge=1, le=1_000_000, description="Number of configurations; grid takes all there are."
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the proposals.")
+    start: tuple[str | dict[str, Any], ...] = Field(
+        default=(),
+        description="Tried first: partial TrialConfigs (what they leave open is drawn), or IDs of trials.",
+    )
 
 
 @dataclass(frozen=True)

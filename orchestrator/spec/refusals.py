@@ -24,7 +24,6 @@ _UNBUILT_ROOT = {
     "folds": "use `trial.data.split`",
     "strict": "compare configurations of one machine type",
 }
-_UNBUILT_SEARCH = {"start": "write the configurations as `variants`"}
 _UNBUILT_BUDGET = {
     "usd": "bound the time with `budget: {wall: ...}`",
     "gpu_hours": "bound the time with `budget: {wall: ...}`",
@@ -49,7 +48,6 @@ def refuse_unbuilt(source: Source) -> None:
     """Note every part of the grammar that is not built yet, and say no more about it."""
     document: Mapping[str, Any] = source.document
     _refuse_keys(document, (), _UNBUILT_ROOT, source)
-    _refuse_keys(document.get("search"), ("search",), _UNBUILT_SEARCH, source)
     _refuse_keys(document.get("budget"), ("budget",), _UNBUILT_BUDGET, source)
     search, objective = document.get("search"), document.get("objective")
     if isinstance(search, dict) and search.get("algorithm") in _UNBUILT_ALGORITHMS:

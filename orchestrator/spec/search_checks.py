@@ -33,8 +33,8 @@ def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
             ("search", "trials"),
             f"{search.trials} given, but grid tries each of the {size} points once; leave trials out, or use random.",
         )
-    seed = 0 if search is None else search.seed
-    return spec.model_copy(update={"search": SearchSpec(algorithm="grid", trials=size, seed=seed)})
+    seed, start = (0, ()) if search is None else (search.seed, search.start)
+    return spec.model_copy(update={"search": SearchSpec(algorithm="grid", trials=size, seed=seed, start=start)})
 
 
 def _refuse_continuous(search: SearchSpec | None, space: Space, source: Source) -> None:

@@ -108,6 +108,7 @@ def make_run(
             seed=spec.search.seed,
             direction=spec.objective.direction,
             limit=spec.search.trials,
+            start=sweep.start,
         ),
         settings=SweepSettings(**settings),
         prepare=prepare,

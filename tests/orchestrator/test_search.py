@@ -157,3 +157,55 @@ def test_both_ends_of_an_integer_domain_are_proposed() -> None:
     search = make(sweep, "random")
     layers = {search.propose(number).proposal.config.model.conv_layers for number in range(40)}
     assert layers == {2, 3, 4}
+
+
+# ---- start
+
+START = [
+    {"optimizer": {"name": "nadam", "lr": 2.0e-3}},
+    {"model": {"name": "basic_cnn", "conv_layers": 4}, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}},
+]
+
+
+def started(algorithm: str = "tpe", trials: int = 30) -> Search:
+    sweep = small_sweep(search={"algorithm": algorithm, "trials": trials, "seed": 7, "start": START})
+    return Search(sweep.space, algorithm=algorithm, seed=7, direction="minimize", limit=trials, start=sweep.start)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe"])
+def test_the_start_is_proposed_first_and_what_it_leaves_open_is_drawn(algorithm: str) -> None:
+    done = drive(started(algorithm), range(6))
+    first, second = done[0][0], done[1][0]
+
+    assert (first["optimizer"]["name"], first["optimizer"]["lr"]) == ("nadam", 2.0e-3)
+    assert first["model"]["name"] in ("basic_cnn", "resnet10t")
+    assert (second["model"]["conv_layers"], second["optimizer"]["momentum"]) == (4, 0.9)
+    assert len({json.dumps(config, sort_keys=True) for config, _ in done}) == 6
+
+
+@pytest.mark.parametrize("cut", [1, 2, 16])
+def test_a_restored_search_with_a_start_proposes_what_the_undisturbed_one_would(cut: int) -> None:
+    whole = drive(started(), range(24), prune=False)
+    restored = started()
+    for number, (config, record) in enumerate(whole[:cut]):
+        restored.restore(number, record)
+        for epoch in (1, 3):
+            restored.report(number, epoch, score(config))
+        restored.finish(number, "completed", score(config))
+
+    assert drive(restored, range(cut, 24), prune=False) == whole[cut:]
+
+
+def test_the_search_knows_how_its_start_did() -> None:
+    """Equal searches whose starts did differently go on differently, once there is a model."""
+
+    def go_on(second_is_better: bool) -> list[Any]:
+        search = started()
+        for number, value in enumerate([1.0, -5.0 if second_is_better else 50.0]):
+            search.propose(number)
+            search.finish(number, "completed", value)
+        return drive(search, range(2, 15), prune=False)
+
+    better, worse = go_on(True), go_on(False)
+    assert better[:8] == worse[:8]
+    assert better[8:] != worse[8:]
