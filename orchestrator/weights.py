@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agr_core.config import ModelConfig, timm_weights
-from agr_core.errors import InputError
 from agr_core.models.weights_file import WeightsFile
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import read_state
@@ -40,7 +39,6 @@ def resolve_weights(model: ModelConfig, *, storage: Storage, settings: Settings)
         settings: Where ``AGR_WEIGHTS`` is, and the cache.
 
     Raises:
-        InputError: If timm has no weights of the model.
         NotFoundError: If there is nothing at that address, or the trial has kept no such weights.
         IntegrityError: If the file does not have ``model.weights_sha256``.
         StorageError: If a store refuses or does not answer.
@@ -95,8 +93,7 @@ def trial_weights(reference: str, storage: Storage) -> str:
 
 def _timms(name: str, storage: Storage, settings: Settings) -> str | None:
     full = timm_weights(name)
-    if full is None:
-        raise InputError(f"model.weights=timm: timm has no weights of {name!r}. Choose another model, a file, or none.")
+    assert full is not None, "a configuration says so"
     if settings.weights is None:
         return None
     folder = open_storage(settings.weights)

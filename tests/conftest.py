@@ -20,7 +20,12 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long one example takes says more about the machine's other work than about our code.
+hypothesis.settings.register_profile("agr", deadline=None)
+hypothesis.settings.load_profile("agr")
 
 _OURS = ("AGR_", "AWS_", "MLFLOW_", "RAY_")
 _MLFLOW_START_TIMEOUT_S = 90.0

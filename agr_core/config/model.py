@@ -78,6 +78,10 @@ class _Model(StrictModel):
     def _weights_can_be_had(self) -> Self:
         if self.weights == "timm" and self.timm_name is None:
             raise ValueError("weights=timm is for timm's models; timm has none of this one. Give a file or none.")
+        if self.weights == "timm" and self.timm_name is not None and timm_weights(self.timm_name) is None:
+            raise ValueError(
+                f"weights=timm: timm has no weights of {self.timm_name!r}. Choose another model, a file, or none."
+            )
         if self.weights in ("none", "timm"):
             for field in ("weights_sha256", "weights_heads"):
                 if getattr(self, field) != type(self).model_fields[field].default:

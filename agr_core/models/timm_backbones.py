@@ -127,10 +127,6 @@ def _refusal(config: TimmConfig, arguments: dict[str, Any], error: Exception) ->
 
 def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.Module:
     full_name = timm_weights(name)
-    if full_name is None:
-        raise ConfigError(
-            f"model.weights=timm: timm has no weights of {name!r}. Choose another model, a file, or none."
-        )
     given: dict[str, Any] = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=True, **arguments, **given)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agr_core.config import TrialConfig
-from agr_core.errors import InputError, IntegrityError
+from agr_core.errors import IntegrityError
 from agr_core.objective import Objective
 from orchestrator.errors import AmbiguousIdError, NotFoundError
 from orchestrator.settings import Settings
@@ -131,12 +131,6 @@ class TestTimm:
         with caplog.at_level(logging.WARNING):
             assert resolve_weights(model("timm"), storage=storage, settings=offline) is None
         assert "has no resnet10t.c3_in1k.safetensors: each node lets timm fetch it" in caplog.text
-
-    def test_a_model_without_weights_is_refused_before_a_node_is_asked(
-        self, storage: Storage, settings: Settings
-    ) -> None:
-        with pytest.raises(InputError, match="timm has no weights of 'resnetv2_152'"):
-            resolve_weights(model("timm", "resnetv2_152"), storage=storage, settings=settings)
 
 
 class TestTrial:

@@ -138,7 +138,7 @@ def test_weights_that_cannot_be_downloaded_are_one_clear_error(tmp_path: Path, m
 
 
 def test_weights_of_timm_that_do_not_exist_are_one_clear_error() -> None:
-    with pytest.raises(ConfigError, match=r"timm has no weights of 'cs3darknet_s'"):
+    with pytest.raises(ValidationError, match=r"timm has no weights of 'cs3darknet_s'"):
         _build({"name": "cs3darknet_s", "weights": "timm"}, size=64)
 
 
