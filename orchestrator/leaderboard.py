@@ -1,7 +1,8 @@
 """The leaderboard: trials of one or several sweeps, ranked by the objective or another reported metric.
 
 Rows are a pure function of the sweeps' states. Under ``repeat`` it is configurations that are ranked, by the mean over
-their seeds; each seed is a row of its own.
+their seeds; each seed is a row of its own. Under ``confirm`` the configurations that were trained again come first, by
+the mean over their fresh seeds alone: what the search saw of them chose them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import better_direction
 from agr_core.objective import BEST, Direction, Objective
 from agr_core.registry import did_you_mean
+from orchestrator.intervals import Verdict, mean_interval, paired_difference
 from orchestrator.outcome import OUTCOMES, Outcome
 from orchestrator.records import SweepStarted, TrialReported, label_name
 from orchestrator.state import SweepState, TrialState
@@ -29,7 +31,10 @@ class Row:
     """One trial. ``outcome`` is None while it runs; ``rank`` is None unless it, and all seeds of it, completed.
 
     ``value`` is what is ranked by; ``metrics`` holds ``best/...`` of the best epoch and ``test/...`` where it was read;
-    ``mean`` and ``std`` (sample deviation, None for one seed) are over the ``seeds`` of the configuration.
+    ``mean`` and ``std`` (sample deviation, None for one seed) are over the ``seeds`` of the configuration, ``margin``
+    is half of the mean's 95 % interval. ``confirms``: the trial whose configuration this one trained again;
+    ``confirmed``: the configuration has all its fresh seeds, and ``mean`` is over those; ``against_first``: what the
+    difference to the first of the confirmed says, seed by seed.
     ``stopped_early``: by its own early stopping; ``warnings`` of the best epoch, from ``agr_core.evaluation.guards``.
     """
 
@@ -40,6 +45,8 @@ class Row:
     number: int
     configuration: int
     variant: str | None
+    seed: int
+    confirms: str | None = None
     outcome: Outcome | None
     value: float | None
     epochs: int
@@ -47,7 +54,10 @@ class Row:
     metrics: Mapping[str, float]
     mean: float | None = None
     std: float | None = None
+    margin: float | None = None
     seeds: int = 1
+    confirmed: bool = False
+    against_first: Verdict | None = None
     note: str | None = None
     best_epoch: int | None = None
     stopped_early: bool = False
@@ -72,6 +82,10 @@ class Row:
             "stopped_early": self.stopped_early,
             "warnings": list(self.warnings),
         }
+        if self.confirms is not None:
+            document["confirms"] = self.confirms
+        if self.confirmed:
+            document |= {"confirmed": True, "margin": self.margin, "against_first": self.against_first}
         if self.seeds > 1:
             document |= {"mean": self.mean, "std": self.std, "seeds": self.seeds, "note": self.note}
         return document
@@ -82,7 +96,14 @@ class _Group:
     """The trials of one configuration."""
 
     seeds: int
+    confirm_seeds: int = 0
     rows: list[Row] = field(default_factory=list)
+    confirmations: list[Row] = field(default_factory=list)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it was trained again with every fresh seed."""
+        return 0 < self.confirm_seeds == len(_by_seed(self.confirmations))
 
     @property
     def complete(self) -> bool:
@@ -92,12 +113,39 @@ class _Group:
 
     @property
     def values(self) -> list[float]:
-        return [row.value for row in self.rows if row.outcome == "completed" and row.value is not None]
+        """What it is judged by."""
+        judged = self.confirmations if self.confirmed else self.rows
+        return [row.value for row in judged if row.outcome == "completed" and row.value is not None]
 
-    def ranked(self, rank: int | None) -> list[Row]:
-        """The rows with what is known of the whole configuration."""
+    def against(self, first: _Group, direction: Direction) -> Verdict | None:
+        """What the difference to the first says, over the fresh seeds that both had."""
+        if first is self or not (first.confirmed and self.confirmed):
+            return None
+        difference = paired_difference(_by_seed(self.confirmations), _by_seed(first.confirmations))
+        return None if difference is None else difference.verdict(direction)
+
+    def ranked(self, rank: int | None, against_first: Verdict | None = None) -> list[Row]:
+        """The rows with what is known of the whole configuration, those it is judged by first."""
+        if self.confirmed:
+            estimate = mean_interval(self.values)
+            return [
+                replace(
+                    row,
+                    rank=rank,
+                    mean=estimate.mean,
+                    std=statistics.stdev(self.values),
+                    margin=estimate.margin,
+                    seeds=self.confirm_seeds,
+                    note="confirmed" if against_first is None else f"confirmed, {against_first}",
+                    confirmed=True,
+                    against_first=against_first,
+                )
+                for row in (*self.confirmations, *self.rows)
+            ]
         if self.seeds == 1:
-            return [replace(row, rank=rank) for row in self.rows]
+            done = f"{len(_by_seed(self.confirmations))} of {self.confirm_seeds} confirmations completed"
+            searched = [replace(row, rank=rank, note=done if self.confirmations else None) for row in self.rows]
+            return [*searched, *self.confirmations]
         values = self.values
         note = None if self.complete else f"{len(values)} of {self.seeds} seeds completed"
         mean = statistics.fmean(values) if values else None
@@ -132,19 +180,32 @@ def rows(
         found = [replace(row, value=row.metrics.get(metric)) for row in found]
 
     seeds = {state.started.sweep_id: seeds_of(state) for state in states}
+    confirm_seeds = {state.started.sweep_id: state.confirm_seeds for state in states}
     groups: dict[tuple[str, int], _Group] = {}
     for row in found:
-        groups.setdefault((row.sweep_id, row.configuration), _Group(seeds[row.sweep_id])).rows.append(row)
+        new = _Group(seeds[row.sweep_id], confirm_seeds[row.sweep_id])
+        group = groups.setdefault((row.sweep_id, row.configuration), new)
+        (group.rows if row.confirms is None else group.confirmations).append(row)
     sign = 1 if direction == "minimize" else -1
     complete = [group for group in groups.values() if group.complete]
-    complete.sort(key=lambda group: sign * statistics.fmean(group.values))  # stable: ties go to the earlier one
-    ranked = [row for rank, group in enumerate(complete[:top], start=1) for row in group.ranked(rank)]
+    # Stable: ties go to the earlier one.
+    complete.sort(key=lambda group: (not group.confirmed, sign * statistics.fmean(group.values)))
+    ranked = [
+        row
+        for rank, group in enumerate(complete[:top], start=1)
+        for row in group.ranked(rank, group.against(complete[0], direction))
+    ]
     if top is not None:
         return ranked
     rest = [row for group in groups.values() if not group.complete for row in group.ranked(None)]
     order = {outcome: position for position, outcome in enumerate((*OUTCOMES, None))}
     rest.sort(key=lambda row: (order[row.outcome], row.value is None, sign * (row.value or 0.0)))
     return ranked + rest
+
+
+def _by_seed(rows: Iterable[Row]) -> dict[int, float]:
+    """Values of the completed trials of one configuration."""
+    return {row.seed: row.value for row in rows if row.outcome == "completed" and row.value is not None}
 
 
 def check_comparable(states: Sequence[SweepState]) -> None:
@@ -280,6 +341,8 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         number=created.number,
         configuration=created.configuration,
         variant=created.variant,
+        seed=created.config["seed"],
+        confirms=created.confirms,
         outcome=trial.outcome,
         value=ended.value if ended is not None else (None if report is None else report.value),
         epochs=ended.epochs if ended is not None else last_epoch,

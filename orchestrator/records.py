@@ -68,6 +68,9 @@ class TrialCreated(_Event):
     number: int = Field(ge=0, description="Counted from 0 within the sweep.")
     configuration: int = Field(ge=0, description="Number of the configuration; differs from number under repeat.")
     repeat: int = Field(default=0, ge=0, description="Which repetition of the configuration, from 0.")
+    confirms: str | None = Field(
+        default=None, description="ID of the trial whose configuration this one trains again, with a fresh seed."
+    )
     variant: str | None = None
     config: dict[str, Any] = Field(description="The complete TrialConfig.")
     params: dict[str, Any] = Field(description="What varies in this sweep: flat dotted TrialConfig paths.")
@@ -80,6 +83,11 @@ class TrialCreated(_Event):
         default=None, description="Initial weights, in the sweep's storage; None: random, or timm fetches its own."
     )
     stages: tuple[StageRef, ...] = Field(default=(), description="The stages it starts from, the first one first.")
+
+    @property
+    def proposed(self) -> bool:
+        """Whether the search proposed it; a repetition or a confirmation says nothing to the search."""
+        return self.repeat == 0 and self.confirms is None
 
 
 class AttemptStarted(_Event):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agr_core.objective import BEST
+from orchestrator.confirmation import winner
 from orchestrator.errors import NotFoundError
 from orchestrator.outcome import OUTCOMES, Outcome, SweepStatus
 from orchestrator.records import (
@@ -171,12 +172,37 @@ class SweepState:
         return sum(trial.ended is None for trial in self.trials.values())
 
     def best(self) -> TrialState | None:
-        """The completed trial with the best value; None without one. Ties go to the earlier trial."""
+        """The completed trial with the best value; None without one. Ties go to the earlier trial.
+
+        Once configurations are confirmed, it is the first confirmation of the winner.
+        """
+        confirmed = self._confirmed()
+        if confirmed is not None:
+            return confirmed
         best: TrialState | None = None
         for trial in self.trials.values():
+            if trial.created.confirms is not None:
+                continue
             if trial.ended is None or trial.ended.outcome != "completed" or trial.ended.value is None:
                 continue
             incumbent = best.ended.value if best is not None and best.ended is not None else None
             if self.started.objective.better(trial.ended.value, incumbent):
                 best = trial
         return best
+
+    @property
+    def confirm_seeds(self) -> int:
+        """With how many fresh seeds the best configurations are trained again; 0: they are not."""
+        return int((self.started.document.get("confirm") or {}).get("seeds", 0))
+
+    def _confirmed(self) -> TrialState | None:
+        results: dict[int, list[TrialState]] = {}
+        for trial in self.trials.values():
+            if trial.created.confirms is not None and trial.outcome == "completed":
+                results.setdefault(trial.created.configuration, []).append(trial)
+        values = {
+            key: [t.ended.value for t in trials if t.ended is not None and t.ended.value is not None]
+            for key, trials in results.items()
+        }
+        found = winner(values, self.started.objective, self.confirm_seeds)
+        return None if found is None else min(results[found], key=lambda trial: trial.created.repeat)

@@ -20,6 +20,7 @@ from agr_core.config import DataConfig, ModelConfig, TrialConfig
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator import control
+from orchestrator.confirmation import Confirmation
 from orchestrator.errors import NotFoundError
 from orchestrator.ids import trial_id as make_trial_id
 from orchestrator.journal import JournalWriter
@@ -42,6 +43,7 @@ from orchestrator.records import (
     TrialReported,
 )
 from orchestrator.search import Search
+from orchestrator.spec.model import ConfirmSpec
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
@@ -128,6 +130,7 @@ class SweepSettings:
     retries: int = 3
     concurrency: int | None = None
     wall_s: float | None = None
+    confirm: ConfirmSpec | None = None
 
 
 @dataclass
@@ -157,12 +160,18 @@ class SweepRun:
     fatal: Exception | None = None
     """An error of ours raised inside Tune, which would hide it; the driver raises it again."""
     reported_any: bool = False
+    confirmation: Confirmation | None = None
     _last_created: TrialCreated | None = None
     _alike: Counter[str] = field(default_factory=Counter)
     _driver_started: float = 0.0
     _flushed: float = 0.0
     _beat: float = 0.0
     _polled: float = 0.0
+
+    def __post_init__(self) -> None:
+        confirm = self.settings.confirm
+        if confirm is not None:
+            self.confirmation = Confirmation(confirm.top, confirm.seeds, self.objective)
 
     @property
     def sweep_id(self) -> str:
@@ -176,8 +185,10 @@ class SweepRun:
 
     @property
     def planned(self) -> int | None:
-        """Number of trials asked for; None when only a budget ends the sweep."""
-        return None if self.search.limit is None else self.search.limit * self.settings.seeds
+        """Number of trials asked for, the most that confirmation may take included; None when only a budget ends it."""
+        confirm = self.settings.confirm
+        confirmations = 0 if confirm is None else confirm.trials
+        return None if self.search.limit is None else self.search.limit * self.settings.seeds + confirmations
 
     @property
     def wall_s(self) -> float:
@@ -206,7 +217,7 @@ class SweepRun:
             elif session is not None:
                 session = (session[0], event.time)
             if isinstance(event, TrialCreated):
-                if event.repeat == 0:
+                if event.proposed:
                     self.search.restore(event.configuration, event.proposal)
                 scheduler.added(event.trial_id, event.number)
             elif isinstance(event, TrialReported) and not event.finished and event.trial_id in self.live:
@@ -257,7 +268,16 @@ class SweepRun:
     @property
     def proposals_over(self) -> bool:
         """Whether no further trial will be created."""
-        return self.stop is not None or self._exhausted
+        if self.stop is not None or not self._exhausted:
+            return self.stop is not None
+        if self.confirmation is None:
+            return True
+        return not self._searching and self.confirmation.next() is None
+
+    @property
+    def _searching(self) -> bool:
+        """Whether a trial of the search still lives: the best of them are not known before."""
+        return any(trial.created.confirms is None for trial in self.live.values())
 
     @property
     def _exhausted(self) -> bool:
@@ -268,6 +288,8 @@ class SweepRun:
         limit = slots if self.settings.concurrency is None else min(slots, self.settings.concurrency)
         if self.proposals_over or len(self.live) >= limit:
             return None
+        if self._exhausted:
+            return None if self._searching else self._next_confirmation()
         number = self.next_number
         configuration, repeat = divmod(number, self.settings.seeds)
         if repeat == 0:
@@ -280,6 +302,29 @@ class SweepRun:
             params, variant, record = first.params, first.variant, {}
             document = {**first.config, "seed": first.config["seed"] - first.repeat + repeat}
             config = TrialConfig.from_document(document)
+        return self._create(
+            config, configuration=configuration, repeat=repeat, variant=variant, params=params, proposal=record
+        )
+
+    def _next_confirmation(self) -> TrialCreated | None:
+        """A trial of one of the search's best configurations with a seed that the search did not use."""
+        following = None if self.confirmation is None else self.confirmation.next()
+        if following is None:
+            return None
+        original, repeat, seed = following
+        return self._create(
+            TrialConfig.from_document({**original.config, "seed": seed}),
+            configuration=original.configuration,
+            repeat=repeat,
+            variant=original.variant,
+            params=original.params,
+            proposal={},
+            confirms=original.trial_id,
+        )
+
+    def _create(self, config: TrialConfig, **which: Any) -> TrialCreated:
+        """Journal a trial of ``config``; ``which`` are the fields that say where it comes from."""
+        number = self.next_number
         stages = self.prepare_stages(config)
         data = self.prepare(config.data)
         weights = None if stages else self.prepare_weights(config.model)
@@ -287,12 +332,7 @@ class SweepRun:
             time=self.clock(),
             trial_id=make_trial_id(self.sweep_id, number),
             number=number,
-            configuration=configuration,
-            repeat=repeat,
-            variant=variant,
             config=config.to_document(),
-            params=params,
-            proposal=record,
             config_digest=config.digest(
                 data_digest=data.data_digest,
                 split_digest=data.split_digest,
@@ -303,6 +343,7 @@ class SweepRun:
             data_uri=data.data_uri,
             weights_sha256=weights,
             stages=stages,
+            **which,
         )
         self._record(created)
         return created
@@ -467,6 +508,7 @@ class SweepRun:
                 self.live[event.trial_id] = LiveTrial(event, attempt=self.first_attempt)
                 self.next_number = max(self.next_number, event.number + 1)
                 self._last_created = event
+                self._note_confirmation(event)
             case AttemptStarted():
                 self.live[event.trial_id].attempt = event.attempt
                 self.live[event.trial_id].node = event.node
@@ -498,8 +540,14 @@ class SweepRun:
             if objective.better(value, trial.kept[label][1] if label in trial.kept else None):
                 trial.kept[label] = (event.epoch, value)
         self.reported_any = True
-        if trial.created.repeat == 0:
+        if trial.created.proposed:
             self.search.report(trial.created.configuration, event.epoch, event.value)
+
+    def _note_confirmation(self, event: TrialCreated) -> None:
+        if self.confirmation is not None and event.confirms is None:
+            self.confirmation.used_seeds.add(event.config["seed"])
+        elif self.confirmation is not None:
+            self.confirmation.created += 1
 
     def _count_alike(self, error: str) -> None:
         if self.reported_any:
@@ -512,10 +560,19 @@ class SweepRun:
         self.counts[event.outcome] += 1
         if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
             self._count_alike(event.error or "")
-        if trial.created.repeat == 0:
+        if trial.created.proposed:
             self.search.finish(trial.created.configuration, event.outcome, event.value)
         if event.outcome != "completed" or event.value is None:
             return
+        if self.confirmation is not None:
+            if trial.created.confirms is not None:
+                self.confirmation.results.setdefault(trial.created.configuration, []).append(
+                    (trial.created, event.value)
+                )
+                confirmed = self.confirmation.best()
+                self.best = self.best if confirmed is None else (confirmed[0].trial_id, confirmed[1])
+                return
+            self.confirmation.candidates.append((trial.created, event.value))
         if self.objective.better(event.value, None if self.best is None else self.best[1]):
             self.best = (event.trial_id, event.value)
 

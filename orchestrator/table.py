@@ -118,6 +118,11 @@ def make_table(
     bases = {label: _base(label, groups, state) if against is None else against for label in groups}
     bases = {label: None if base == label else base for label, base in bases.items()}
     found = []
+    # What the search saw of a confirmed configuration chose it, so its confirmations speak for it.
+    groups = {
+        label: (keys, [trial for trial in trials if trial.created.confirms is not None] or trials)
+        for label, (keys, trials) in groups.items()
+    }
     for label, (keys, trials) in groups.items():
         base = bases[label]
         found.append(

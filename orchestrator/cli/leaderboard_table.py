@@ -153,6 +153,8 @@ def _outcome(row: Row) -> str:
 
 
 def _value(row: Row) -> str:
+    if row.confirmed:
+        return f"{row.mean:#.4g}" + ("" if row.margin is None else f" ± {row.margin:.2g}")
     if row.seeds > 1:
         if row.mean is None:
             return ""

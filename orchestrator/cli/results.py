@@ -85,6 +85,13 @@ def _print_leaderboard(rows: list[Row], states: list[SweepState], value_title: s
     ):
         if shown:
             out.print(f"{mark} {words}", style="dim")
+    if any(row.confirmed for row in rows):
+        out.print(
+            "confirmed: mean and 95 % interval over fresh seeds; the trial, and the other figures, are of the first of "
+            "them. tie: the paired difference to the winner may be 0. Others: what the search saw, which flatters.",
+            style="dim",
+            highlight=False,
+        )
     if omitted:
         out.print(f"{omitted} more params vary; `agr show TRIAL` and --json have them.", style="dim")
     for state in states:

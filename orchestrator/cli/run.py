@@ -365,7 +365,9 @@ def _run_new(
 
     seeds = 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds
     trials = None if sweep.spec.search is None else sweep.spec.search.trials
-    watch = _Watch(settings, engine, started, planned=None if trials is None else trials * seeds)
+    confirmations = 0 if sweep.spec.confirm is None else sweep.spec.confirm.trials
+    planned = None if trials is None else trials * seeds + confirmations
+    watch = _Watch(settings, engine, started, planned=planned)
     with watch:
         result = start_sweep(sweep, started, watch.engine, on_begin=watch.begin)
     return watch.end(result, as_json=as_json, quiet=quiet)

@@ -110,8 +110,14 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         "profile": sweep.profile,
         "profiles": list(sweep.profiles),
         "size": sweep.space.size(),
-        "search": {"algorithm": search.algorithm, "trials": search.trials, "seed": search.seed},
+        "search": {
+            "algorithm": search.algorithm,
+            "trials": search.trials,
+            "seed": search.seed,
+            "start": len(search.start),
+        },
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
+        "confirm": None if sweep.spec.confirm is None else sweep.spec.confirm.model_dump(mode="json"),
         "objective": sweep.spec.objective.model_dump(mode="json"),
         "keep": {label: objective.model_dump(mode="json") for label, objective in sweep.spec.keep.items()},
         "stages": list(stages(samples)),
@@ -137,6 +143,11 @@ def _print(found: dict[str, Any]) -> None:
         console.print(f"profiles   {', '.join(_marked(each, found['profile']) for each in found['profiles'])}")
     console.print(f"space      {space}")
     console.print(f"search     {search['algorithm']}, {search['trials']} configurations{seeds}, seed {search['seed']}")
+    if search["start"]:
+        console.print(f"start      {search['start']} configurations tried first")
+    if found["confirm"] is not None:
+        top, fresh = found["confirm"]["top"], found["confirm"]["seeds"]
+        console.print(f"confirm    the best {top} again, with {fresh} fresh seeds each")
     console.print(f"objective  {objective.direction} {objective.formula}")
     for label, document in found["keep"].items():
         kept = Objective.model_validate(document)

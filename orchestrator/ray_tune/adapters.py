@@ -160,6 +160,14 @@ class _StandIn:
         self.trial_id = trial_id
 
 
+class _NoBracket:
+    """Stands for the bracket of a trial that is compared with no other."""
+
+    def on_result(self, trial: Any, epoch: int, value: float) -> str:
+        """Goes on."""
+        return str(FIFOScheduler.CONTINUE)
+
+
 class PolledHalving(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
     """Tune's ASHA (Li et al. 2020), in one bracket or in several, with a journal it can take.
 
@@ -168,7 +176,7 @@ class PolledHalving(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, run: SweepRun, spec: AshaSpec | HyperbandSpec, *, max_epochs: int, bracket_of: Callable[[int], int]
+        self, run: SweepRun, spec: AshaSpec | HyperbandSpec, *, max_epochs: int, bracket_of: Callable[[int], int | None]
     ) -> None:
         AsyncHyperBandScheduler.__init__(
             self,
@@ -189,7 +197,8 @@ class PolledHalving(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
 
     def added(self, trial_id: str, number: int) -> None:
         """A trial was created, now or in the journal."""
-        self._trial_info[trial_id] = self._brackets[self._bracket_of(number)]
+        bracket = self._bracket_of(number)
+        self._trial_info[trial_id] = _NoBracket() if bracket is None else self._brackets[bracket]
 
     def reported(self, trial_id: str, epoch: int, value: float) -> bool:
         """An epoch of the journal; returns whether ASHA stops the trial after it."""

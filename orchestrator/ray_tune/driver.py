@@ -163,6 +163,7 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
             retries=spec.retries,
             concurrency=spec.concurrency,
             wall_s=spec.budget.wall,
+            confirm=spec.confirm,
         ),
         prepare=prepare,
         prepare_weights=engine.prepare_weights or prepare_weights,
@@ -276,15 +277,19 @@ def _scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:
     """What stops trials early."""
     from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
 
+    def among_searched(bracket_of: Callable[[int], int]) -> Callable[[int], int | None]:
+        """Confirmations come after the search's trials and are stopped by nobody."""
+        return lambda number: bracket_of(number) if run.search.limit is None or number < run.search.limit else None
+
     match sweep.spec.scheduler:
         case NoScheduler():
             return PolledFifo(run)
         case AshaSpec() as asha:
-            return PolledHalving(run, asha, max_epochs=sweep.max_epochs, bracket_of=lambda _: 0)
+            return PolledHalving(run, asha, max_epochs=sweep.max_epochs, bracket_of=among_searched(lambda _: 0))
         case HyperbandSpec() as hyperband:
             assert sweep.spec.search is not None  # load_sweep fills it in
             bracket_of = partial(hyperband.bracket, max_epochs=sweep.max_epochs, seed=sweep.spec.search.seed)
-            return PolledHalving(run, hyperband, max_epochs=sweep.max_epochs, bracket_of=bracket_of)
+            return PolledHalving(run, hyperband, max_epochs=sweep.max_epochs, bracket_of=among_searched(bracket_of))
 
 
 @contextlib.contextmanager

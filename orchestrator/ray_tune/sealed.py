@@ -1,7 +1,8 @@
 """The sealed test part, read once a sweep is over, and the baseline its figures are held against.
 
 Nothing reads the test part before. It is read for the winner (under ``repeat``: for every seed of the best
-configuration), and for every completed trial of an ablation without early stopping. Each read is journalled.
+configuration; under ``confirm``: for every fresh seed of the confirmed winner, and for nothing else), and for every
+completed trial of an ablation without early stopping. Each read is journalled.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ def winners(state: SweepState, spec: SweepSpec) -> list[TrialState]:
     completed = [t for t in state.trials.values() if t.outcome == "completed" and t.best_report is not None]
     if not completed:
         return []
+    if spec.confirm is not None:
+        best = state.best()
+        return [t for t in completed if best is not None and t.created.confirms == best.created.confirms is not None]
     if spec.variants and isinstance(spec.scheduler, NoScheduler):
         return completed
     seeds = 1 if spec.repeat is None else spec.repeat.seeds

@@ -29,6 +29,18 @@ class RepeatSpec(StrictModel):
     seeds: int = Field(ge=1, le=1000, description="Number of seeds each configuration is trained with.")
 
 
+class ConfirmSpec(StrictModel):
+    """Training the best configurations again after the search, with seeds that the search did not use."""
+
+    top: int = Field(ge=1, le=1000, description="Number of configurations, the best of the search.")
+    seeds: int = Field(ge=2, le=1000, description="Number of fresh seeds each is trained with; an interval needs two.")
+
+    @property
+    def trials(self) -> int:
+        """Number of trainings, where the search has so many different configurations."""
+        return self.top * self.seeds
+
+
 class SearchSpec(StrictModel):
     """How configurations are proposed."""
 
@@ -187,6 +199,9 @@ class SweepSpec(StrictModel):
         default_factory=dict, description="Partial TrialConfigs by label, each optionally `from` another."
     )
     repeat: RepeatSpec | None = Field(default=None, description="None: each configuration once.")
+    confirm: ConfirmSpec | None = Field(
+        default=None, description="Trains the best again with fresh seeds, by which they are then ranked."
+    )
     search: SearchSpec | None = Field(
         default=None, description="How configurations are proposed; default: grid, where the space has an end."
     )
@@ -230,6 +245,11 @@ class SweepSpec(StrictModel):
     def _repeats_are_comparable(self) -> Self:
         if self.repeat is None:
             return self
+        if self.confirm is not None:
+            raise ValueError(
+                f"repeat with confirm.top={self.confirm.top}: both train configurations with several seeds; leave "
+                "`repeat` out to confirm the best only, or `confirm` to repeat all."
+            )
         if self.scheduler.name != "none":
             raise ValueError(
                 f"repeat with scheduler={self.scheduler.name}: seeds of one configuration must train equally long; "

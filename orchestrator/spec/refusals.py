@@ -19,7 +19,6 @@ _SECRET_VALUE = re.compile(
 )
 
 _UNBUILT_ROOT = {
-    "confirm": "submit the best configuration again as a `variants` sweep with `repeat: {seeds: n}`",
     "constraints": "narrow the domains, or write the allowed combinations as branches",
     "folds": "use `trial.data.split`",
     "strict": "compare configurations of one machine type",

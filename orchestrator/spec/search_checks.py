@@ -63,6 +63,11 @@ def search_warnings(spec: SweepSpec, space: Space, max_epochs: int) -> list[str]
             f"search.trials is {spec.search.trials}, but the space has {size} points: some will be trained again; "
             "search.algorithm: grid tries each once."
         )
+    if spec.confirm is not None and spec.search is not None and spec.confirm.top > (spec.search.trials or 0):
+        warnings.append(
+            f"confirm.top is {spec.confirm.top}, but the search has {spec.search.trials} configurations: all that "
+            "complete will be confirmed."
+        )
     if not isinstance(spec.scheduler, NoScheduler) and spec.scheduler.grace_epochs >= max_epochs:
         warnings.append(
             f"scheduler.grace_epochs is {spec.scheduler.grace_epochs}, but no trial trains more than {max_epochs} "

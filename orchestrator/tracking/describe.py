@@ -116,6 +116,8 @@ def trial_tags(created: TrialCreated, sweep: SweepStarted) -> dict[str, str]:
         tags["agr.weights_sha256"] = created.weights_sha256
     if created.configuration != created.number:
         tags["agr.configuration"] = str(created.configuration)
+    if created.confirms is not None:
+        tags["agr.confirms"] = created.confirms
     if created.variant is not None:
         tags["agr.variant"] = created.variant
     if sweep.rerun_of is not None:

@@ -110,7 +110,7 @@ def make_run(
             limit=spec.search.trials,
             start=sweep.start,
         ),
-        settings=SweepSettings(**settings),
+        settings=SweepSettings(confirm=spec.confirm, **settings),
         prepare=prepare,
         prepare_weights=lambda _: None,
         writer=JournalWriter(storage, sweep_id, next_segment=next_segment),

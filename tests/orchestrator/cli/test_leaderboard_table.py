@@ -19,6 +19,7 @@ def row(number: int, params: dict[str, Any], **more: Any) -> Row:
         "number": number,
         "configuration": number,
         "variant": None,
+        "seed": 42,
         "outcome": "completed",
         "value": 7.0,
         "epochs": 6,

@@ -111,6 +111,38 @@ def test_leaderboard_table_of_repeats_has_a_row_per_configuration_with_mean_and_
     assert "1 of 2 seeds completed" in lines[4]
 
 
+def test_leaderboard_ranks_confirmed_configurations_by_their_mean_and_says_tie(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = record_sweep(document={"confirm": {"top": 2, "seeds": 3}})
+    searched = [sweep.trial(number, [value], params={"batch_size": 16}) for number, value in enumerate([4.0, 5.0, 6.0])]
+    fresh = [[7.0, 8.0, 9.0], [7.1, 7.8, 9.2]]
+    for repeat, seed in enumerate((1, 2, 3)):
+        for configuration in (0, 1):
+            sweep.trial(
+                3 + 2 * repeat + configuration,
+                [fresh[configuration][repeat]],
+                params={"batch_size": 16, "seed": seed},
+                configuration=configuration,
+                repeat=repeat,
+                confirms=searched[configuration],
+            )
+
+    text = agr("leaderboard", "faces").stdout
+    found = json.loads(agr("leaderboard", "faces", "--json").stdout)
+
+    lines = text.splitlines()
+    assert "8.000 ± 2.5" in lines[2]
+    assert lines[2].split()[-1] == "confirmed"
+    assert "8.033 ± 2.7" in lines[3]
+    assert lines[3].split()[-2:] == ["confirmed,", "tie"]
+    assert lines[4].split()[:2] == ["3", searched[2]]
+    assert "confirmed: mean and 95 % interval over fresh seeds" in text
+    second = [row for row in found if row["rank"] == 2]
+    assert {row["against_first"] for row in second} == {"tie"}
+    assert [row.get("confirms") for row in second] == [searched[1]] * 3 + [None]
+
+
 def test_leaderboard_ranks_by_another_metric_and_keeps_the_top(
     record_sweep: Recorder, agr: Callable[..., Result]
 ) -> None:

@@ -32,11 +32,23 @@ def test_the_summary_as_json() -> None:
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["size"] is None
-    assert found["search"] == {"algorithm": "tpe", "trials": 20, "seed": 7}
+    assert found["search"] == {"algorithm": "tpe", "trials": 20, "seed": 7, "start": 0}
     assert found["rungs"] == [{"epochs": 1, "trials": 20}, {"epochs": 3, "trials": 6}, {"epochs": 6, "trials": 2}]
     assert len(found["samples"]) == 3
     assert all("model.name" in drawn["params"] for drawn in found["samples"])
     assert found["problems"] == []
+
+
+def test_a_start_and_a_confirmation_are_said(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "name: small\nobjective: {metric: val/age_mae, direction: minimize}\nspace: {batch_size: [16, 32]}\n"
+        "search: {algorithm: random, trials: 2, start: [{batch_size: 32}]}\nconfirm: {top: 3, seeds: 5}\n"
+    )
+    result = run(app, ["validate", str(file)])
+    assert "start      1 configurations tried first" in result.stdout
+    assert "confirm    the best 3 again, with 5 fresh seeds each" in result.stdout
+    assert "confirm.top is 3, but the search has 2 configurations" in result.stderr
 
 
 def test_every_problem_is_one_line_with_its_place() -> None:

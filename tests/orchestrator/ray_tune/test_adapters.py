@@ -35,3 +35,15 @@ def test_the_last_bracket_stops_nothing() -> None:
     for epoch in (1, 2, 3):
         assert not scheduler.reported("t0", epoch, 0.1)
         assert not scheduler.reported("t1", epoch, 0.9)
+
+
+def test_a_trial_of_no_bracket_is_never_stopped_and_nobody_is_held_against_it() -> None:
+    brackets: dict[int, Any] = {0: 0, 1: None, 2: 0}
+    scheduler = halving(brackets)
+    for number in (0, 1, 2):
+        scheduler.added(f"t{number}", number)
+    assert not scheduler.reported("t0", 1, 0.5)
+    assert not scheduler.reported("t1", 1, 0.1), "a confirmation"
+    assert not scheduler.reported("t1", 2, 99.0)
+    scheduler.ended("t1", 3, 99.0)
+    assert not scheduler.reported("t2", 1, 0.4), "better than t0; t1 does not count"
