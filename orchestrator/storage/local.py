@@ -13,7 +13,7 @@ from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError
 from orchestrator.storage.base import ObjectInfo
 from orchestrator.storage.keys import check_key, check_prefix
 
-_ATTEMPTS = 5  # an emptied folder may be removed by another process between making it and writing into it
+_ATTEMPTS = 20  # an emptied folder may be removed by another process between making it and writing into it
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -129,15 +129,15 @@ class LocalStorage:
         temporary = _hidden(target)
         with self._errors(operation, key):
             for attempt in range(_ATTEMPTS):
-                target.parent.mkdir(parents=True, exist_ok=True)
                 try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     fill(temporary)
                     _force_to_disk(temporary)
                     publish(temporary, target)
                     _force_to_disk(target.parent)
                     return
                 except FileNotFoundError:
-                    if attempt == _ATTEMPTS - 1 or target.parent.is_dir():
+                    if attempt == _ATTEMPTS - 1:  # else another process has just removed a folder that was empty
                         raise
                 finally:
                     temporary.unlink(missing_ok=True)

@@ -25,8 +25,20 @@ def test_the_examples_of_the_document_are_right(example: str, tmp_path: Path) ->
     if "extends" in document:
         _check_layers(example, document, tmp_path)
         return
+    if "start" in document.get("search", {}):
+        _check_start(document)
+        return
     search = RANDOM if "space" in document else {}
     assert sweep_from_document(REQUIRED | search | document).warnings == ()
+
+
+def _check_start(document: dict[str, Any]) -> None:
+    *written, trial = document["search"]["start"]
+    assert re.fullmatch(r"[0-9a-f]{8}", trial), "a trial stands for its configuration, which only a storage knows"
+    varies = {"space": {"optimizer": [{"name": "nadam", "lr": {"loguniform": [1e-4, 1e-2]}}, "adam"]}}
+    varies["variants"] = {"plain": {}, "light": {"augment": "light"}}
+    search = {"search": document["search"] | {"start": written}}
+    assert sweep_from_document(REQUIRED | varies | search).warnings == ()
 
 
 def _check_layers(example: str, document: dict[str, Any], folder: Path) -> None:
