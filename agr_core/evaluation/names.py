@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from agr_core.config import EXTRA_AGE_METRICS, BinnedAge, CascadeConfig, Task, TrialConfig
@@ -145,26 +146,42 @@ def metric_names(
         schemes: Reporting schemes that the labels allow; on ranges, before the data is read, any of them may be.
         vocabulary: The data's genders and races; None where the data has not been looked at: those of all data sets.
     """
-    names = {*TIME_METRICS, LEARNING_RATE, *_learned_weights(config)}
+    by = config.model.by if isinstance(config.model, CascadeConfig) else None
     binned = isinstance(config.age, BinnedAge)
+    return _metric_names(
+        config.tasks, label_kind, binned, tuple(config.age.extra_metrics), by, tuple(schemes), vocabulary
+    ).union(_learned_weights(config))
+
+
+@lru_cache(maxsize=256)  # the check of a sweep file asks a thousand times for a few of them
+def _metric_names(
+    tasks: tuple[Task, ...],
+    label_kind: LabelKind | None,
+    binned: bool,
+    extra: tuple[str, ...],
+    by: Task | None,
+    schemes: tuple[str, ...],
+    vocabulary: Vocabulary | None,
+) -> frozenset[str]:
+    names = {*TIME_METRICS, LEARNING_RATE}
     kinds: tuple[LabelKind, ...] = ("exact", "range") if label_kind is None else (label_kind,)
     for kind in kinds:
-        train = part_metric_names(config.tasks, kind, binned=binned, schemes=schemes, brief=True)
+        train = part_metric_names(tasks, kind, binned=binned, schemes=schemes, brief=True)
         names |= {f"train/{name}" for name in train}
         # The scheme of the groups is the first that the labels allow, which is known once they were looked at.
         starts = range(len(schemes)) if vocabulary is None and kind == "range" else (0,)
         for start in starts:
             val = part_metric_names(
-                config.tasks,
+                tasks,
                 kind,
                 binned=binned,
-                extra=config.age.extra_metrics,
+                extra=extra,
                 schemes=schemes if start == 0 else [name for name in schemes[start:] if name != TABLE_SCHEME],
                 vocabulary=vocabulary or ANY_VOCABULARY,
             )
             names |= {f"val/{name}" for name in val}
-        if isinstance(config.model, CascadeConfig):
-            experts = [task for task in config.tasks if task != config.model.by]
+        if by is not None:
+            experts = [task for task in tasks if task != by]
             brief = part_metric_names(experts, kind, binned=binned, schemes=schemes, brief=True)
             names |= {"val/routing_acc", *(f"val/{name}" for name in oracle_names(brief).values())}
     return frozenset(names)
