@@ -31,7 +31,7 @@ proposal cost far more than the thousandth."""
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STARTUP = 10
-"""Configurations drawn at random before TPE models anything; Optuna's default."""
+"""Configurations drawn at random before TPE or a Gaussian process models anything; Optuna's default."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Suggestion:
 
 
 class Search:
-    """Proposes configurations of a space by ``random``, ``grid`` or ``tpe``.
+    """Proposes configurations of a space by ``random``, ``grid``, ``tpe`` or ``gp``.
 
     ``limit`` is the number of configurations asked for; grid proposes every point once, in order. ``start`` are the
     points proposed first; a domain that one leaves out is drawn.
@@ -82,6 +82,12 @@ class Search:
                 return TPESampler(
                     seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=True
                 )
+        if self._algorithm == "gp":
+            from optuna.samplers import GPSampler
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return GPSampler(seed=seed, n_startup_trials=STARTUP)
         return RandomSampler(seed=seed)
 
     def exhausted(self, number: int) -> bool:

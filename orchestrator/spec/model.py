@@ -44,8 +44,9 @@ class ConfirmSpec(StrictModel):
 class SearchSpec(StrictModel):
     """How configurations are proposed."""
 
-    algorithm: Literal["random", "grid", "tpe"] = Field(
-        description="random; grid: every point once; tpe: tree-structured Parzen estimator (Bergstra et al. 2011)."
+    algorithm: Literal["random", "grid", "tpe", "gp"] = Field(
+        description="random; grid: every point once; tpe: tree-structured Parzen estimator (Bergstra et al. 2011); "
+        "gp: Gaussian process with expected improvement, for spaces without branches."
     )
     trials: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Number of configurations; grid takes all there are."
@@ -255,6 +256,9 @@ class SweepSpec(StrictModel):
                 f"repeat with scheduler={self.scheduler.name}: seeds of one configuration must train equally long; "
                 "set scheduler: none."
             )
-        if self.search is not None and self.search.algorithm == "tpe":
-            raise ValueError("repeat with search.algorithm=tpe: use grid or random, or variants without `search`.")
+        if self.search is not None and self.search.algorithm in ("tpe", "gp"):
+            raise ValueError(
+                f"repeat with search.algorithm={self.search.algorithm}: use grid or random, or variants without "
+                "`search`."
+            )
         return self

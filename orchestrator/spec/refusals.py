@@ -27,7 +27,7 @@ _UNBUILT_BUDGET = {
     "usd": "bound the time with `budget: {wall: ...}`",
     "gpu_hours": "bound the time with `budget: {wall: ...}`",
 }
-_UNBUILT_ALGORITHMS = ("nsga2", "gp")
+_UNBUILT_ALGORITHMS = ("nsga2",)
 
 
 def refuse_secrets(source: Source) -> None:

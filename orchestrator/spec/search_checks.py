@@ -8,6 +8,8 @@ from orchestrator.spec.space import Space
 
 _MOST_POINTS = 1_000_000
 
+_MOST_GP_TRIALS = 200
+
 
 def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
     """``spec`` with its search filled in: grid, and the number of its configurations, where the file leaves them out.
@@ -20,6 +22,8 @@ def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
     if search is not None and search.algorithm != "grid":
         if search.trials is None:
             source.add(("search", "trials"), f"missing; {search.algorithm} needs the number of configurations to try.")
+        if search.algorithm == "gp":
+            _refuse_unfit_for_gp(spec, space, source)
         return spec
     if size is None:
         _refuse_continuous(search, space, source)
@@ -35,6 +39,30 @@ def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
         )
     seed, start = (0, ()) if search is None else (search.seed, search.start)
     return spec.model_copy(update={"search": SearchSpec(algorithm="grid", trials=size, seed=seed, start=start)})
+
+
+def _refuse_unfit_for_gp(spec: SweepSpec, space: Space, source: Source) -> None:
+    """A Gaussian process measures distances between configurations, and learns from values at the end of training."""
+    where = ("search", "algorithm")
+    top = [varied for varied in space.domains() if "[" not in varied.name]
+    inner = next((varied for varied in space.domains() if varied not in top), None)
+    if inner is not None:
+        source.add(
+            where,
+            f"gp needs the same domains in every configuration, but {inner.name} is on one branch only; use tpe.",
+        )
+    if not isinstance(spec.scheduler, NoScheduler):
+        source.add(
+            where,
+            f"gp learns from trials that trained to their end, and scheduler {spec.scheduler.name} stops most of them "
+            "early; write scheduler: none, or use tpe.",
+        )
+    if spec.search is not None and (spec.search.trials or 0) > _MOST_GP_TRIALS:
+        source.add(
+            ("search", "trials"),
+            f"{spec.search.trials} given; the time of a gp proposal grows with the cube of their number, so it takes "
+            f"at most {_MOST_GP_TRIALS}; use tpe for more.",
+        )
 
 
 def _refuse_continuous(search: SearchSpec | None, space: Space, source: Source) -> None:

@@ -209,3 +209,47 @@ def test_the_search_knows_how_its_start_did() -> None:
     better, worse = go_on(True), go_on(False)
     assert better[:8] == worse[:8]
     assert better[8:] != worse[8:]
+
+
+# ---- gp
+
+
+def smooth(search: Search, numbers: range) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
+    """Configurations of a smooth bowl, best at learning rate 1e-3 and no smoothing of labels."""
+    done = []
+    for number in numbers:
+        suggestion = search.propose(number)
+        config = suggestion.proposal.config.to_document()
+        value = bowl(config)
+        search.report(number, 1, value)
+        search.finish(number, "completed", value)
+        done.append((config, json.loads(json.dumps(suggestion.record)), value))
+    return done
+
+
+def bowl(config: dict[str, Any]) -> float:
+    return float(
+        (math.log10(config["optimizer"]["lr"]) + 3) ** 2 + 9 * (config["optimizer"]["weight_decay"] - 0.3) ** 2
+    )
+
+
+def smooth_sweep() -> Sweep:
+    optimizer = {"name": "nadam", "lr": {"loguniform": [1.0e-5, 1.0e-1]}, "weight_decay": {"uniform": [0.0, 0.9]}}
+    search = {"algorithm": "gp", "trials": 24, "seed": 7}
+    return small_sweep(space={"optimizer": optimizer, "augment": ["none", "light"]}, search=search, scheduler="none")
+
+
+@pytest.mark.slow
+def test_gp_finds_the_bottom_of_a_bowl_and_a_restored_one_proposes_the_same() -> None:
+    sweep = smooth_sweep()
+    whole = smooth(make(sweep, "gp"), range(18))
+    by_chance = smooth(make(sweep, "random"), range(18))
+    assert whole[:10] == by_chance[:10]
+    assert min(value for *_, value in whole[10:]) < 0.01 < min(value for *_, value in by_chance)
+
+    restored = make(sweep, "gp")
+    for number, (_, record, value) in enumerate(whole[:16]):
+        restored.restore(number, record)
+        restored.report(number, 1, value)
+        restored.finish(number, "completed", value)
+    assert smooth(restored, range(16, 18)) == whole[16:]
