@@ -153,3 +153,14 @@ def test_the_joint_accuracy_needs_both_labels() -> None:
 def test_a_joint_head_without_the_gender_task_is_refused() -> None:
     with pytest.raises(ValueError, match=r"predicts gender with its age head, but tasks=\['age', 'race'\]: add gender"):
         TrialConfig.from_document({"tasks": ["age", "race"], "age": {"encoding": "joint_gender"}})
+
+
+def test_defaults_are_the_constants_of_the_papers() -> None:
+    """Pan et al. 2018: lambda 0.2 and 0.05; Gao et al. 2017 and 2018: sigma 2, lambda 1."""
+
+    def defaults(encoding: str) -> dict[str, object]:
+        return TrialConfig.from_document({"age": {"encoding": encoding}}).age.model_dump()
+
+    assert defaults("mean_variance").items() >= {"mean_weight": 0.2, "variance_weight": 0.05}.items()
+    assert defaults("label_distribution")["sigma"] == 2.0
+    assert defaults("dldl_v2").items() >= {"sigma": 2.0, "expectation_weight": 1.0}.items()
