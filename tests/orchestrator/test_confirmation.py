@@ -291,7 +291,8 @@ def test_the_table_lets_confirmations_speak(tmp_path: Path) -> None:
 
 
 def test_the_test_part_is_read_for_the_confirmed_winner_only(tmp_path: Path) -> None:
-    sealed = pytest.importorskip("orchestrator.ray_tune.sealed")
+    from orchestrator.ray_tune import sealed  # imports ray, which takes a while
+
     sweep = sweep_with()
     storage = local(tmp_path)
     run = begun(storage, sweep)

@@ -46,7 +46,6 @@ def test_ordinal_years_are_the_expectation_where_the_outputs_are_consistent() ->
 @pytest.fixture(scope="module")
 def theirs() -> ModuleType:
     """The package of CORAL's and CORN's authors."""
-    pytest.importorskip("coral_pytorch", reason="pip install coral-pytorch to compare with the authors' own code")
     for module in ("dataset", "layers", "losses"):
         importlib.import_module(f"coral_pytorch.{module}")
     return importlib.import_module("coral_pytorch")
