@@ -168,7 +168,7 @@ def _read_listing(path: Path) -> dict[str, str]:
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(
             f"{path} cannot be read as CSV ({error}); give a comma-separated file with a header."
         ) from error

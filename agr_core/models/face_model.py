@@ -7,6 +7,7 @@ shared layers).
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -58,13 +59,13 @@ class PretrainedByTimm(Protocol):
         ...
 
 
-class TaskModel(nn.Module):
+class TaskModel(nn.Module, ABC):
     """What a trial trains: images in, logits of each task out."""
 
     @property
+    @abstractmethod
     def backbones(self) -> list[nn.Module]:
         """All backbones."""
-        raise NotImplementedError
 
     def true_groups(self, labels: Labels) -> Tensor | None:  # noqa: ARG002 - none
         """What ``forward`` takes as the groups of training images (B,); None where it needs none."""
