@@ -1,12 +1,11 @@
 """A running sweep: what to try next, what happened, what to stop. Knows nothing of Ray.
 
-Everything that happens passes through ``_record`` into the journal and through ``_apply`` into the search and the
-counts. Resuming applies the journal again, so a resumed sweep stands where the interrupted one stood.
+Everything that happens is recorded: in the journal (``Recorder``) and in where the sweep stands (``Standing``). What
+comes next is for ``Proposals`` to say.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -16,15 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from agr_core.config import DataConfig, ModelConfig, TrialConfig
+from agr_core.config import DataConfig, ModelConfig
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator import control
 from orchestrator.confirmation import Confirmation
 from orchestrator.errors import NotFoundError
-from orchestrator.ids import trial_id as make_trial_id
 from orchestrator.journal import JournalWriter
-from orchestrator.outcome import OUTCOMES, Outcome, SweepStatus
+from orchestrator.outcome import OUTCOMES, SweepStatus
+from orchestrator.proposals import DataRef, Proposals
+from orchestrator.recorder import Recorder
 from orchestrator.records import (
     AttemptFailed,
     AttemptStarted,
@@ -32,7 +32,6 @@ from orchestrator.records import (
     ControlReceived,
     DriverStarted,
     Event,
-    StageRef,
     StageReused,
     StageTrained,
     SweepEnded,
@@ -44,31 +43,11 @@ from orchestrator.records import (
 )
 from orchestrator.search import Search
 from orchestrator.spec.model import ConfirmSpec
-from orchestrator.storage import layout
+from orchestrator.standing import LiveTrial, Standing, Stop
 from orchestrator.storage.base import Storage
-
-FLUSH_S = 1.0
-"""A stored event is at most so old (seconds)."""
-
-HEARTBEAT_S = 5.0
-"""The summary is rewritten at least so often (seconds); readers call a driver lost after 30."""
 
 POLL_S = 2.0
 """Commands are looked for so often (seconds)."""
-
-ALIKE_FAILURES = 3
-"""So many failures with one and the same error before any trial reported an epoch stop the sweep."""
-
-
-class DataRef(Protocol):
-    """Where a trial's data lies, by content; see ``orchestrator.datasets``."""
-
-    @property
-    def data_uri(self) -> str: ...  # noqa: D102
-    @property
-    def data_digest(self) -> str: ...  # noqa: D102
-    @property
-    def split_digest(self) -> str: ...  # noqa: D102
 
 
 class Replayed(Protocol):
@@ -85,41 +64,6 @@ class Replayed(Protocol):
     def ended(self, trial_id: str, epoch: int | None, value: float | None) -> None:
         """The trial is over, with its last report."""
         ...
-
-
-@dataclass
-class LiveTrial:
-    """A trial that has not ended, as the driver needs it."""
-
-    created: TrialCreated
-    attempt: int = 0
-    node: str | None = None
-    epoch: int = 0
-    value: float | None = None
-    best: tuple[int, float] | None = None
-    stages: set[str] = field(default_factory=set)
-    """Keys of the stages whose weights it has."""
-    kept: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Best epoch and its value for each label of ``keep``."""
-    reported_attempt: int | None = None
-    charged: int = 0
-    finished: bool = False
-    stopped_early: bool = False
-    ending: tuple[Outcome, str] | None = None
-    """Outcome and reason, when a person, the budget or the trial itself said how it ends."""
-
-    @property
-    def trial_id(self) -> str:
-        """The trial's ID."""
-        return self.created.trial_id
-
-
-@dataclass
-class Stop:
-    """The sweep is to end before its last trial: how, and why."""
-
-    status: SweepStatus
-    reason: str
 
 
 @dataclass
@@ -148,30 +92,28 @@ class SweepRun:
     listener: Callable[[Event], None] = lambda _: None
     clock: Callable[[], float] = time.time
 
-    live: dict[str, LiveTrial] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    stages: Counter[str] = field(default_factory=Counter)
-    best: tuple[str, float] | None = None
-    next_number: int = 0
-    first_attempt: int = 0
-    stop: Stop | None = None
-    wall_before: float = 0.0
-    obeyed: set[str] = field(default_factory=set)
-    fatal: Exception | None = None
+    standing: Standing = field(init=False)
+    proposals: Proposals = field(init=False)
+    recorder: Recorder = field(init=False)
+    fatal: Exception | None = field(default=None, init=False)
     """An error of ours raised inside Tune, which would hide it; the driver raises it again."""
-    reported_any: bool = False
-    confirmation: Confirmation | None = None
-    _last_created: TrialCreated | None = None
-    _alike: Counter[str] = field(default_factory=Counter)
-    _driver_started: float = 0.0
-    _flushed: float = 0.0
-    _beat: float = 0.0
-    _polled: float = 0.0
+    _polled: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         confirm = self.settings.confirm
-        if confirm is not None:
-            self.confirmation = Confirmation(confirm.top, confirm.seeds, self.objective)
+        confirmation = None if confirm is None else Confirmation(confirm.top, confirm.seeds, self.objective)
+        self.standing = Standing(self.started, self.search, confirmation)
+        self.proposals = Proposals(
+            self.standing,
+            seeds=self.settings.seeds,
+            concurrency=self.settings.concurrency,
+            prepare=self.prepare,
+            prepare_weights=self.prepare_weights,
+            clock=self.clock,
+        )
+        self.recorder = Recorder(
+            self.standing, self.writer, self.storage, summary=self.summary, listener=self.listener, clock=self.clock
+        )
 
     @property
     def sweep_id(self) -> str:
@@ -184,6 +126,26 @@ class SweepRun:
         return self.started.objective
 
     @property
+    def live(self) -> dict[str, LiveTrial]:
+        """Trials that have not ended, by ID."""
+        return self.standing.live
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Ended trials, by outcome."""
+        return self.standing.counts
+
+    @property
+    def best(self) -> tuple[str, float] | None:
+        """The best completed trial and its value."""
+        return self.standing.best
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why the sweep is to end before its last trial; None while it goes on."""
+        return self.standing.stop
+
+    @property
     def planned(self) -> int | None:
         """Number of trials asked for, the most that confirmation may take included; None when only a budget ends it."""
         confirm = self.settings.confirm
@@ -193,7 +155,7 @@ class SweepRun:
     @property
     def wall_s(self) -> float:
         """Seconds that drivers of this sweep have run, this one included."""
-        return self.wall_before + (self.clock() - self._driver_started)
+        return self.standing.wall_s(self.clock())
 
     # ---- beginning and end
 
@@ -209,13 +171,7 @@ class SweepRun:
         now. All other unfinished trials stay in ``live``, to be started again.
         """
         decided: dict[str, bool] = {}
-        session: tuple[float, float] | None = None
         for event in events:
-            if isinstance(event, DriverStarted):
-                self.wall_before += 0.0 if session is None else session[1] - session[0]
-                session = (event.time, event.time)
-            elif session is not None:
-                session = (session[0], event.time)
             if isinstance(event, TrialCreated):
                 if event.proposed:
                     self.search.restore(event.configuration, event.proposal)
@@ -226,25 +182,21 @@ class SweepRun:
             elif isinstance(event, TrialEnded):
                 trial = self.live[event.trial_id]
                 scheduler.ended(event.trial_id, trial.epoch or None, trial.value)
-            self._apply(event)
-        self.wall_before += 0.0 if session is None else session[1] - session[0]
+            self.standing.apply(event)
         self._take(resumed=True)
-        # What stopped the sweep before is past: whoever resumes it wants it to go on.
-        self.stop = None
-        self._alike.clear()
+        self.standing.forget_stop()
         # A driver that was killed may have started an attempt, or a whole trial, that it could not journal, and whose
         # process still lives and writes. So each driver counts attempts from a number none before it can have used.
-        self.first_attempt = 2 * sum(isinstance(event, DriverStarted) for event in events)
+        self.standing.first_attempt = 2 * sum(isinstance(event, DriverStarted) for event in events)
         for trial in list(self.live.values()):
             trial.ending = None
             if trial.finished or decided.get(trial.trial_id):
                 scheduler.ended(trial.trial_id, trial.epoch, trial.value)
                 self.trial_over(trial.trial_id)
             else:
-                trial.attempt = max(trial.attempt + 2, self.first_attempt)
+                trial.attempt = max(trial.attempt + 2, self.standing.first_attempt)
 
     def _take(self, *, resumed: bool) -> None:
-        self._driver_started = self.clock()
         self._record(
             DriverStarted(
                 time=self.clock(),
@@ -258,7 +210,7 @@ class SweepRun:
 
     def end(self, status: SweepStatus, reason: str = "") -> SweepEnded:
         """Let go of the sweep; returns the journal's last word."""
-        ended = SweepEnded(time=self.clock(), status=status, reason=reason, wall_s=max(0.0, self.wall_s))
+        ended = SweepEnded(time=self.clock(), status=status, reason=reason, wall_s=self.wall_s)
         self._record(ended)
         self.flush(status)
         return ended
@@ -268,108 +220,14 @@ class SweepRun:
     @property
     def proposals_over(self) -> bool:
         """Whether no further trial will be created."""
-        if self.stop is not None or not self._exhausted:
-            return self.stop is not None
-        if self.confirmation is None:
-            return True
-        return not self._searching and self.confirmation.next() is None
-
-    @property
-    def _searching(self) -> bool:
-        """Whether a trial of the search still lives: the best of them are not known before."""
-        return any(trial.created.confirms is None for trial in self.live.values())
-
-    @property
-    def _exhausted(self) -> bool:
-        return self.search.exhausted(self.next_number // self.settings.seeds)
+        return self.proposals.over
 
     def next_trial(self, slots: int) -> TrialCreated | None:
-        """A new trial, unless ``slots`` (or ``concurrency``) trials live already or nothing is left to propose."""
-        limit = slots if self.settings.concurrency is None else min(slots, self.settings.concurrency)
-        if self.proposals_over or len(self.live) >= limit:
-            return None
-        if self._exhausted:
-            return None if self._searching else self._next_confirmation()
-        number = self.next_number
-        configuration, repeat = divmod(number, self.settings.seeds)
-        if repeat == 0:
-            suggestion = self.search.propose(configuration)
-            proposal, record = suggestion.proposal, suggestion.record
-            config, params, variant = proposal.config, proposal.params, proposal.variant
-        else:
-            first = self._last_created
-            assert first is not None, "the first repetition comes first"
-            params, variant, record = first.params, first.variant, {}
-            document = {**first.config, "seed": first.config["seed"] - first.repeat + repeat}
-            config = TrialConfig.from_document(document)
-        return self._create(
-            config, configuration=configuration, repeat=repeat, variant=variant, params=params, proposal=record
-        )
-
-    def _next_confirmation(self) -> TrialCreated | None:
-        """A trial of one of the search's best configurations with a seed that the search did not use."""
-        following = None if self.confirmation is None else self.confirmation.next()
-        if following is None:
-            return None
-        original, repeat, seed = following
-        return self._create(
-            TrialConfig.from_document({**original.config, "seed": seed}),
-            configuration=original.configuration,
-            repeat=repeat,
-            variant=original.variant,
-            params=original.params,
-            proposal={},
-            confirms=original.trial_id,
-        )
-
-    def _create(self, config: TrialConfig, **which: Any) -> TrialCreated:
-        """Journal a trial of ``config``; ``which`` are the fields that say where it comes from."""
-        number = self.next_number
-        stages = self.prepare_stages(config)
-        data = self.prepare(config.data)
-        weights = None if stages else self.prepare_weights(config.model)
-        created = TrialCreated(
-            time=self.clock(),
-            trial_id=make_trial_id(self.sweep_id, number),
-            number=number,
-            config=config.to_document(),
-            config_digest=config.digest(
-                data_digest=data.data_digest,
-                split_digest=data.split_digest,
-                weights_sha256=stages[-1].key if stages else weights,
-            ),
-            data_digest=data.data_digest,
-            split_digest=data.split_digest,
-            data_uri=data.data_uri,
-            weights_sha256=weights,
-            stages=stages,
-            **which,
-        )
-        self._record(created)
+        """A new trial, journalled, unless there is no room for it (``slots``) or nothing is left to propose."""
+        created = self.proposals.next(slots)
+        if created is not None:
+            self._record(created)
         return created
-
-    def prepare_stages(self, config: TrialConfig) -> tuple[StageRef, ...]:
-        """Data and key of each stage that a trial starts from, the first one first."""
-        refs: list[StageRef] = []
-        for stage in config.stages:
-            data = self.prepare(stage.config.data)
-            weights = None if refs else self.prepare_weights(stage.config.model)
-            key = stage.key(
-                data_digest=data.data_digest,
-                split_digest=data.split_digest,
-                weights_sha256=refs[-1].key if refs else weights,
-            )
-            refs.append(
-                StageRef(
-                    id=stage.id,
-                    key=key,
-                    data_uri=data.data_uri,
-                    data_digest=data.data_digest,
-                    split_digest=data.split_digest,
-                    weights_sha256=weights,
-                )
-            )
-        return tuple(refs)
 
     # ---- what happens to trials
 
@@ -464,15 +322,12 @@ class SweepRun:
     def poll(self) -> list[str]:
         """What is due now: flush, heartbeat, budget, commands. Returns IDs of trials that must be stopped."""
         now = self.clock()
-        if self.writer.pending and now - self._flushed >= FLUSH_S:
-            self.flush()
-        elif now - self._beat >= HEARTBEAT_S:
-            self._write_summary("running")
+        self.recorder.keep_up()
         if self.stop is None and self.settings.wall_s is not None and self.wall_s >= self.settings.wall_s:
-            self._stop_all(Stop("completed", f"budget.wall of {self.settings.wall_s:g} s is used up"))
+            self.standing.stop_all(Stop("completed", f"budget.wall of {self.settings.wall_s:g} s is used up"))
         if now - self._polled >= POLL_S:
             self._polled = now
-            for command in control.pending(self.storage, self.sweep_id, obeyed=self.obeyed):
+            for command in control.pending(self.storage, self.sweep_id, obeyed=self.standing.obeyed):
                 self._obey(command)
         return [trial.trial_id for trial in self.live.values() if trial.ending is not None]
 
@@ -480,7 +335,7 @@ class SweepRun:
         arguments = dict(command.arguments)
         self._record(ControlReceived(time=self.clock(), command=command.name, arguments=arguments, key=command.key))
         if command.name == "stop":
-            self._stop_all(Stop("stopped", "agr stop"))
+            self.standing.stop_all(Stop("stopped", "agr stop"))
         elif command.name == "kill":
             trial = self.live.get(str(arguments.get("trial_id")))
             if trial is not None and trial.ending is None:
@@ -490,99 +345,14 @@ class SweepRun:
                 f"{command.key} asks for {command.name!r}; a driver of this version knows stop and kill."
             )
 
-    def _stop_all(self, stop: Stop) -> None:
-        self.stop = stop
-        for trial in self.live.values():
-            if trial.ending is None:
-                trial.ending = ("interrupted", stop.reason)
-
-    # ---- journal, counts, summary
+    # ---- the record
 
     def _record(self, event: Event) -> None:
-        self.writer.append(event)
-        self._apply(event)
-
-    def _apply(self, event: Event) -> None:
-        match event:
-            case TrialCreated():
-                self.live[event.trial_id] = LiveTrial(event, attempt=self.first_attempt)
-                self.next_number = max(self.next_number, event.number + 1)
-                self._last_created = event
-                self._note_confirmation(event)
-            case AttemptStarted():
-                self.live[event.trial_id].attempt = event.attempt
-                self.live[event.trial_id].node = event.node
-            case StageTrained() | StageReused():
-                self.live[event.trial_id].stages.add(event.key)
-                self.stages["trained" if isinstance(event, StageTrained) else "reused"] += 1
-            case TrialReported():
-                self._apply_report(self.live[event.trial_id], event)
-            case AttemptFailed():
-                trial = self.live[event.trial_id]
-                trial.charged += event.charged
-                self._count_alike(event.error)
-            case TrialEnded():
-                self._apply_end(self.live.pop(event.trial_id), event)
-            case ControlReceived():
-                self.obeyed.add(event.key)
-            case SweepStarted() | DriverStarted() | TestRead() | BaselineMeasured() | SweepEnded():
-                pass
-
-    def _apply_report(self, trial: LiveTrial, event: TrialReported) -> None:
-        if event.epoch <= trial.epoch:
-            return
-        trial.epoch, trial.value, trial.reported_attempt = event.epoch, event.value, event.attempt
-        trial.finished, trial.stopped_early = event.finished, event.stopped_early
-        if self.objective.better(event.value, None if trial.best is None else trial.best[1]):
-            trial.best = (event.epoch, event.value)
-        for label, objective in self.started.keep.items():
-            value = objective.value(event.metrics)
-            if objective.better(value, trial.kept[label][1] if label in trial.kept else None):
-                trial.kept[label] = (event.epoch, value)
-        self.reported_any = True
-        if trial.created.proposed:
-            self.search.report(trial.created.configuration, event.epoch, event.value)
-
-    def _note_confirmation(self, event: TrialCreated) -> None:
-        if self.confirmation is not None and event.confirms is None:
-            self.confirmation.used_seeds.add(event.config["seed"])
-        elif self.confirmation is not None:
-            self.confirmation.created += 1
-
-    def _count_alike(self, error: str) -> None:
-        if self.reported_any:
-            return
-        self._alike[error] += 1
-        if self._alike[error] >= ALIKE_FAILURES and self.stop is None:
-            self._stop_all(Stop("failed", f"the first trials failed alike: {error}"))
-
-    def _apply_end(self, trial: LiveTrial, event: TrialEnded) -> None:
-        self.counts[event.outcome] += 1
-        if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
-            self._count_alike(event.error or "")
-        if trial.created.proposed:
-            self.search.finish(trial.created.configuration, event.outcome, event.value)
-        if event.outcome != "completed" or event.value is None:
-            return
-        if self.confirmation is not None:
-            if trial.created.confirms is not None:
-                self.confirmation.results.setdefault(trial.created.configuration, []).append(
-                    (trial.created, event.value)
-                )
-                confirmed = self.confirmation.best()
-                self.best = self.best if confirmed is None else (confirmed[0].trial_id, confirmed[1])
-                return
-            self.confirmation.candidates.append((trial.created, event.value))
-        if self.objective.better(event.value, None if self.best is None else self.best[1]):
-            self.best = (event.trial_id, event.value)
+        self.recorder.record(event)
 
     def flush(self, status: SweepStatus = "running") -> None:
         """Store what is pending; only then does anyone else hear of it."""
-        stored = self.writer.flush()
-        self._flushed = self.clock()
-        self._write_summary(status)
-        for event in stored:
-            self.listener(event)
+        self.recorder.flush(status)
 
     def summary(self, status: SweepStatus) -> dict[str, Any]:
         """What ``list`` and ``status`` read."""
@@ -592,16 +362,12 @@ class SweepRun:
             "status": status,
             "started": self.started.time,
             "heartbeat": self.clock(),
-            "wall_s": round(max(0.0, self.wall_s), 3),
+            "wall_s": round(self.wall_s, 3),
             "budget_wall_s": self.settings.wall_s,
             "objective": self.objective.model_dump(mode="json"),
             "trials": {**{name: self.counts[name] for name in OUTCOMES}, "running": len(self.live)},
-            "stages": {name: self.stages[name] for name in ("trained", "reused")} if self.stages else {},
+            "stages": self.standing.stage_counts(),
             "planned": self.planned,
             "best": None if self.best is None else {"trial_id": self.best[0], "value": self.best[1]},
             "rerun_of": self.started.rerun_of,
         }
-
-    def _write_summary(self, status: SweepStatus) -> None:
-        self._beat = self.clock()
-        self.storage.write(layout.summary(self.sweep_id), json.dumps(self.summary(status), indent=1).encode("utf-8"))

@@ -25,7 +25,8 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 from agr_core.reporting import EpochReport
 from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, VALUE, Job
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
-from orchestrator.sweep_run import LiveTrial, SweepRun
+from orchestrator.standing import LiveTrial
+from orchestrator.sweep_run import SweepRun
 
 SLOTS_S = 5.0
 """The cluster's size is looked up so often (seconds)."""

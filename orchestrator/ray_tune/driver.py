@@ -31,8 +31,9 @@ from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep, sweep_from_document
 from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler, SweepSpec
 from orchestrator.spec.space import Domain
+from orchestrator.standing import LiveTrial
 from orchestrator.storage.base import Storage
-from orchestrator.sweep_run import LiveTrial, SweepRun, SweepSettings
+from orchestrator.sweep_run import SweepRun, SweepSettings
 from orchestrator.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin
     run = _build(sweep, started, engine, next_segment=1)
     first = sweep.space.build(_first).config
     run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
-    if not run.prepare_stages(first):
+    if not run.proposals.prepare_stages(first):
         run.prepare_weights(first.model)
     run.begin()
     on_begin()

@@ -41,7 +41,7 @@ def score(config: dict[str, Any]) -> float:
 def drive(run: SweepRun, *, until: int | None = None, value: Any = score) -> list[TrialCreated]:
     """Train trials one after the other, as a driver with one worker does, ``until`` so many are there."""
     trained = []
-    while not run.proposals_over and (until is None or run.next_number < until):
+    while not run.proposals_over and (until is None or run.standing.next_number < until):
         created = run.next_trial(1)
         assert created is not None
         finish(run, created, value)

@@ -1,0 +1,207 @@
+"""Where a running sweep stands: its journal, folded into what its driver needs. Writes nothing.
+
+Each event is applied when it is journalled, and again when the sweep is resumed; so a resumed sweep stands where the
+interrupted one stood. What readers need of a journal is another fold, ``orchestrator.state``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from agr_core.objective import Objective
+from orchestrator.confirmation import Confirmation
+from orchestrator.outcome import Outcome, SweepStatus
+from orchestrator.records import (
+    AttemptFailed,
+    AttemptStarted,
+    BaselineMeasured,
+    ControlReceived,
+    DriverStarted,
+    Event,
+    StageReused,
+    StageTrained,
+    SweepEnded,
+    SweepStarted,
+    TestRead,
+    TrialCreated,
+    TrialEnded,
+    TrialReported,
+)
+from orchestrator.search import Search
+
+ALIKE_FAILURES = 3
+"""So many failures with one and the same error before any trial reported an epoch stop the sweep."""
+
+
+@dataclass
+class LiveTrial:
+    """A trial that has not ended, as the driver needs it."""
+
+    created: TrialCreated
+    attempt: int = 0
+    node: str | None = None
+    epoch: int = 0
+    value: float | None = None
+    best: tuple[int, float] | None = None
+    stages: set[str] = field(default_factory=set)
+    """Keys of the stages whose weights it has."""
+    kept: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Best epoch and its value for each label of ``keep``."""
+    reported_attempt: int | None = None
+    charged: int = 0
+    finished: bool = False
+    stopped_early: bool = False
+    ending: tuple[Outcome, str] | None = None
+    """Outcome and reason, when a person, the budget or the trial itself said how it ends."""
+
+    @property
+    def trial_id(self) -> str:
+        """The trial's ID."""
+        return self.created.trial_id
+
+
+@dataclass
+class Stop:
+    """The sweep is to end before its last trial: how, and why."""
+
+    status: SweepStatus
+    reason: str
+
+
+@dataclass
+class Standing:
+    """What the journal of a running sweep says so far."""
+
+    started: SweepStarted
+    search: Search
+    """Hears of every report and end."""
+    confirmation: Confirmation | None = None
+    live: dict[str, LiveTrial] = field(default_factory=dict)
+    """Trials that have not ended, by ID."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Ended trials, by outcome."""
+    stages: Counter[str] = field(default_factory=Counter)
+    """Stages that were trained and that were reused."""
+    best: tuple[str, float] | None = None
+    """The best completed trial and its value."""
+    next_number: int = 0
+    last_created: TrialCreated | None = None
+    first_attempt: int = 0
+    """The number from which this driver counts attempts."""
+    obeyed: set[str] = field(default_factory=set)
+    """Keys of the commands that were journalled."""
+    stop: Stop | None = None
+    reported_any: bool = False
+    _alike: Counter[str] = field(default_factory=Counter)
+    _wall_before: float = 0.0
+    _session: tuple[float, float] | None = None
+    """Start and last event of the newest driver."""
+
+    @property
+    def objective(self) -> Objective:
+        """What is optimised."""
+        return self.started.objective
+
+    def apply(self, event: Event) -> None:
+        """Take in what was journalled."""
+        self._apply_time(event)
+        match event:
+            case TrialCreated():
+                self.live[event.trial_id] = LiveTrial(event, attempt=self.first_attempt)
+                self.next_number = max(self.next_number, event.number + 1)
+                self.last_created = event
+                self._note_confirmation(event)
+            case AttemptStarted():
+                self.live[event.trial_id].attempt = event.attempt
+                self.live[event.trial_id].node = event.node
+            case StageTrained() | StageReused():
+                self.live[event.trial_id].stages.add(event.key)
+                self.stages["trained" if isinstance(event, StageTrained) else "reused"] += 1
+            case TrialReported():
+                self._apply_report(self.live[event.trial_id], event)
+            case AttemptFailed():
+                trial = self.live[event.trial_id]
+                trial.charged += event.charged
+                self._count_alike(event.error)
+            case TrialEnded():
+                self._apply_end(self.live.pop(event.trial_id), event)
+            case ControlReceived():
+                self.obeyed.add(event.key)
+            case SweepStarted() | DriverStarted() | TestRead() | BaselineMeasured() | SweepEnded():
+                pass
+
+    def _apply_time(self, event: Event) -> None:
+        if isinstance(event, DriverStarted):
+            self._wall_before += 0.0 if self._session is None else self._session[1] - self._session[0]
+            self._session = (event.time, event.time)
+        elif self._session is not None:
+            self._session = (self._session[0], event.time)
+
+    def wall_s(self, now: float) -> float:
+        """Seconds that drivers of this sweep have run, the newest until ``now``; between drivers no time passes."""
+        return 0.0 if self._session is None else max(0.0, self._wall_before + now - self._session[0])
+
+    def stage_counts(self) -> dict[str, int]:
+        """Stages ``trained`` and ``reused``; empty in a sweep without stages."""
+        return {name: self.stages[name] for name in ("trained", "reused")} if self.stages else {}
+
+    def _apply_report(self, trial: LiveTrial, event: TrialReported) -> None:
+        if event.epoch <= trial.epoch:
+            return
+        trial.epoch, trial.value, trial.reported_attempt = event.epoch, event.value, event.attempt
+        trial.finished, trial.stopped_early = event.finished, event.stopped_early
+        if self.objective.better(event.value, None if trial.best is None else trial.best[1]):
+            trial.best = (event.epoch, event.value)
+        for label, objective in self.started.keep.items():
+            value = objective.value(event.metrics)
+            if objective.better(value, trial.kept[label][1] if label in trial.kept else None):
+                trial.kept[label] = (event.epoch, value)
+        self.reported_any = True
+        if trial.created.proposed:
+            self.search.report(trial.created.configuration, event.epoch, event.value)
+
+    def _note_confirmation(self, event: TrialCreated) -> None:
+        if self.confirmation is not None and event.confirms is None:
+            self.confirmation.used_seeds.add(event.config["seed"])
+        elif self.confirmation is not None:
+            self.confirmation.created += 1
+
+    def _count_alike(self, error: str) -> None:
+        if self.reported_any:
+            return
+        self._alike[error] += 1
+        if self._alike[error] >= ALIKE_FAILURES and self.stop is None:
+            self.stop_all(Stop("failed", f"the first trials failed alike: {error}"))
+
+    def _apply_end(self, trial: LiveTrial, event: TrialEnded) -> None:
+        self.counts[event.outcome] += 1
+        if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
+            self._count_alike(event.error or "")
+        if trial.created.proposed:
+            self.search.finish(trial.created.configuration, event.outcome, event.value)
+        if event.outcome != "completed" or event.value is None:
+            return
+        if self.confirmation is not None:
+            if trial.created.confirms is not None:
+                self.confirmation.results.setdefault(trial.created.configuration, []).append(
+                    (trial.created, event.value)
+                )
+                confirmed = self.confirmation.best()
+                self.best = self.best if confirmed is None else (confirmed[0].trial_id, confirmed[1])
+                return
+            self.confirmation.candidates.append((trial.created, event.value))
+        if self.objective.better(event.value, None if self.best is None else self.best[1]):
+            self.best = (event.trial_id, event.value)
+
+    def forget_stop(self) -> None:
+        """What stopped the sweep before is past: whoever resumes it wants it to go on."""
+        self.stop = None
+        self._alike.clear()
+
+    def stop_all(self, stop: Stop) -> None:
+        """End the sweep, and with it every trial that lives."""
+        self.stop = stop
+        for trial in self.live.values():
+            if trial.ending is None:
+                trial.ending = ("interrupted", stop.reason)
