@@ -65,6 +65,7 @@ class TrialData:
             split.sample_ids, self._rows["train"], config.data.fraction, config.data.split.seed
         )
         _check_labels(config, packed, self._rows["train"], split.used)
+        self._sample_ids = split.sample_ids
         self._labels = _labels(packed.table, packed.vocabulary)
         self._classes = self._sampler_classes(packed.table)
         self._maker = BatchMaker(
@@ -109,6 +110,11 @@ class TrialData:
     def labels(self, part: str) -> Labels:
         """Labels of every image of a part, in the order of ``batches``."""
         return self._labels.take(torch.from_numpy(self._rows[part]))
+
+    def sample_ids(self, part: str) -> list[str]:
+        """Sample id of every image of a part, in the order of ``batches``."""
+        ids: list[str] = self._sample_ids[self._rows[part]].tolist()
+        return ids
 
     def train_labels(self) -> Labels:
         """Labels of every image that is trained on (``num_train``,)."""

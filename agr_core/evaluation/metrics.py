@@ -28,6 +28,7 @@ from agr_core.evaluation.names import (
     grouped_figures,
     table_scheme,
 )
+from agr_core.evaluation.predictions import Classified, Predictions
 from agr_core.evaluation.scores import (
     FloatArray,
     IntArray,
@@ -149,6 +150,22 @@ class PartMetrics:
         if not self._brief:
             self._compute_groups(part)
         return part.metrics, part.tables
+
+    def predictions(self, sample_ids: Sequence[str]) -> Predictions:
+        """What was said of each image so far (N,), which ``sample_ids`` names in the order of the batches."""
+        columns = {name: torch.cat(parts).cpu().numpy() for name, parts in self._parts.items()}
+        if len(columns["age"]) != len(sample_ids):
+            raise ValueError(f"{len(sample_ids)} sample ids given for {len(columns['age'])} predicted images.")
+        years = ("age_low", "age_high", "age_predicted") if self._encoding is not None else ()
+        return Predictions(
+            sample_ids=tuple(sample_ids),
+            years={name: columns[name].astype(np.float32) for name in years},
+            classes={
+                task: Classified(tuple(classes), columns[task], columns[f"{task}_predicted"])
+                for task, classes in self._classes.items()
+                if task in self._tasks
+            },
+        )
 
     def _compute_age(self, part: _Part, encoding: AgeEncoding) -> None:
         columns, metrics, tables, of_image = part.columns, part.metrics, part.tables, part.of_image

@@ -1,7 +1,8 @@
 """A training on disk: tensors as safetensors, everything else as JSON, no pickle.
 
 A checkpoint is a folder with ``last.safetensors`` (weights and optimizer tensors after the last epoch),
-``best.safetensors`` (weights of the best epoch), one more such file for each label of ``keep``, and ``state.json``.
+``best.safetensors`` (weights of the best epoch), ``best.parquet`` (what they said of each image of the val part, see
+``agr_core.evaluation.predictions``), two more such files for each label of ``keep``, and ``state.json``.
 Each file is replaced atomically, ``state.json`` last; it holds the SHA-256 of the others, so that files of different
 epochs, or damaged ones, are never restored.
 """
@@ -60,17 +61,7 @@ class TensorFile:
         Raises:
             CheckpointError: If it cannot be read or its bytes are others than those written.
         """
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"checkpoint file {file} cannot be read: {error}.") from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
-            raise CheckpointError(
-                f"checkpoint file {file} is damaged or of another epoch than {STATE}: its SHA-256 is {found}, "
-                f"{STATE} says {sha256}. Delete the checkpoint to train from the start."
-            )
-        return cls(content, found)
+        return cls(_read(file, sha256=sha256), sha256)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, on the CPU."""
@@ -91,15 +82,24 @@ class Parts:
 
 @dataclass(frozen=True)
 class Kept:
-    """The weights of the epoch that is the best for a label; epochs are counted from 1."""
+    """The weights of the epoch that is the best for a label; epochs are counted from 1.
+
+    ``predictions`` is the Parquet file of what they said of the val part; None in checkpoints that are older than it.
+    """
 
     epoch: int
     weights: TensorFile
+    predictions: bytes | None
 
 
 def kept_file(label: str) -> str:
     """Name of the file that holds the weights kept for ``label``, such as ``best.safetensors``."""
     return f"{label}.safetensors"
+
+
+def predictions_file(label: str) -> str:
+    """Name of the file that holds what the weights kept for ``label`` said of the val part."""
+    return f"{label}.parquet"
 
 
 def save(
@@ -125,6 +125,8 @@ def save(
     last = TensorFile.of(_named_tensors(parts))
     for label in write:
         _replace(folder / kept_file(label), kept[label].weights.content)
+        if (predictions := kept[label].predictions) is not None:
+            _replace(folder / predictions_file(label), predictions)
     _replace(folder / LAST, last.content)
     document = {
         "schema": _SCHEMA,
@@ -132,7 +134,15 @@ def save(
         "identity": identity,
         "epochs_done": state.epochs_done,
         "kept_epochs": {label: each.epoch for label, each in kept.items()},
-        "sha256": {LAST: last.sha256, **{kept_file(label): each.weights.sha256 for label, each in kept.items()}},
+        "sha256": {
+            LAST: last.sha256,
+            **{kept_file(label): each.weights.sha256 for label, each in kept.items()},
+            **{
+                predictions_file(label): hashlib.sha256(each.predictions).hexdigest()
+                for label, each in kept.items()
+                if each.predictions is not None
+            },
+        },
         "scaler": parts.scaler.state_dict(),
         "loop": state.to_json(),
     }
@@ -163,7 +173,7 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, di
         state = LoopState.from_json(document["loop"])
         last = TensorFile.read(folder / LAST, sha256=document["sha256"][LAST]).tensors()
         kept = {
-            label: Kept(epoch, TensorFile.read(folder / kept_file(label), sha256=document["sha256"][kept_file(label)]))
+            label: _restored(folder, label, epoch, document["sha256"])
             for label, epoch in document["kept_epochs"].items()
         }
         weights, average, loss, optimizer_state = _sort_out(last, parts)
@@ -176,6 +186,15 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, di
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder} does not fit this training: {error}") from error
     return state, kept
+
+
+def _restored(folder: Path, label: str, epoch: int, sha256: Mapping[str, str]) -> Kept:
+    weights, predictions = kept_file(label), predictions_file(label)
+    return Kept(
+        epoch,
+        TensorFile.read(folder / weights, sha256=sha256[weights]),
+        _read(folder / predictions, sha256=sha256[predictions]) if predictions in sha256 else None,
+    )
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
@@ -241,6 +260,21 @@ def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
     if tensor.shape != parameter.shape:
         return tensor
     return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
+
+
+def _read(file: Path, *, sha256: str) -> bytes:
+    """The bytes of ``file``, if they are those that were written."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint file {file} cannot be read: {error}.") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise CheckpointError(
+            f"checkpoint file {file} is damaged or of another epoch than {STATE}: its SHA-256 is {found}, "
+            f"{STATE} says {sha256}. Delete the checkpoint to train from the start."
+        )
+    return content
 
 
 def _replace(file: Path, content: bytes) -> None:

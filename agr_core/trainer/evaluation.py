@@ -11,6 +11,7 @@ from agr_core.config import TrialConfig
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.baseline import baseline
 from agr_core.evaluation.names import own_bin_metrics
+from agr_core.evaluation.predictions import Predictions
 from agr_core.reporting import Metrics
 from agr_core.trainer.build import build_predictor, part_metrics
 from agr_core.trainer.checkpoint import load_weights
@@ -22,11 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class PartReport:
-    """The figures of one part; ``metrics`` and ``tables`` are named ``<part>/...``."""
+    """The figures of one part; ``metrics`` and ``tables`` are named ``<part>/...``, and what they were made of."""
 
     part: str
     metrics: Metrics
     tables: Mapping[str, Any]
+    predictions: Predictions
 
 
 def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: str) -> PartReport:
@@ -45,12 +47,18 @@ def evaluate_part(config: TrialConfig, data: TrainingData, weights: Path, part: 
     except RuntimeError as error:
         raise CheckpointError(f"weights {weights} are of another model: {error}") from error
     foreign = data.foreign.get(part)
-    metrics, tables = evaluate(predictor, data.batches(part), part_metrics(config, data, predictor, ages=foreign))
+    collected = part_metrics(config, data, predictor, ages=foreign)
+    metrics, tables = evaluate(predictor, data.batches(part), collected)
     bins = predictor.encoding.bins
     if foreign is not None and bins is not None and any(bins.splits_range(*ages) for ages in foreign.ranges):
         undefined = own_bin_metrics()
         metrics = {name: value for name, value in metrics.items() if f"val/{name}" not in undefined}
-    return PartReport(part=part, metrics=prefixed(part, metrics), tables=prefixed(part, tables))
+    return PartReport(
+        part=part,
+        metrics=prefixed(part, metrics),
+        tables=prefixed(part, tables),
+        predictions=collected.predictions(data.sample_ids(part)),
+    )
 
 
 def majority_baseline(data: TrainingData) -> dict[str, float]:

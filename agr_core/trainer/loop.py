@@ -10,6 +10,7 @@ import torch
 
 from agr_core.config import TrialConfig
 from agr_core.errors import DivergedError
+from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import LEARNING_RATE
 from agr_core.models.weights_file import WeightsFile, named_weights
 from agr_core.objective import BEST, Objective
@@ -167,7 +168,7 @@ class Training:
             "time/images_per_s": self._data.images_per_epoch / trained_s,
         }
         report = self._state.add_epoch(self._config, metrics, prefixed("val", tables))
-        self._keep(report, predictor)
+        self._keep(report, predictor, val_metrics)
         self._between_epochs = True
         return report
 
@@ -204,12 +205,13 @@ class Training:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _keep(self, report: EpochReport, predictor: Predictor) -> None:
-        """Keep the weights that gave ``report`` for every label whose best epoch it is."""
+    def _keep(self, report: EpochReport, predictor: Predictor, val: PartMetrics) -> None:
+        """Keep the weights that gave ``report``, and what they said, for every label whose best epoch it is."""
         best = {label: objective.best(self.reports) for label, objective in self._objectives.items()}
         labels = [label for label, of_label in best.items() if of_label is report]
         if labels:
-            kept = Kept(report.epoch, TensorFile.of(predictor.model.state_dict()))
+            predictions = val.predictions(self._data.sample_ids("val")).to_parquet()
+            kept = Kept(report.epoch, TensorFile.of(predictor.model.state_dict()), predictions)
             self._kept |= dict.fromkeys(labels, kept)
 
     def _check_between_epochs(self) -> None:

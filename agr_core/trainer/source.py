@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agr_core.data.batch import AgeLabels, Batch, Labels
@@ -58,6 +58,9 @@ class TrainingData(LabelSpace, Protocol):
 
     def labels(self, part: str) -> Labels:
         """Labels of all images of a part; of ``train``, those that are trained on."""
+
+    def sample_ids(self, part: str) -> Sequence[str]:
+        """Which images a part has, in the order of ``batches``."""
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of training epoch ``epoch``, counted from 0."""

@@ -31,10 +31,17 @@ STATE = "state.json"
 LAST = "last.safetensors"
 """Files of a checkpoint folder, as ``agr_core.trainer.checkpoint`` writes it (which imports torch; we need not)."""
 
+_VAL = "val"
+
 
 def kept_file(label: str) -> str:
     """The file of a checkpoint folder with the weights kept for ``label``."""
     return f"{label}.safetensors"
+
+
+def predictions_file(label: str) -> str:
+    """The file of a checkpoint folder with what the weights kept for ``label`` said of each image of the val part."""
+    return f"{label}.parquet"
 
 
 class Attempt:
@@ -97,6 +104,9 @@ class Attempt:
         kept = training.kept_epochs
         for label, kept_epoch in kept.items():
             if kept_epoch not in self._stored:
+                said = self.folder / predictions_file(label)
+                if said.exists():  # not where the trial goes on from a checkpoint of before there were such
+                    self._storage.upload(said, layout.predictions(self._key, _VAL, kept_epoch))
                 self._storage.upload(self.folder / kept_file(label), layout.best_weights(self._key, kept_epoch))
                 self._stored.add(kept_epoch)
         checkpoint = layout.checkpoint(self._key, epoch)
@@ -114,6 +124,7 @@ class Attempt:
             self._storage.delete(f"{before}/{LAST}")
         for kept_epoch in self._stored - set(kept.values()):
             self._storage.delete(layout.best_weights(self._key, kept_epoch))
+            self._storage.delete(layout.predictions(self._key, _VAL, kept_epoch))
         self._saved_epoch, self._stored = epoch, set(kept.values())
 
     def _log_warnings(self, reports: Sequence[EpochReport], best: int) -> None:
@@ -134,6 +145,9 @@ class Attempt:
         state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
         for label, kept_epoch in state.get("kept_epochs", {}).items():
             self._storage.download(layout.best_weights(attempt, kept_epoch), self.folder / kept_file(label))
+            said = predictions_file(label)
+            if said in state.get("sha256", {}):
+                self._storage.download(layout.predictions(attempt, _VAL, kept_epoch), self.folder / said)
         return True
 
     def close(self) -> None:

@@ -37,7 +37,8 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
     pending = {
         read.remote(
             Job.of(trial.created, run.started, storage=storage.uri).to_json(),
-            _weights(run.sweep_id, trial, epoch),
+            _attempt(run.sweep_id, trial),
+            epoch,
             str(settings.cache),
         ): (trial, labels)
         for trial in due
@@ -108,15 +109,18 @@ def unread(trial: TrialState) -> dict[int, list[str]]:
     return unread
 
 
-def _weights(sweep_id: str, trial: TrialState, epoch: int) -> str:
+def _attempt(sweep_id: str, trial: TrialState) -> str:
     ended = trial.ended
     assert ended is not None, "only completed trials are read"
     assert ended.attempt is not None, "a completed trial has reported"
-    return layout.best_weights(layout.attempt(sweep_id, trial.trial_id, ended.attempt), epoch)
+    return layout.attempt(sweep_id, trial.trial_id, ended.attempt)
 
 
-def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any] | None, dict[str, float]]:
-    """Test figures of stored weights (None where the split has no test part) and the baseline. Runs in a worker."""
+def evaluate(job_json: str, attempt: str, epoch: int, cache: str) -> tuple[dict[str, Any] | None, dict[str, float]]:
+    """Test figures of an epoch's weights (None where the split has no test part) and the baseline. Runs in a worker.
+
+    What they said of each image is stored beside the weights.
+    """
     from agr_core.config import TrialConfig
     from agr_core.data.trial_data import TrialData
     from agr_core.trainer.loop import evaluate_part, majority_baseline
@@ -135,10 +139,12 @@ def evaluate(job_json: str, weights_key: str, cache: str) -> tuple[dict[str, Any
             return None, baseline
         with tempfile.TemporaryDirectory(prefix="agr-test-") as folder:
             weights = Path(folder) / "weights.safetensors"
-            storage.download(weights_key, weights)
+            storage.download(layout.best_weights(attempt, epoch), weights)
             reports = [evaluate_part(config, data, weights, part) for part in parts]
     finally:
         data.close()
+    for report in reports:
+        storage.write(layout.predictions(attempt, report.part, epoch), report.predictions.to_parquet())
     objective = Objective.model_validate(job.objective)
     metrics: dict[str, float] = {}
     for report in reports:

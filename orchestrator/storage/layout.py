@@ -10,6 +10,7 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
     log.txt                                         what the trial said
     checkpoints/000005/last.safetensors, state.json the newest epoch; state.json is written last and completes it
     best/000003.safetensors                         weights of the best epoch so far, by the objective or a label
+    predictions/val-000003.parquet                  what those weights said of each image; of test too where it was read
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 joins/<data_digest>.json                            several data sets as one: their names, addresses and digests
 splits/<split_digest>.parquet                       splits
@@ -120,3 +121,8 @@ def checkpoint(attempt_folder: str, epoch: int) -> str:
 def best_weights(attempt_folder: str, epoch: int) -> str:
     """Weights of an epoch of an attempt that is the best, by the objective or a label of ``keep``."""
     return f"{attempt_folder}/best/{epoch:06d}.safetensors"
+
+
+def predictions(attempt_folder: str, part: str, epoch: int) -> str:
+    """What the weights of an epoch said of each image of a part."""
+    return f"{attempt_folder}/predictions/{part}-{epoch:06d}.parquet"

@@ -45,6 +45,9 @@ class MemoryData:
     def labels(self, part: str) -> Labels:
         return self._part(part).labels
 
+    def sample_ids(self, part: str) -> list[str]:
+        return [f"{part}-{row}" for row in range(self.counts[part])]
+
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(1000 * self.seed + epoch)
         order = torch.randperm(self.num_train, generator=generator)

@@ -13,13 +13,16 @@ from safetensors.torch import load_file
 from agr_core.config import TrialConfig
 from agr_core.data.batch import AgeLabels
 from agr_core.errors import CheckpointError, ConfigError
+from agr_core.evaluation.per_image import image_values
+from agr_core.evaluation.predictions import Predictions
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from agr_core.trainer import checkpoint
 from agr_core.trainer.loop import Training, evaluate_part, majority_baseline
 
 BEST = "best.safetensors"
-FILES = (BEST, checkpoint.LAST, checkpoint.STATE)
+SAID = "best.parquet"
+FILES = (BEST, SAID, checkpoint.LAST, checkpoint.STATE)
 MakeConfig = Callable[..., TrialConfig]
 
 BASIC_CNN = {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 16, "dropout": 0.6}
@@ -200,7 +203,7 @@ def test_a_tensor_under_two_names_and_one_out_of_order_are_kept_as_they_are() ->
     assert torch.equal(tensors["transposed"], tensor.T)
 
 
-def test_a_checkpoint_is_tensors_and_json_and_nothing_else(
+def test_a_checkpoint_is_tensors_predictions_and_json_and_nothing_else(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
 ) -> None:
     training = _train(Training(make_config(), data, objective), until=2)
@@ -275,7 +278,7 @@ def test_a_missing_file_is_refused(
         Training(config, data, objective).restore(tmp_path)
 
 
-@pytest.mark.parametrize("file", [checkpoint.LAST, BEST])
+@pytest.mark.parametrize("file", [checkpoint.LAST, BEST, SAID])
 @pytest.mark.parametrize("damage", ["cut short", "one bit"])
 def test_a_damaged_file_is_refused_and_nothing_of_it_is_taken(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, file: str, damage: str
@@ -410,6 +413,52 @@ def test_stored_weights_evaluate_to_the_figures_reported_in_training(
     again = evaluate_part(config, data, tmp_path / "best.safetensors", "val")
     assert dict(again.metrics) == {name: value for name, value in best.metrics.items() if name.startswith("val/")}
     assert again.tables == best.tables
+
+
+@pytest.mark.parametrize("model", [BASIC_CNN, {"name": "cascade", "base": BASIC_CNN}], ids=["one network", "a cascade"])
+def test_what_is_kept_of_the_val_part_gives_the_best_epochs_figures_again(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, model: dict[str, Any]
+) -> None:
+    config = make_config(tasks=["age", "gender", "race"], model=model, averaging={"name": "ema", "decay": 0.8})
+    training = _train(Training(config, data, objective))
+    training.save(tmp_path)
+    assert training.best_epoch is not None
+    best = training.reports[training.best_epoch - 1].metrics
+
+    said = Predictions.from_parquet((tmp_path / SAID).read_bytes(), source=SAID)
+
+    assert said.sample_ids == tuple(data.sample_ids("val"))
+    told = {}
+    for name in best:
+        values = image_values(said, name.removeprefix("val/")) if name.startswith("val/") else None
+        if values is not None:
+            told[name] = pytest.approx(values[~torch.isnan(torch.from_numpy(values)).numpy()].mean(), abs=1e-12)
+    assert {name: best[name] for name in told} == told
+    assert told.keys() >= {
+        *("val/age_mae", "val/age_cs5", "val/age_f1.utk7", "val/age_acc.adience8", "val/age_acc1off.utk4"),
+        *("val/gender_acc", "val/gender_f1", "val/race_acc", "val/race_recall", "val/race_precision"),
+    }
+    again = evaluate_part(config, data, tmp_path / BEST, "val").predictions
+    assert again.to_parquet() == (tmp_path / SAID).read_bytes()
+
+
+def test_a_checkpoint_of_before_there_were_predictions_is_gone_on_from(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = make_config()
+    whole = _train(Training(config, data, objective))
+    _train(Training(config, data, objective), until=2).save(tmp_path)
+    (tmp_path / SAID).unlink()
+    state = json.loads((tmp_path / checkpoint.STATE).read_text())
+    del state["sha256"][SAID]
+    (tmp_path / checkpoint.STATE).write_text(json.dumps(state))
+
+    resumed = Training(config, data, objective)
+    resumed.restore(tmp_path)
+    resumed.save(tmp_path / "again")
+
+    assert {file.name for file in (tmp_path / "again").iterdir()} == {*FILES} - {SAID}
+    assert _timeless(_train(resumed).reports) == _timeless(whole.reports)
 
 
 def test_the_test_part_is_named_in_its_figures(

@@ -9,7 +9,7 @@ import pytest
 from agr_core.config import TrialConfig
 from agr_core.labels.attributes import Vocabulary
 from agr_core.reporting import EpochReport
-from orchestrator.ray_tune.attempt import LAST, STATE, Attempt, kept_file, newest_checkpoint
+from orchestrator.ray_tune.attempt import LAST, STATE, Attempt, kept_file, newest_checkpoint, predictions_file
 from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
 
@@ -29,7 +29,10 @@ class Trained:
         (folder / LAST).write_text(f"last {self.epochs_done}")
         for label, epoch in self.kept_epochs.items():
             (folder / kept_file(label)).write_text(f"weights {epoch}")
-        (folder / STATE).write_text(json.dumps({"kept_epochs": self.kept_epochs, "epochs_done": self.epochs_done}))
+            (folder / predictions_file(label)).write_text(f"predictions {epoch}")
+        state = {"kept_epochs": self.kept_epochs, "epochs_done": self.epochs_done}
+        state["sha256"] = {predictions_file(label): "" for label in self.kept_epochs}
+        (folder / STATE).write_text(json.dumps(state))
 
 
 @pytest.fixture
@@ -63,6 +66,8 @@ def test_only_the_newest_checkpoint_and_the_best_weights_of_each_label_are_kept(
         "checkpoints/000004/state.json",
         "best/000002.safetensors",
         "best/000003.safetensors",
+        "predictions/val-000002.parquet",
+        "predictions/val-000003.parquet",
         "metrics.jsonl",
         "log.txt",
     }
@@ -78,6 +83,8 @@ def test_the_most_advanced_checkpoint_of_all_attempts_is_brought_back(storage: S
     assert (third.folder / LAST).read_text() == "last 3"
     assert (third.folder / BEST).read_text() == "weights 2"
     assert (third.folder / kept_file("worst")).read_text() == "weights 1"
+    assert (third.folder / predictions_file("best")).read_text() == "predictions 2"
+    assert (third.folder / predictions_file("worst")).read_text() == "predictions 1"
 
 
 def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: Path) -> None:
