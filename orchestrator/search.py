@@ -20,7 +20,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agr_core.objective import Direction
+from orchestrator.nsga2 import BranchedNsga2, population_for
 from orchestrator.outcome import Outcome
+from orchestrator.pareto import fronts, ordering
 from orchestrator.spec.space import Domain, Proposal, Space
 
 HISTORY = 500
@@ -43,10 +45,11 @@ class Suggestion:
 
 
 class Search:
-    """Proposes configurations of a space by ``random``, ``grid``, ``tpe`` or ``gp``.
+    """Proposes configurations of a space by ``random``, ``grid``, ``tpe``, ``nsga2`` or ``gp``.
 
-    ``limit`` is the number of configurations asked for; grid proposes every point once, in order. ``start`` are the
-    points proposed first; a domain that one leaves out is drawn.
+    ``directions`` are those of the objectives. ``limit`` is the number of configurations asked for; grid proposes every
+    point once, in order. ``start`` are the points proposed first; a domain that one leaves out is drawn. ``population``
+    is the size of a generation of nsga2.
     """
 
     def __init__(
@@ -55,14 +58,16 @@ class Search:
         *,
         algorithm: str,
         seed: int,
-        direction: Direction,
+        directions: Sequence[Direction],
         limit: int | None,
         start: Sequence[Mapping[str, Any]] = (),
+        population: int | None = None,
     ) -> None:
         self._space = space
         self._algorithm = algorithm
         self._seed = seed
-        self._direction = direction
+        self._directions = tuple(directions)
+        self._population = population or population_for(limit)
         self._start = start
         self._points = list(space.points()) if algorithm == "grid" else None
         self.limit = len(self._points) if self._points is not None else limit
@@ -72,7 +77,7 @@ class Search:
         self._finished_since_bound = 0
 
     def _new_study(self) -> optuna.Study:
-        return optuna.create_study(direction=self._direction, sampler=RandomSampler(seed=0))
+        return optuna.create_study(directions=self._directions, sampler=RandomSampler(seed=0))
 
     def _sampler(self, number: int) -> BaseSampler:
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
@@ -82,6 +87,8 @@ class Search:
                 return TPESampler(
                     seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=True
                 )
+        if self._algorithm == "nsga2":
+            return BranchedNsga2(population=self._population, seed=seed)
         if self._algorithm == "gp":
             from optuna.samplers import GPSampler
 
@@ -126,6 +133,9 @@ class Search:
                 system_attrs=dict(record["system_attrs"]),
             ),
         )
+        sampler = self._sampler(number)
+        if isinstance(sampler, BranchedNsga2):
+            sampler.choose_parents(self._study, record["system_attrs"])
 
     def _add(self, number: int, trial: FrozenTrial) -> None:
         self._study.add_trial(trial)
@@ -133,13 +143,13 @@ class Search:
         self._trial_ids[number] = (added._trial_id, added.number)
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """The objective of one epoch of a running configuration."""
-        if number in self._trial_ids:
+        """The objective of one epoch of a running configuration; several objectives are told at the end only."""
+        if number in self._trial_ids and len(self._directions) == 1:
             trial_id, _ = self._trial_ids[number]
             self._study._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
-    def finish(self, number: int, outcome: Outcome, value: float | None) -> None:
-        """A configuration is over; ``value`` is its best objective.
+    def finish(self, number: int, outcome: Outcome, values: Sequence[float]) -> None:
+        """A configuration is over; ``values`` are its objectives at its best epoch, none where it reported no epoch.
 
         A pruned one keeps its rung values, so TPE ranks it by them and not as if it had ended well. A diverged one is
         pruned too: as a failure it would be forgotten and proposed again. Failed and interrupted ones say nothing.
@@ -147,14 +157,14 @@ class Search:
         if number not in self._trial_ids:
             return
         _, optuna_number = self._trial_ids.pop(number)
-        if outcome == "completed" and value is not None:
-            self._study.tell(optuna_number, value)
+        if outcome == "completed" and values:
+            self._study.tell(optuna_number, list(values))
         elif outcome in ("pruned", "diverged"):
             self._study.tell(optuna_number, state=TrialState.PRUNED)
         else:
             self._study.tell(optuna_number, state=TrialState.FAIL)
         self._finished_since_bound += 1
-        if self._finished_since_bound >= HISTORY:
+        if self._finished_since_bound >= HISTORY and self._algorithm != "nsga2":  # it looks at two generations only
             self._bound_history()
 
     def _bound_history(self) -> None:
@@ -162,9 +172,13 @@ class Search:
         trials = self._study.get_trials(deepcopy=False)
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         keep_best = HISTORY // 4
-        sign = 1.0 if self._direction == "minimize" else -1.0
-        complete = [t for t in ended if t.state == TrialState.COMPLETE and t.value is not None]
-        best = {t.number for t in sorted(complete, key=lambda t: (sign * float(t.value or 0.0), t.number))[:keep_best]}
+        complete = [t for t in ended if t.state == TrialState.COMPLETE]
+        places = fronts([t.values for t in complete], self._directions)
+        ranked = sorted(
+            zip(places, complete, strict=True),
+            key=lambda each: (each[0], ordering(each[1].values, self._directions), each[1].number),
+        )
+        best = {t.number for _, t in ranked[:keep_best]}
         newest = {t.number for t in ended[-(HISTORY // 2 - keep_best) :]}
         numbers = {optuna_number: number for number, (_, optuna_number) in self._trial_ids.items()}
         self._study = self._new_study()

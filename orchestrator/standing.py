@@ -179,7 +179,8 @@ class Standing:
         if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
             self._count_alike(event.error or "")
         if trial.created.proposed:
-            self.search.finish(trial.created.configuration, event.outcome, event.value)
+            values = () if event.value is None else (event.value,)
+            self.search.finish(trial.created.configuration, event.outcome, values)
         if event.outcome != "completed" or event.value is None:
             return
         if self.confirmation is not None:

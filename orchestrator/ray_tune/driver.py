@@ -155,7 +155,7 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
             sweep.space,
             algorithm=search.algorithm,
             seed=search.seed,
-            direction=spec.objective.direction,
+            directions=(spec.objective.direction,),
             limit=search.trials,
             start=sweep.start,
         ),

@@ -106,7 +106,7 @@ def make_run(
             sweep.space,
             algorithm=spec.search.algorithm,
             seed=spec.search.seed,
-            direction=spec.objective.direction,
+            directions=(spec.objective.direction,),
             limit=spec.search.trials,
             start=sweep.start,
         ),

@@ -16,7 +16,7 @@ from sweeps import small_sweep
 
 
 def make(sweep: Sweep, algorithm: str = "tpe", seed: int = 7, limit: int | None = None) -> Search:
-    return Search(sweep.space, algorithm=algorithm, seed=seed, direction="minimize", limit=limit)
+    return Search(sweep.space, algorithm=algorithm, seed=seed, directions=("minimize",), limit=limit)
 
 
 def score(config: dict[str, Any]) -> float:
@@ -34,10 +34,10 @@ def drive(search: Search, numbers: range, *, prune: bool = True) -> list[tuple[d
         value = score(config)
         search.report(number, 1, value)
         if prune and value > 1.5:
-            search.finish(number, "pruned", value)
+            search.finish(number, "pruned", [value])
         else:
             search.report(number, 3, value)
-            search.finish(number, "completed", value)
+            search.finish(number, "completed", [value])
         done.append((config, json.loads(json.dumps(suggestion.record))))
     return done
 
@@ -61,10 +61,10 @@ def test_a_restored_search_proposes_what_the_undisturbed_one_would(cut: int) -> 
         value = score(config)
         restored.report(number, 1, value)
         if value > 1.5:
-            restored.finish(number, "pruned", value)
+            restored.finish(number, "pruned", [value])
         else:
             restored.report(number, 3, value)
-            restored.finish(number, "completed", value)
+            restored.finish(number, "completed", [value])
     assert drive(restored, range(cut, 30)) == whole[cut:]
 
 
@@ -83,7 +83,7 @@ def test_a_restored_search_knows_the_configurations_that_are_still_running() -> 
         outcome = "pruned" if score(config) > 1.5 else "completed"
         if outcome == "completed":
             restored.report(number, 3, score(config))
-        restored.finish(number, outcome, score(config))
+        restored.finish(number, outcome, [score(config)])
     restored.restore(12, json.loads(json.dumps(running.record)))
     restored.report(12, 1, 0.3)
     assert restored.propose(13).proposal == expected
@@ -108,9 +108,9 @@ def test_a_pruned_configuration_is_not_taken_for_a_good_one() -> None:
         bad = config["optimizer"]["name"] == "sgd"
         search.report(number, 1, 5.0 if bad else 1.0)
         if bad:
-            search.finish(number, "pruned", 5.0)
+            search.finish(number, "pruned", [5.0])
         else:
-            search.finish(number, "completed", 1.0)
+            search.finish(number, "completed", [1.0])
     names = [search.propose(number).proposal.config.optimizer.name for number in range(60, 90)]
     assert names.count("sgd") < names.count("nadam")
 
@@ -148,7 +148,7 @@ def test_a_restored_search_bounds_its_history_alike(monkeypatch: pytest.MonkeyPa
         restored.restore(number, record)
         for epoch in (1, 3):
             restored.report(number, epoch, score(config))
-        restored.finish(number, "completed", score(config))
+        restored.finish(number, "completed", [score(config)])
     assert drive(restored, range(45, 50), prune=False) == whole[45:]
 
 
@@ -169,7 +169,7 @@ START = [
 
 def started(algorithm: str = "tpe", trials: int = 30) -> Search:
     sweep = small_sweep(search={"algorithm": algorithm, "trials": trials, "seed": 7, "start": START})
-    return Search(sweep.space, algorithm=algorithm, seed=7, direction="minimize", limit=trials, start=sweep.start)
+    return Search(sweep.space, algorithm=algorithm, seed=7, directions=("minimize",), limit=trials, start=sweep.start)
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe"])
@@ -191,7 +191,7 @@ def test_a_restored_search_with_a_start_proposes_what_the_undisturbed_one_would(
         restored.restore(number, record)
         for epoch in (1, 3):
             restored.report(number, epoch, score(config))
-        restored.finish(number, "completed", score(config))
+        restored.finish(number, "completed", [score(config)])
 
     assert drive(restored, range(cut, 24), prune=False) == whole[cut:]
 
@@ -203,7 +203,7 @@ def test_the_search_knows_how_its_start_did() -> None:
         search = started()
         for number, value in enumerate([1.0, -5.0 if second_is_better else 50.0]):
             search.propose(number)
-            search.finish(number, "completed", value)
+            search.finish(number, "completed", [value])
         return drive(search, range(2, 15), prune=False)
 
     better, worse = go_on(True), go_on(False)
@@ -222,7 +222,7 @@ def smooth(search: Search, numbers: range) -> list[tuple[dict[str, Any], dict[st
         config = suggestion.proposal.config.to_document()
         value = bowl(config)
         search.report(number, 1, value)
-        search.finish(number, "completed", value)
+        search.finish(number, "completed", [value])
         done.append((config, json.loads(json.dumps(suggestion.record)), value))
     return done
 
@@ -251,5 +251,5 @@ def test_gp_finds_the_bottom_of_a_bowl_and_a_restored_one_proposes_the_same() ->
     for number, (_, record, value) in enumerate(whole[:16]):
         restored.restore(number, record)
         restored.report(number, 1, value)
-        restored.finish(number, "completed", value)
+        restored.finish(number, "completed", [value])
     assert smooth(restored, range(16, 18)) == whole[16:]
