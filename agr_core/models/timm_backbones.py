@@ -68,6 +68,12 @@ def load_timm_weights(model: nn.Module, name: str, *, in_channels: int, file: Pa
     model.load_state_dict(_pretrained(name, arguments, file).state_dict())
 
 
+def whole_model(name: str) -> nn.Module:
+    """A model as timm publishes weights of it, with its classifier; its weights are random."""
+    model: nn.Module = timm.create_model(name, pretrained=False)
+    return model
+
+
 class SqueezeExcited(nn.Module):
     """A timm model with one squeeze-and-excitation block (Hu et al. 2018) on its last feature map (S1-M10).
 

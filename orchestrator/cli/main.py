@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import bins, compare, data, predict, results, run, serve, show, stack, sync, table, validate
+from orchestrator.cli import (
+    bins,
+    compare,
+    data,
+    predict,
+    results,
+    run,
+    serve,
+    show,
+    stack,
+    sync,
+    table,
+    validate,
+    weights,
+)
 from orchestrator.cli.common import set_debug
 
 app = typer.Typer(
@@ -36,6 +50,7 @@ table.register(app)
 show.register(app)
 compare.register(app)
 bins.register(app)
+weights.register(app)
 predict.register(app)
 serve.register(app)
 run.register(app)
