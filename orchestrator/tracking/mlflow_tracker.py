@@ -42,6 +42,10 @@ _PERMANENT = frozenset(
     }
 )
 
+_REFUSED_LOGIN = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
+_HOW_TO_LOG_IN = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account of that server that may do this."
+)
 _HOW_TO_FIX = "Start it (`agr stack up`), correct MLFLOW_TRACKING_URI, or unset it to use SQLite below AGR_HOME."
 
 
@@ -273,10 +277,7 @@ class MlflowTracker:
             reason = "no answer in time" if isinstance(error, requests.Timeout) else "nothing there takes a connection"
             raise TrackerUnavailableError(f"MLflow at {self._uri} does not answer: {reason}. {_HOW_TO_FIX}") from error
         if response.status_code in (401, 403):
-            raise TrackerError(
-                f"MLflow at {self._uri} refuses the login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD "
-                "to an account of that server."
-            )
+            raise TrackerError(f"MLflow at {self._uri} refuses the login: {_HOW_TO_LOG_IN}")
         if not response.ok or not response.headers.get("Content-Type", "").startswith("application/json"):
             raise TrackerError(
                 f"what answers at {self._uri} (HTTP {response.status_code}) is not MLflow. {_HOW_TO_FIX}"
@@ -300,7 +301,10 @@ class MlflowTracker:
         except MlflowException as error:
             permanent = error.error_code in _PERMANENT or "out-of-date database schema" in str(error)
             kind = TrackerError if permanent else TrackerUnavailableError
-            raise kind(self._describe(doing, error)) from error
+            text = self._describe(doing, error)
+            if error.error_code in _REFUSED_LOGIN:
+                text = f"{text.rstrip('.')}. The login is refused: {_HOW_TO_LOG_IN}"
+            raise kind(text) from error
         except silence as error:
             raise TrackerUnavailableError(self._describe(doing, error)) from error
 
