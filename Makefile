@@ -19,10 +19,10 @@ RUNS   := $(VENV)/.installed
 TESTS  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test check fmt stack clean chromium
+.PHONY: help venv quickstart test test-cluster check fmt stack clean chromium iproute
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: $(RUNS)  ## create .venv with all that running needs, the local stack included
 
@@ -37,9 +37,12 @@ quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
 	@mkdir -p build
-	$(PYTEST) -n 2 -m "not ($(HEAVY))" | tee build/tests.log
-	$(PYTEST) -n 2 --dist loadfile -m "$(HEAVY)"
+	$(PYTEST) -n 2 -m "not ($(HEAVY) or cluster)" | tee build/tests.log
+	$(PYTEST) -n 2 --dist loadfile -m "($(HEAVY)) and not cluster"
 	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
+
+test-cluster: $(TESTS) iproute  ## sweeps on several nodes, killed, cut off and drained (needs root)
+	$(PYTEST) -m cluster tests/cluster
 
 check: $(TESTS)  ## lint, types, import contract
 	$(BIN)/ruff format --check .
@@ -71,6 +74,15 @@ $(TESTS): $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), for tests too: several minutes the first time"
 	$(PIP) -e '.[dev]'
 	@touch $(RUNS) $@
+
+# The cluster tests join network namespaces.
+iproute:
+	@command -v ip >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing iproute2"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -qq update && apt-get -qq install --no-install-recommends iproute2 >/dev/null; \
+	fi
 
 # The browser test drives a real Chromium.
 chromium:

@@ -12,6 +12,7 @@ AgrError (agr_core)
 │   ├── TrackerUnavailableError    MLflow does not answer now; later it may
 │   └── DeliveryOwnedError         another process delivers this sweep to MLflow
 ├── ServiceError                   a local service does not start or answer
+├── ClusterError                   a Ray cluster refuses, or is not there
 └── SweepFailedError               the sweep ended without a completed trial
 """
 
@@ -91,3 +92,7 @@ class ServiceError(AgrError):
 
 class SweepFailedError(AgrError):
     """A sweep ended without what was asked of it."""
+
+
+class ClusterError(AgrError):
+    """A Ray cluster refuses, or is not there."""

@@ -11,9 +11,11 @@ import typer
 
 from orchestrator.cli import (
     bins,
+    cluster,
     compare,
     data,
     predict,
+    remote,
     results,
     run,
     serve,
@@ -44,6 +46,7 @@ def _root(
 
 data.register(app)
 stack.register(app)
+cluster.register(app)
 
 results.register(app)
 table.register(app)
@@ -54,6 +57,7 @@ weights.register(app)
 predict.register(app)
 serve.register(app)
 run.register(app)
+remote.register(app)
 sync.register(app)
 validate.register(app)
 

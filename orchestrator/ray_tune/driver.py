@@ -224,6 +224,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
     from ray.tune.execution import class_cache
 
     from orchestrator.ray_tune.adapters import Silence, Slots, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.probe import refuse_if_a_node_lacks_storage
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
@@ -245,6 +246,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
             f"resources: a trial asks for cpus={cpus:g}, gpus={gpus:g}, and no node has that much: {nodes}. "
             "Lower them, or join a larger node."
         )
+    refuse_if_a_node_lacks_storage(engine.storage, run.sweep_id)
     search = SweepSearch(run, slots, job)
     with tempfile.TemporaryDirectory(prefix="agr-tune-") as folder:
         try:

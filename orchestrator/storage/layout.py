@@ -11,6 +11,8 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
     checkpoints/000005/last.safetensors, state.json the newest epoch; state.json is written last and completes it
     best/000003.safetensors                         weights of the best epoch so far, by the objective or a label
     predictions/val-000003.parquet                  what those weights said of each image; of test too where it was read
+probes/<sweep_id>/<node>-<hex>                      a word that a node wrote, to show that it can; removed at once
+submissions/<sweep_id>.json                         a sweep that a laptop left for the driver on a cluster's head
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 joins/<data_digest>.json                            several data sets as one: their names, addresses and digests
 splits/<split_digest>.parquet                       splits
@@ -66,6 +68,16 @@ def trial(sweep_id: str, trial_id: str) -> str:
 def attempt(sweep_id: str, trial_id: str, number: int) -> str:
     """Folder of one attempt of a trial, counted from 0."""
     return f"{trial(sweep_id, trial_id)}/attempt-{number}"
+
+
+def probe(sweep_id: str, name: str) -> str:
+    """A word that the driver or a node leaves, to show that it reaches the storage."""
+    return f"probes/{sweep_id}/{name}"
+
+
+def submission(sweep_id: str) -> str:
+    """What the driver of a sweep is to run, left by whoever submitted it from elsewhere."""
+    return f"submissions/{sweep_id}.json"
 
 
 def dataset(data_digest: str) -> str:

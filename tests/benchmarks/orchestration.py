@@ -23,7 +23,7 @@ ONE_EPOCH = {"val/age_mae": 5.0, "val/loss": 1.0, "train/loss": 1.0}
 def ours(trials: int, algorithm: str, home: Path) -> tuple[float, float]:
     """Seconds a trial until the sweep has ended, and until MLflow has all of it."""
     from agr_core.reporting import EpochReport
-    from orchestrator.cli.run import _started
+    from orchestrator.cli.driving import started_of
     from orchestrator.mlflow_writer import MlflowWriter
     from orchestrator.ray_tune.driver import Engine, start_sweep
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
@@ -64,7 +64,7 @@ def ours(trials: int, algorithm: str, home: Path) -> tuple[float, float]:
         }
     )
     storage = open_storage(settings.storage)
-    started = _started(sweep)
+    started = started_of(sweep)
     writers: list[MlflowWriter] = []
     engine = Engine(settings=settings, storage=storage, trainable=NoTraining, read_sealed=False)
     begin = time.perf_counter()

@@ -1,0 +1,67 @@
+"""A cluster in figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.cluster.gcs import Node
+from orchestrator.cluster.labels import GPU, PROVIDER, usd_per_hour
+
+
+@dataclass(frozen=True)
+class ClusterSummary:
+    """Nodes, and totals over those that live; the JSON of ``agr cluster status``."""
+
+    address: str
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    cpus: float = 0.0
+    gpus: float = 0.0
+    busy_share: float = 0.0
+    """Of the GPUs, or of the CPUs where the cluster has none; 0 to 1."""
+    usd_per_hour: float = 0.0
+    """Of the nodes whose price is known."""
+    unpriced: int = 0
+
+    def line(self) -> str:
+        """The totals, for people."""
+        alive = sum(node["alive"] for node in self.nodes)
+        price = f"{self.usd_per_hour:g} $/h" + (f" ({self.unpriced} without a price)" if self.unpriced else "")
+        return f"{alive} nodes, {self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.busy_share:.0%} busy, {price}"
+
+
+def summarise(address: str, nodes: Sequence[Node]) -> ClusterSummary:
+    """Figures of a cluster."""
+    alive = [node for node in nodes if node.alive]
+    totals = {name: sum(node.total.get(name, 0.0) for node in alive) for name in ("CPU", "GPU")}
+    counted = "GPU" if totals["GPU"] else "CPU"
+    free = sum(node.available.get(counted, 0.0) for node in alive)
+    prices = [usd_per_hour(node.labels) for node in alive]
+    return ClusterSummary(
+        address=address,
+        nodes=[_document(node) for node in nodes],
+        cpus=totals["CPU"],
+        gpus=totals["GPU"],
+        busy_share=round(1 - free / totals[counted], 4) if totals[counted] else 0.0,
+        usd_per_hour=round(sum(price for price in prices if price is not None), 6),
+        unpriced=prices.count(None),
+    )
+
+
+def _document(node: Node) -> dict[str, Any]:
+    return {
+        "node_id": node.node_id,
+        "host": node.host,
+        "name": node.name,
+        "alive": node.alive,
+        "head": node.is_head,
+        "draining": node.draining,
+        "cpus": node.total.get("CPU", 0.0),
+        "gpus": node.total.get("GPU", 0.0),
+        "gpu_model": node.labels.get(GPU),
+        "provider": node.labels.get(PROVIDER),
+        "usd_per_hour": usd_per_hour(node.labels),
+        "busy_share": round(node.busy_share(), 4) if node.alive else None,
+        "labels": node.labels,
+    }

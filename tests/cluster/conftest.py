@@ -1,0 +1,253 @@
+"""A rented cluster on one machine: a store, a laptop, a head and nodes, each a machine of its own (``machines``).
+
+    def test_...(cluster: Cluster) -> None:
+        head, node = cluster.head(), cluster.join("node-1")      # agr cluster head, agr cluster join
+        sweep = cluster.submit(SWEEP)                            # agr submit --detach, from the laptop
+        node.kill()                                              # the plug; also: cut(), mend()
+        summary = cluster.wait(sweep, "completed")               # agr status, from the laptop
+        cluster.events(sweep); cluster.runs(sweep)               # the journal; MLflow's runs
+
+Everything is real: Ray with its token, SeaweedFS, MLflow, `agr`. Starting a node costs about four seconds of a core,
+the head eight, so a module's tests share one cluster where they can. Never skipped where CI is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.cluster.machines import Machine, Network
+
+BIN = Path(sys.executable).parent
+_S3, _MLFLOW = 8333, 5000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are of the cluster."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+def missing() -> str:
+    """What this machine lacks for network namespaces; empty: nothing."""
+    if os.geteuid() != 0:
+        return "network namespaces need root, and this is not root"
+    absent = [program for program in ("ip", "unshare", "nsenter") if shutil.which(program) is None]
+    return f"not installed: {', '.join(absent)} (Debian: apt-get install iproute2 util-linux)" if absent else ""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """An empty network. Skips, in words, where that cannot be; where CI is set it fails instead."""
+    lack = missing()
+    if lack and os.environ.get("CI"):
+        pytest.fail(f"CI must run the cluster tests: {lack}")
+    if lack:
+        pytest.skip(lack)
+    with Network(tmp_path_factory.mktemp("network")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cluster(network: Network) -> Cluster:
+    """A store and a laptop; head and nodes are started by the tests."""
+    return Cluster(network)
+
+
+class Cluster:
+    """Machines and what runs on them. ``secrets_used`` are all credentials there are."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.laptop = network.machine("laptop")
+        self.store = network.machine("store")
+        self.bucket = "agr"
+        self.access_key, self.secret_key = f"AKTEST{secrets.token_hex(5).upper()}", secrets.token_urlsafe(30)
+        self.mlflow_password = secrets.token_urlsafe(20)
+        self.token = secrets.token_hex(32)
+        self.head_address = ""
+        self._start_store()
+        self.give_token(self.laptop)
+
+    # ---- what every machine is told
+
+    @property
+    def secrets_used(self) -> dict[str, str]:
+        """Name and value of each credential."""
+        return {
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "MLFLOW_TRACKING_PASSWORD": self.mlflow_password,
+            "the token": self.token,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a user sets on a node, and on the laptop."""
+        return {
+            "AGR_HOME": "/tmp/home/agr",
+            "AGR_STORAGE": f"s3://{self.bucket}/sweeps-of-{self.network.name}",
+            "AWS_ENDPOINT_URL": f"http://{self.store.address}:{_S3}",
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "MLFLOW_TRACKING_URI": f"http://{self.store.address}:{_MLFLOW}",
+            "MLFLOW_TRACKING_USERNAME": "agr",
+            "MLFLOW_TRACKING_PASSWORD": self.mlflow_password,
+        }
+
+    def give_token(self, machine: Machine) -> None:
+        """Put the token where Ray looks for it."""
+        folder = machine.folder / "home" / ".ray"
+        folder.mkdir(exist_ok=True)
+        (folder / "auth_token").write_text(self.token)
+
+    # ---- the cluster
+
+    def agr(
+        self, machine: Machine, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None
+    ) -> str:
+        """What an ``agr`` command prints there."""
+        done = machine.run(
+            str(BIN / "agr"), *arguments, environment={**self.environment, **(environment or {})}, code=code
+        )
+        return done.stdout if code == 0 else done.stderr
+
+    def head(self, name: str = "head", *options: str, cpus: int = 2) -> Machine:
+        """A new machine as the head of a new cluster."""
+        machine = self.network.machine(name)
+        self.give_token(machine)
+        self.agr(machine, "cluster", "head", "--host", machine.address, "--cpus", str(cpus), *options)
+        self.head_address = machine.address
+        return machine
+
+    def join(self, name: str, *options: str, cpus: int = 2) -> Machine:
+        """A new machine as a node."""
+        machine = self.network.machine(name)
+        self.give_token(machine)
+        self.agr(machine, "cluster", "join", f"{self.head_address}:6379", "--cpus", str(cpus), *options)
+        return machine
+
+    @property
+    def url(self) -> str:
+        """Where jobs are submitted."""
+        return f"http://{self.head_address}:8265"
+
+    # ---- sweeps, from the laptop
+
+    def submit(self, sweep: Mapping[str, Any], *options: str) -> str:
+        """Submit a sweep and leave it alone; its ID."""
+        path = self.laptop.folder / "home" / f"{sweep['name']}.yaml"
+        YAML(typ="safe").dump(dict(sweep), path)
+        said = self.agr(self.laptop, "submit", f"/tmp/home/{path.name}", "--address", self.url, "--detach", *options)
+        return said.strip()
+
+    def resume(self, sweep_id: str) -> None:
+        """Let the head go on with a sweep."""
+        self.agr(self.laptop, "resume", sweep_id, "--address", self.url, "--detach")
+
+    def status(self, sweep_id: str) -> dict[str, Any]:
+        """``agr status``."""
+        summary: dict[str, Any] = json.loads(self.agr(self.laptop, "status", sweep_id, "--json"))
+        return summary
+
+    def wait(self, sweep_id: str, *statuses: str, timeout_s: float = 240) -> dict[str, Any]:
+        """The summary as soon as the sweep's status is one of these."""
+        until = time.monotonic() + timeout_s
+        while (summary := self.status(sweep_id))["status"] not in statuses:
+            assert time.monotonic() < until, f"sweep {sweep_id} is {summary} after {timeout_s:.0f} s"
+            time.sleep(1)
+        return summary
+
+    def events(self, sweep_id: str) -> list[dict[str, Any]]:
+        """The journal, read through the store."""
+        prefix = f"sweeps-of-{self.network.name}/sweeps/{sweep_id}/journal/"
+        script = (
+            "import boto3, sys\n"
+            "from botocore.config import Config\n"
+            "s3 = boto3.client('s3', config=Config(s3={'addressing_style': 'path'}))\n"
+            "pages = s3.get_paginator('list_objects_v2').paginate(Bucket=sys.argv[1], Prefix=sys.argv[2])\n"
+            "for key in sorted(entry['Key'] for page in pages for entry in page.get('Contents', ())):\n"
+            "    sys.stdout.write(s3.get_object(Bucket=sys.argv[1], Key=key)['Body'].read().decode())\n"
+        )
+        done = self.laptop.run(sys.executable, "-c", script, self.bucket, prefix, environment=self.environment)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def wait_for(self, sweep_id: str, kind: str, number: int, timeout_s: float = 120) -> list[dict[str, Any]]:
+        """The journal's events of a kind as soon as there are so many."""
+        until = time.monotonic() + timeout_s
+        while len(found := [event for event in self.events(sweep_id) if event["kind"] == kind]) < number:
+            assert time.monotonic() < until, f"{len(found)} of {number} {kind} after {timeout_s:.0f} s"
+            time.sleep(0.5)
+        return found
+
+    def runs(self, sweep_id: str) -> list[dict[str, Any]]:
+        """MLflow's runs of the sweep's trials: tags and status."""
+        script = (
+            "import json, mlflow, sys\n"
+            "client = mlflow.MlflowClient()\n"
+            "ids = [e.experiment_id for e in client.search_experiments()]\n"
+            "found = client.search_runs(ids, f\"tags.`agr.sweep_id` = '{sys.argv[1]}'\", max_results=1000)\n"
+            "rows = [{'status': r.info.status, 'tags': r.data.tags, 'metrics': r.data.metrics} for r in found]\n"
+            "print(json.dumps([row for row in rows if 'agr.trial_id' in row['tags']]))\n"
+        )
+        done = self.laptop.run(sys.executable, "-c", script, sweep_id, environment=self.environment)
+        found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    # ---- the store
+
+    def _start_store(self) -> None:
+        home = self.store.folder / "home"
+        pair = {"accessKey": self.access_key, "secretKey": self.secret_key}
+        actions = ["Admin", "Read", "List", "Tagging", "Write"]
+        identities = {"identities": [{"name": "agr", "credentials": [pair], "actions": actions}]}
+        (home / "identities.json").write_text(json.dumps(identities))
+        (home / "weed").mkdir()
+        weed = str(Path(sysconfig.get_path("scripts")) / "weed")
+        self.store.start(
+            weed, "-logtostderr=true", "server", "-dir=/tmp/home/weed", f"-ip={self.store.address}", "-ip.bind=0.0.0.0",
+            "-filer=true", "-s3=true", "-s3.config=/tmp/home/identities.json", f"-s3.port={_S3}", "-s3.iam=false",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.peers=none", "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=128", "-volume.max=0", log="weed.log",
+        )  # fmt: skip
+        self.store.start(
+            sys.executable, "-m", "mlflow", "server", "--host", self.store.address, "--port", str(_MLFLOW),
+            "--workers", "1", "--backend-store-uri", "sqlite:////tmp/home/mlflow.db",
+            "--artifacts-destination", "/tmp/home/artifacts", "--allowed-hosts", "*",
+            environment={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            log="mlflow.log",
+        )  # fmt: skip
+        self._until_answers(
+            "import boto3, os\n"
+            "from botocore.config import Config\n"
+            "once = Config(s3={'addressing_style': 'path'}, retries={'total_max_attempts': 1}, connect_timeout=2)\n"
+            f"boto3.client('s3', config=once).create_bucket(Bucket={self.bucket!r})\n"
+            f"boto3.client('s3', config=once).put_object(Bucket={self.bucket!r}, Key='probe', Body=b'')\n"
+        )
+        self._until_answers(
+            f"import urllib.request\nurllib.request.urlopen('http://{self.store.address}:{_MLFLOW}/health')\n"
+        )
+
+    def _until_answers(self, script: str, timeout_s: float = 300) -> None:
+        until = time.monotonic() + timeout_s
+        while True:
+            process = self.laptop.start(sys.executable, "-c", script, environment=self.environment)
+            _, said = process.communicate(timeout=60)
+            if process.returncode == 0:
+                return
+            assert time.monotonic() < until, f"the store does not answer:\n{said}"
+            time.sleep(0.3)
