@@ -25,6 +25,11 @@ class ImageConfig(StrictModel):
         default="imagenet",
         description="none: 0..255; zero_one: 0..1; minus_one_one: -1..1; imagenet: ImageNet mean and deviation.",
     )
+    mirrored: bool = Field(
+        default=False,
+        description="In evaluation and prediction take the mean of the outputs for the image and for its mirror image; "
+        "training sees images as `augment` says.",
+    )
     cache: Literal["auto", "decoded", "jpeg"] = Field(
         default="auto",
         description="Keep decoded pixels in a memory map shared by the node, or decode at each use; auto: if it fits.",

@@ -132,6 +132,11 @@ class TrialConfig(StrictModel):
             )
         if getattr(self.loss.weights, by) == 0:
             raise ValueError(f"loss.weights.{by}=0 would leave the router of model=cascade by {by} untrained.")
+        if self.image.mirrored:
+            raise ValueError(
+                f"image.mirrored averages outputs, and model=cascade by {by} might send an image and its mirror "
+                "image to different experts: leave mirrored out, or choose another model."
+            )
         if self.mixup is not None:
             raise ValueError(
                 f"mixup mixes images of several groups, and model=cascade by {by} trains one expert on each: leave "

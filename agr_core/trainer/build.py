@@ -84,6 +84,7 @@ def build_predictor(
         normalize=Normalizer(config.image, device),
         compute=config.compute,
         device=device,
+        mirrored=config.image.mirrored,
     )
 
 

@@ -45,11 +45,16 @@ class Predictor:
     normalize: Normalizer
     compute: ComputeConfig
     device: torch.device
+    mirrored: bool = False
+    """Outside of training, outputs are the means of those for each image and for its mirror image."""
 
     def logits(self, images: Tensor, groups: Tensor | None = None) -> dict[Task, Tensor]:
         """Each task's outputs (B, outputs) for normalised images (B, C, S, S); ``groups`` (B,): see ``Cascade``."""
         with autocast(self.compute, self.device):
             logits: dict[Task, Tensor] = self.model(images, groups)
+            if self.mirrored and not self.model.training:
+                mirror_logits = self.model(images.flip(-1), groups)
+                logits = {task: (each + mirror_logits[task]) / 2 for task, each in logits.items()}
         return self._with_other_tasks(logits)
 
     def rerouted(self, images: Tensor, logits: dict[Task, Tensor], groups: Tensor) -> dict[Task, Tensor]:
