@@ -2,6 +2,9 @@
 
 Intervals are Student's (1908): the mean of n values, give or take ``t(n - 1) * s / sqrt(n)``. At two seeds the factor
 ``t`` is 12.7 and not the 1.96 of many values, which would cover the truth in 70 % of the cases and not in 95 %.
+
+A difference over the same seeds and the same images has two sources of chance: which seeds, and which images there are.
+See ``crossed_mean``.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from agr_core.objective import Direction
@@ -26,11 +31,15 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of ``count`` values, give or take ``margin``; None for a single value, which says nothing of its error."""
+    """A mean of ``count`` values, give or take ``margin``; None for a single value, which says nothing of its error.
+
+    ``images``: how many images the margin allows for as well; None where it holds for the very images that were seen.
+    """
 
     mean: float
     margin: float | None
     count: int
+    images: int | None = None
 
     @property
     def low(self) -> float | None:
@@ -55,7 +64,8 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object."""
-        return {"mean": self.mean, "low": self.low, "high": self.high, "count": self.count}
+        plain = {"mean": self.mean, "low": self.low, "high": self.high, "count": self.count}
+        return plain if self.images is None else {**plain, "images": self.images}
 
 
 def mean_interval(values: Collection[float], *, level: float = LEVEL) -> Estimate:
@@ -83,3 +93,39 @@ def paired_difference(
     """
     shared = [key for key in values if key in base]
     return mean_interval([values[key] - base[key] for key in shared], level=level) if shared else None
+
+
+def crossed_mean(values: NDArray[np.float64], *, level: float = LEVEL) -> Estimate:
+    """Mean of values of the same N images under each of S seeds, give or take what other seeds and images would change.
+
+    The model is that of crossed random effects, ``value[s, i] = mean + seed[s] + image[i] + rest[s, i]``. From the mean
+    squares of its analysis of variance the variance of the mean is estimated as ``MS_seed / (S N)``, which is that of
+    Student's interval over the seeds' means and holds the rest as well, plus ``max(MS_image - MS_rest, 0) / (S N)``,
+    which is what other images would change. In radiology several readers of the same cases are judged so (Dorfman,
+    Berbaum and Metz 1992).
+
+    Each term has its own margin, ``t(S - 1)`` and ``t(N - 1)`` times its root, and the margin of the sum is the root of
+    the sum of their squares (Howe 1974; Zou and Donner 2008), never below that over seeds alone. One ``t`` for both,
+    with Hillis's (2007) or Satterthwaite's degrees of freedom, covers the truth in only 87 to 94 % of the cases at two
+    or three seeds; resampling seeds and images (the multi-bootstrap of Sellam et al. 2022) in 58 to 79 %, where seeds
+    matter more than images.
+
+    Args:
+        values: Values (S, N), of at least two seeds and two images.
+        level: How often the interval is to cover the truth.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    seeds, images = values.shape
+    if seeds < 2 or images < 2:
+        raise ValueError(f"{seeds} seeds and {images} images given; both take at least two.")
+    mean = float(values.mean())
+    of_seed, of_image = values.mean(axis=1), values.mean(axis=0)
+    rest = values - of_seed[:, None] - of_image[None, :] + mean
+    ms_seed = images * float(of_seed.var(ddof=1))
+    ms_image = seeds * float(of_image.var(ddof=1))
+    ms_rest = float(np.square(rest).sum()) / ((seeds - 1) * (images - 1))
+    of_seeds = stdtrit(seeds - 1, (1 + level) / 2) ** 2 * ms_seed
+    of_images = stdtrit(images - 1, (1 + level) / 2) ** 2 * max(ms_image - ms_rest, 0.0)
+    return Estimate(mean, math.sqrt(float(of_seeds + of_images) / (seeds * images)), seeds, images)

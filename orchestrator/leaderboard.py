@@ -15,13 +15,15 @@ from typing import Any
 
 from agr_core.errors import InputError
 from agr_core.evaluation.guards import warnings
-from agr_core.evaluation.names import better_direction
+from agr_core.evaluation.names import better_direction, is_of_one_group
 from agr_core.objective import BEST, Direction, Objective
 from agr_core.registry import did_you_mean
-from orchestrator.intervals import Verdict, mean_interval, paired_difference
+from orchestrator.intervals import Estimate, Verdict, mean_interval
 from orchestrator.outcome import OUTCOMES, Outcome
+from orchestrator.paired import Figure, Figures, Pairing
 from orchestrator.records import SweepStarted, TrialReported, label_name
 from orchestrator.state import SweepState, TrialState
+from orchestrator.storage.base import Storage
 
 _Trial = tuple[str, str]  # sweep_id, trial_id
 
@@ -32,9 +34,10 @@ class Row:
 
     ``value`` is what is ranked by; ``metrics`` holds ``best/...`` of the best epoch and ``test/...`` where it was read;
     ``mean`` and ``std`` (sample deviation, None for one seed) are over the ``seeds`` of the configuration, ``margin``
-    is half of the mean's 95 % interval. ``confirms``: the trial whose configuration this one trained again;
-    ``confirmed``: the configuration has all its fresh seeds, and ``mean`` is over those; ``against_first``: what the
-    difference to the first of the confirmed says, seed by seed.
+    is half of the mean's 95 % interval; ``means`` are those of the metrics, but for the figures of single groups.
+    ``confirms``: the trial whose configuration this one trained again; ``confirmed``: the configuration has all its
+    fresh seeds, and all means are over those; ``difference`` is that to the first of the confirmed (``paired``), and
+    ``against_first`` what it says.
     ``stopped_early``: by its own early stopping; ``warnings`` of the best epoch, from ``agr_core.evaluation.guards``.
     """
 
@@ -55,13 +58,22 @@ class Row:
     mean: float | None = None
     std: float | None = None
     margin: float | None = None
+    means: Mapping[str, Estimate] = field(default_factory=dict)
     seeds: int = 1
     confirmed: bool = False
+    difference: Estimate | None = None
     against_first: Verdict | None = None
     note: str | None = None
     best_epoch: int | None = None
     stopped_early: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def ranked_by(self) -> str | None:
+        """What gave the rank; None without one."""
+        if self.rank is None:
+            return None
+        return "mean of fresh seeds" if self.confirmed else "value" if self.seeds == 1 else "mean"
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object."""
@@ -86,8 +98,11 @@ class Row:
             document["confirms"] = self.confirms
         if self.confirmed:
             document |= {"confirmed": True, "margin": self.margin, "against_first": self.against_first}
+            document["difference"] = None if self.difference is None else self.difference.to_json()
         if self.seeds > 1:
             document |= {"mean": self.mean, "std": self.std, "seeds": self.seeds, "note": self.note}
+            document["ranked_by"] = self.ranked_by
+            document["means"] = {name: estimate.to_json() for name, estimate in self.means.items()}
         return document
 
 
@@ -112,22 +127,38 @@ class _Group:
         )
 
     @property
-    def values(self) -> list[float]:
-        """What it is judged by."""
-        judged = self.confirmations if self.confirmed else self.rows
-        return [row.value for row in judged if row.outcome == "completed" and row.value is not None]
+    def judged(self) -> list[Row]:
+        """The completed trials that it is judged by."""
+        rows = self.confirmations if self.confirmed else self.rows
+        return [row for row in rows if row.outcome == "completed" and row.value is not None]
 
-    def against(self, first: _Group, direction: Direction) -> Verdict | None:
-        """What the difference to the first says, over the fresh seeds that both had."""
+    @property
+    def values(self) -> list[float]:
+        """Their values."""
+        return [row.value for row in self.judged if row.value is not None]
+
+    @property
+    def means(self) -> dict[str, Estimate]:
+        """Their metrics; of ``test/...`` over those for which it was read."""
+        names = dict.fromkeys(name for row in self.judged for name in row.metrics if not is_of_one_group(name))
+        return {
+            name: mean_interval([row.metrics[name] for row in self.judged if name in row.metrics]) for name in names
+        }
+
+    def against(self, first: _Group, metric: str, pairing: Pairing) -> Estimate | None:
+        """The difference to the first, over the fresh seeds that both had."""
         if first is self or not (first.confirmed and self.confirmed):
             return None
-        difference = paired_difference(_by_seed(self.confirmations), _by_seed(first.confirmations))
-        return None if difference is None else difference.verdict(direction)
+        return pairing.difference(metric, _by_seed(self.confirmations), _by_seed(first.confirmations))
 
-    def ranked(self, rank: int | None, against_first: Verdict | None = None) -> list[Row]:
+    def ranked(
+        self, rank: int | None, difference: Estimate | None = None, direction: Direction = "minimize"
+    ) -> list[Row]:
         """The rows with what is known of the whole configuration, those it is judged by first."""
+        means = self.means if self.seeds > 1 or self.confirmed else {}
         if self.confirmed:
             estimate = mean_interval(self.values)
+            against_first = None if difference is None else difference.verdict(direction)
             return [
                 replace(
                     row,
@@ -135,9 +166,11 @@ class _Group:
                     mean=estimate.mean,
                     std=statistics.stdev(self.values),
                     margin=estimate.margin,
+                    means=means,
                     seeds=self.confirm_seeds,
                     note="confirmed" if against_first is None else f"confirmed, {against_first}",
                     confirmed=True,
+                    difference=difference,
                     against_first=against_first,
                 )
                 for row in (*self.confirmations, *self.rows)
@@ -150,7 +183,9 @@ class _Group:
         note = None if self.complete else f"{len(values)} of {self.seeds} seeds completed"
         mean = statistics.fmean(values) if values else None
         std = statistics.stdev(values) if len(values) > 1 else None
-        return [replace(row, rank=rank, mean=mean, std=std, seeds=self.seeds, note=note) for row in self.rows]
+        return [
+            replace(row, rank=rank, mean=mean, std=std, means=means, seeds=self.seeds, note=note) for row in self.rows
+        ]
 
 
 def rows(
@@ -159,6 +194,7 @@ def rows(
     metric: str | None = None,
     top: int | None = None,
     run_ids: Mapping[_Trial, str] | None = None,
+    storage: Storage | None = None,
 ) -> list[Row]:
     """All trials: ranked ones first, then the others by outcome.
 
@@ -167,15 +203,19 @@ def rows(
         metric: Rank by this metric instead of the objective: ``age_cs5`` (of the best epoch) or ``test/age_mae``.
         top: Only so many ranks, and nothing unranked.
         run_ids: MLflow's run of (sweep_id, trial_id), as far as known.
+        storage: Where trials keep predictions; None compares the confirmed over the seeds alone.
 
     Raises:
         InputError: If the sweeps cannot be compared, or nobody reported the metric.
+        IntegrityError: If predictions do not give the figures of the journal.
     """
     check_comparable(states)
     found = [_row(state, trial, run_ids or {}) for state in states for trial in state.trials.values()]
     direction = states[0].started.objective.direction
-    if metric is not None:
-        metric = resolve_metric(metric, found)
+    if metric is None:
+        value_name = f"{BEST}/{states[0].started.objective.name.removeprefix('val/')}"
+    else:
+        value_name = metric = resolve_metric(metric, found)
         direction = metric_direction(metric, states[0].started.objective)
         found = [replace(row, value=row.metrics.get(metric)) for row in found]
 
@@ -190,10 +230,11 @@ def rows(
     complete = [group for group in groups.values() if group.complete]
     # Stable: ties go to the earlier one.
     complete.sort(key=lambda group: (not group.confirmed, sign * statistics.fmean(group.values)))
+    pairing = Pairing(states, storage)
     ranked = [
         row
         for rank, group in enumerate(complete[:top], start=1)
-        for row in group.ranked(rank, group.against(complete[0], direction))
+        for row in group.ranked(rank, group.against(complete[0], value_name, pairing), direction)
     ]
     if top is not None:
         return ranked
@@ -203,9 +244,13 @@ def rows(
     return ranked + rest
 
 
-def _by_seed(rows: Iterable[Row]) -> dict[int, float]:
+def _by_seed(rows: Iterable[Row]) -> Figures:
     """Values of the completed trials of one configuration."""
-    return {row.seed: row.value for row in rows if row.outcome == "completed" and row.value is not None}
+    return {
+        row.seed: Figure(row.sweep_id, row.trial_id, row.value)
+        for row in rows
+        if row.outcome == "completed" and row.value is not None
+    }
 
 
 def check_comparable(states: Sequence[SweepState]) -> None:

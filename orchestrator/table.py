@@ -1,6 +1,7 @@
 """The table of a paper: configurations as rows, means over seeds with intervals, differences to what they build on.
 
-A row is one configuration with all its seeds. Its difference to another row is taken seed by seed (``intervals``).
+A row is one configuration with all its seeds. Its difference to another row is taken seed by seed and, where its trials
+keep what they said of each image, image by image (``paired``).
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 from agr_core.errors import InputError
 from agr_core.objective import Direction
 from agr_core.registry import did_you_mean
-from orchestrator.intervals import Estimate, Verdict, mean_interval, paired_difference
+from orchestrator.intervals import Estimate, Verdict, mean_interval
 from orchestrator.leaderboard import metric_direction, resolve_metric_name, seeds_of, trial_metrics
+from orchestrator.paired import Figure, Figures, Pairing
 from orchestrator.spec.variants import FROM
 from orchestrator.state import SweepState, TrialState
+from orchestrator.storage.base import Storage
 from orchestrator.tracking.describe import KEY_METRICS, short, trial_params
 
 VARIANT = "variant"
@@ -94,7 +97,12 @@ class Table:
 
 
 def make_table(
-    state: SweepState, *, rows: Sequence[str] = (VARIANT,), columns: Sequence[str] = (), against: str | None = None
+    state: SweepState,
+    *,
+    rows: Sequence[str] = (VARIANT,),
+    columns: Sequence[str] = (),
+    against: str | None = None,
+    storage: Storage | None = None,
 ) -> Table:
     """The table of a sweep.
 
@@ -103,10 +111,12 @@ def make_table(
         rows: What tells the rows apart: ``variant``, or dotted paths of TrialConfig, or several of them.
         columns: Metrics as people type them (``age_mae``, ``test/gender_acc``); none: the objective and what is known.
         against: Label of the row that all others are compared with, instead of the one that each builds on.
+        storage: Where the trials keep predictions; None takes differences over the seeds alone.
 
     Raises:
         InputError: If trials were validated on different splits, rows are not one configuration each, or a name is
             unknown.
+        IntegrityError: If predictions do not give the figures of the journal.
     """
     groups = _groups(state, tuple(rows))
     metrics = {trial_id: trial_metrics(trial, state.started) for trial_id, trial in state.trials.items()}
@@ -117,6 +127,7 @@ def make_table(
         )
     bases = {label: _base(label, groups, state) if against is None else against for label in groups}
     bases = {label: None if base == label else base for label, base in bases.items()}
+    pairing = Pairing([state], storage)
     found = []
     # What the search saw of a confirmed configuration chose it, so its confirmations speak for it.
     groups = {
@@ -135,7 +146,9 @@ def make_table(
                 trials=tuple(trial.trial_id for trial in trials),
                 epochs=sum(_epochs(trial) for trial in trials),
                 seconds=sum(_seconds(trial) for trial in trials),
-                cells=_cells(trials, [] if base is None else groups[base][1], named, metrics),
+                cells=_cells(
+                    state.started.sweep_id, trials, [] if base is None else groups[base][1], named, metrics, pairing
+                ),
             )
         )
     return Table(state.started.sweep_id, _the_split(state), tuple(rows), named, tuple(found))
@@ -219,19 +232,21 @@ def _base(label: str, groups: Mapping[str, _Group], state: SweepState) -> str | 
 
 
 def _cells(
+    sweep_id: str,
     trials: list[TrialState],
     base: list[TrialState],
     columns: Sequence[Column],
     metrics: Mapping[str, Mapping[str, float]],
+    pairing: Pairing,
 ) -> dict[str, Cell]:
     cells = {}
     for column in columns:
-        ours, theirs = _by_seed(trials, column, metrics), _by_seed(base, column, metrics)
+        ours, theirs = (_by_seed(sweep_id, each, column, metrics) for each in (trials, base))
         if not ours:
             continue
-        difference = paired_difference(ours, theirs)
+        difference = pairing.difference(column.metric, ours, theirs)
         cells[column.metric] = Cell(
-            estimate=mean_interval(ours.values()),
+            estimate=mean_interval([figure.value for figure in ours.values()]),
             difference=difference,
             verdict=None if difference is None else difference.verdict(column.direction),
             trials=tuple(t.trial_id for t in _completed(trials) if column.metric in metrics[t.trial_id]),
@@ -240,11 +255,11 @@ def _cells(
 
 
 def _by_seed(
-    trials: Sequence[TrialState], column: Column, metrics: Mapping[str, Mapping[str, float]]
-) -> dict[int, float]:
+    sweep_id: str, trials: Sequence[TrialState], column: Column, metrics: Mapping[str, Mapping[str, float]]
+) -> Figures:
     """A metric of the completed trials that have it, by seed; those of one configuration differ in their seed."""
     return {
-        trial.created.config["seed"]: metrics[trial.trial_id][column.metric]
+        trial.created.config["seed"]: Figure(sweep_id, trial.trial_id, metrics[trial.trial_id][column.metric])
         for trial in _completed(trials)
         if column.metric in metrics[trial.trial_id]
     }

@@ -45,7 +45,7 @@ def leaderboard_table(rows: Sequence[Row], *, value_title: str, params: Sequence
     """The table, and how many columns of it had to be left out.
 
     Args:
-        rows: Rows in order; of a repeated configuration the first one is shown, with mean and spread.
+        rows: Rows in order; of a repeated or confirmed configuration the first one is shown, with means.
         value_title: Name of what is ranked by.
         params: Paths of what varies, in the order of their columns.
         width: Characters there are.
@@ -141,7 +141,13 @@ def _param(path: str) -> Callable[[Row], str]:
 
 
 def _metric(name: str) -> Callable[[Row], str]:
-    return lambda row: f"{row.metrics[name]:#.3g}" if name in row.metrics else ""
+    """Of a configuration with several seeds the mean."""
+
+    def cell(row: Row) -> str:
+        value = row.means[name].mean if name in row.means else row.metrics.get(name)
+        return "" if value is None else f"{value:#.3g}"
+
+    return cell
 
 
 def _epochs(row: Row) -> str:

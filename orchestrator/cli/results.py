@@ -60,7 +60,7 @@ def leaderboard(
         if len(states) == 1 and len(board.splits(states[0])) > 1:
             say("warning: this sweep varies the split, so its trials were validated on different images.")
         run_ids = run_ids_of(states) if as_json else {}
-        rows = board.rows(states, metric=metric, top=top, run_ids=run_ids)
+        rows = board.rows(states, metric=metric, top=top, run_ids=run_ids, storage=place)
         if as_json:
             print_json([row.to_json() for row in rows])
             return
@@ -87,8 +87,9 @@ def _print_leaderboard(rows: list[Row], states: list[SweepState], value_title: s
             out.print(f"{mark} {words}", style="dim")
     if any(row.confirmed for row in rows):
         out.print(
-            "confirmed: mean and 95 % interval over fresh seeds; the trial, and the other figures, are of the first of "
-            "them. tie: the paired difference to the winner may be 0. Others: what the search saw, which flatters.",
+            "confirmed: means over fresh seeds, of the value with its 95 % interval; the trial is the first of them. "
+            "tie: the difference to the winner, over the same seeds and images, may be 0. Others: what the search saw, "
+            "which flatters.",
             style="dim",
             highlight=False,
         )

@@ -54,7 +54,9 @@ def table(
             raise InputError(f"{' and '.join(asked)} given; choose one format.")
         place = storage_at(storage)
         state = read_state(place, find_sweep(place, sweep))
-        found = make_table(state, rows=_names(rows, "--rows"), columns=_names(cols, "--cols"), against=against)
+        found = make_table(
+            state, rows=_names(rows, "--rows"), columns=_names(cols, "--cols"), against=against, storage=place
+        )
         if as_json:
             print_json(found.to_json())
         elif as_latex or as_csv or as_html:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.intervals import Estimate, mean_interval, paired_difference
+from orchestrator.intervals import Estimate, crossed_mean, mean_interval, paired_difference
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 30])
@@ -97,3 +97,83 @@ def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
     assert mean_interval([5.0]).to_json() == {"mean": 5.0, "low": None, "high": None, "count": 1}
     with pytest.raises(ValueError, match="0 values given"):
         mean_interval([])
+
+
+# ---- the same images under each of several seeds
+
+
+def draws(seeds: int, images: int, count: int, *, seed: float, image: float, rest: float = 1.0) -> np.ndarray:
+    """Values (count, seeds, images) with the mean 0 and these standard deviations of their parts."""
+    random = np.random.default_rng([seeds, images, round(100 * seed), round(100 * image)])
+    shape = (count, seeds, images)
+    whole = random.normal(0.0, seed, (count, seeds, 1)) + random.normal(0.0, image, (count, 1, images))
+    return np.asarray(whole + random.normal(0.0, rest, shape))
+
+
+def coverage(values: np.ndarray) -> float:
+    found = [crossed_mean(each) for each in values]
+    return float(np.mean([abs(each.mean) <= (each.margin or 0.0) for each in found]))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("seed", "image"), [(0.0, 0.0), (0.0, 0.4), (0.1, 0.4), (0.5, 0.1)], ids=["noise", "images", "both", "seeds"]
+)
+def test_at_least_94_of_100_intervals_cover_the_truth_whichever_chance_is_larger(
+    seeds: int, seed: float, image: float
+) -> None:
+    assert 0.94 <= coverage(draws(seeds, 60, 1500, seed=seed, image=image)) <= 0.985
+
+
+def test_hits_and_misses_of_few_images_are_covered_too() -> None:
+    """Differences of accuracy: an image is right under both, or under one of the two."""
+    random = np.random.default_rng(11)
+    hard = random.beta(0.4, 0.4, (1500, 1, 120))
+    ours, base = (random.random((1500, 3, 120)) < hard for _ in range(2))
+
+    assert 0.94 <= coverage(ours.astype(float) - base.astype(float)) <= 0.985
+
+
+def test_over_seeds_alone_too_few_intervals_would_cover_what_other_images_show() -> None:
+    values = draws(5, 60, 1500, seed=0.0, image=0.6)
+
+    alone = [mean_interval(list(each.mean(axis=1))) for each in values]
+
+    assert np.mean([abs(each.mean) <= (each.margin or 0.0) for each in alone]) < 0.85
+    assert coverage(values) >= 0.94
+
+
+def test_without_an_effect_of_images_it_is_students_interval_over_the_seeds() -> None:
+    values = draws(4, 50, 1, seed=1.0, image=0.0)[0]
+    values -= values.mean(axis=0) - values.mean()  # no image differs from the others
+
+    found, students = crossed_mean(values), mean_interval(list(values.mean(axis=1)))
+
+    assert (found.mean, found.margin) == pytest.approx((students.mean, students.margin))
+    assert (found.count, found.images, students.images) == (4, 50, None)
+
+
+def test_the_image_term_is_the_variance_component_of_an_analysis_of_variance() -> None:
+    """By hand from the sums of squares of the two-way layout."""
+    values = draws(3, 20, 1, seed=0.2, image=1.5)[0]
+
+    found = crossed_mean(values)
+
+    total = ((values - values.mean()) ** 2).sum()
+    by_seed = 20 * ((values.mean(axis=1) - values.mean()) ** 2).sum()
+    by_image = 3 * ((values.mean(axis=0) - values.mean()) ** 2).sum()
+    rest = (total - by_seed - by_image) / (2 * 19)
+    of_seeds = stats.t.ppf(0.975, 2) * np.sqrt(by_seed / 2 / 60)
+    of_images = stats.t.ppf(0.975, 19) * np.sqrt((by_image / 19 - rest) / 60)
+    assert found.margin == pytest.approx(np.hypot(of_seeds, of_images))
+
+
+def test_configurations_that_say_the_same_of_every_image_tie() -> None:
+    found = crossed_mean(np.zeros((3, 10)))
+    assert (found.mean, found.margin, found.verdict("minimize")) == (0.0, 0.0, "tie")
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (3, 1)])
+def test_one_seed_or_one_image_says_nothing_of_others(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"{shape[0]} seeds and {shape[1]} images given"):
+        crossed_mean(np.zeros(shape))
