@@ -23,6 +23,7 @@ import agr_core.data
 from agr_core.config import DataConfig, SyntheticConfig, drawn_by
 from agr_core.data.face_crop import FaceCropper
 from agr_core.data.joined import Join, Joined, Member, open_data
+from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed, is_packed, pack, read_manifest, verify
 from agr_core.data.readers import Reader
 from agr_core.data.shards import MANIFEST
@@ -81,15 +82,17 @@ def prepare_data(data: DataConfig, *, storage: Storage, cache: Path) -> DataRef:
     return DataRef(data_uri, data_digest, split_digest)
 
 
-def stage(ref: DataRef, *, storage: Storage, cache: Path) -> StagedData:
+def stage(ref: DataRef, *, storage: Storage, cache: Path, figures: CopyFigures | None = None) -> StagedData:
     """Bring a trial's data to this node, unless it is here; of several processes one fetches and the others wait.
+
+    ``figures`` takes up what was fetched, or was spared.
 
     Raises:
         NotFoundError: If the data set or the split is not where ``ref`` says.
         IntegrityError: If either is not what its digest says.
         StorageError: If a store refuses or does not answer, or the data set does not fit the cache.
     """
-    packed = _data_here(ref.data_uri, ref.data_digest, storage, cache)
+    packed = _data_here(ref.data_uri, ref.data_digest, storage, cache, figures)
     return StagedData(packed, _split_here(ref.split_digest, storage, cache))
 
 
@@ -316,28 +319,31 @@ def _data_uri(storage: Storage, data_digest: str) -> str:
 # On a node
 
 
-def _here(data_uri: str, data_digest: str, cache: Path) -> Path:
+def _here(data_uri: str, data_digest: str, cache: Path, figures: CopyFigures | None = None) -> Path:
     """The folder of a packed data set on this machine, verified."""
     limit_bytes = Settings.from_environment().cache_bytes
     if is_remote(data_uri):
-        return cached(open_storage(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
+        source = open_storage(data_uri)
+        return cached(source, data_digest, cache=cache, limit_bytes=limit_bytes, figures=figures)
     if not is_packed(Path(data_uri)):
         raise NotFoundError(
             f"{socket.gethostname()} has no packed data set at {data_uri}. A folder is seen by one machine alone: with "
             "several nodes set AGR_STORAGE to s3://bucket/prefix and submit again."
         )
-    return verified(Path(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes)
+    return verified(Path(data_uri), data_digest, cache=cache, limit_bytes=limit_bytes, figures=figures)
 
 
-def _data_here(data_uri: str, data_digest: str, storage: Storage, cache: Path) -> Path:
+def _data_here(
+    data_uri: str, data_digest: str, storage: Storage, cache: Path, figures: CopyFigures | None = None
+) -> Path:
     """The folder of a packed data set on this machine, or a file of the join of several, all verified."""
     key = layout.join(data_digest)
     if not data_uri.endswith(f"/{key}"):
-        return _here(data_uri, data_digest, cache)
+        return _here(data_uri, data_digest, cache, figures)
     join = Join.from_bytes(storage.read(key), f"{storage.uri}/{key}")
     if join.digest != data_digest:
         raise IntegrityError(f"{storage.uri}/{key} joins other data sets; delete it and submit the sweep again.")
-    members = [replace(one, uri=str(_here(one.uri, one.digest, cache))) for one in join.members]
+    members = [replace(one, uri=str(_here(one.uri, one.digest, cache, figures))) for one in join.members]
     LocalStorage(cache).write(key, replace(join, members=tuple(members)).to_bytes())
     return cache / key
 

@@ -123,6 +123,17 @@ class StageReused(_StageObtained):
     kind: Literal["stage_reused"] = "stage_reused"
 
 
+class DataStaged(_Event):
+    """An attempt of a trial had its data on its node: what that took, and what it was spared because of others."""
+
+    kind: Literal["data_staged"] = "data_staged"
+    trial_id: str
+    attempt: int = Field(ge=0)
+    fetched_bytes: int = Field(ge=0, description="Bytes it fetched from the storage.")
+    spent_s: float = Field(ge=0, description="Seconds it fetched, checked and decoded, or waited for who did.")
+    saved_s: float = Field(ge=0, description="Seconds that this had taken others, less those it waited.")
+
+
 class TrialReported(_Event):
     """A trial finished an epoch."""
 
@@ -215,6 +226,7 @@ Event = Annotated[
     | AttemptStarted
     | StageTrained
     | StageReused
+    | DataStaged
     | TrialReported
     | AttemptFailed
     | TrialEnded

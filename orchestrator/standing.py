@@ -17,6 +17,7 @@ from orchestrator.records import (
     AttemptStarted,
     BaselineMeasured,
     ControlReceived,
+    DataStaged,
     DriverStarted,
     Event,
     StageReused,
@@ -83,6 +84,8 @@ class Standing:
     """Ended trials, by outcome."""
     stages: Counter[str] = field(default_factory=Counter)
     """Stages that were trained and that were reused."""
+    copies: Counter[str] = field(default_factory=Counter)
+    """Bytes fetched, seconds spent and saved by trials that brought their data to their nodes."""
     best: tuple[str, float] | None = None
     """The best completed trial and its value."""
     next_number: int = 0
@@ -118,6 +121,8 @@ class Standing:
             case StageTrained() | StageReused():
                 self.live[event.trial_id].stages.add(event.key)
                 self.stages["trained" if isinstance(event, StageTrained) else "reused"] += 1
+            case DataStaged():
+                self.copies.update(fetched_bytes=event.fetched_bytes, spent_s=event.spent_s, saved_s=event.saved_s)  # type: ignore[call-overload]
             case TrialReported():
                 self._apply_report(self.live[event.trial_id], event)
             case AttemptFailed():
@@ -145,6 +150,10 @@ class Standing:
     def stage_counts(self) -> dict[str, int]:
         """Stages ``trained`` and ``reused``; empty in a sweep without stages."""
         return {name: self.stages[name] for name in ("trained", "reused")} if self.stages else {}
+
+    def copy_figures(self) -> dict[str, float]:
+        """Sums over trials of ``DataStaged``; empty before the first."""
+        return {name: round(figure, 3) for name, figure in self.copies.items()}
 
     def _apply_report(self, trial: LiveTrial, event: TrialReported) -> None:
         if event.epoch <= trial.epoch:

@@ -16,6 +16,7 @@ from orchestrator.records import (
     AttemptStarted,
     BaselineMeasured,
     ControlReceived,
+    DataStaged,
     DriverStarted,
     Event,
     StageReused,
@@ -131,6 +132,8 @@ class SweepState:
                 trial.started_at = trial.started_at or event.time
             case StageTrained() | StageReused():
                 self.trials[event.trial_id].stages[event.key] = event
+            case DataStaged():
+                pass
             case TrialReported():
                 reports = self.trials[event.trial_id].reports
                 if not reports or reports[-1].epoch < event.epoch:

@@ -30,6 +30,7 @@ from orchestrator.records import (
     AttemptStarted,
     BaselineMeasured,
     ControlReceived,
+    DataStaged,
     DriverStarted,
     Event,
     StageReused,
@@ -243,6 +244,11 @@ class SweepRun:
             event = StageTrained if trained else StageReused
             self._record(event(time=self.clock(), trial_id=trial_id, attempt=trial.attempt, **figures))
 
+    def data_staged(self, trial_id: str, figures: Mapping[str, Any]) -> None:
+        """A trial's current attempt has its data on its node; ``figures``: those of ``DataStaged``."""
+        attempt = self.live[trial_id].attempt
+        self._record(DataStaged(time=self.clock(), trial_id=trial_id, attempt=attempt, **figures))
+
     def epoch_reported(self, trial_id: str, report: EpochReport) -> None:
         """An epoch is over. One that is in the journal already (a retried epoch) is left out."""
         trial = self.live[trial_id]
@@ -367,6 +373,7 @@ class SweepRun:
             "objective": self.objective.model_dump(mode="json"),
             "trials": {**{name: self.counts[name] for name in OUTCOMES}, "running": len(self.live)},
             "stages": self.standing.stage_counts(),
+            "data": self.standing.copy_figures(),
             "planned": self.planned,
             "best": None if self.best is None else {"trial_id": self.best[0], "value": self.best[1]},
             "rerun_of": self.started.rerun_of,

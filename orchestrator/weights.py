@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agr_core.config import ModelConfig, timm_weights
+from agr_core.data.node_copy import CopyFigures
 from agr_core.models.weights_file import WeightsFile
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import read_state
@@ -63,14 +64,18 @@ def publish_weights(file: WeightsFile, *, storage: Storage) -> str:
     return file.sha256
 
 
-def stage_weights(sha256: str, *, storage: Storage, cache: Path) -> WeightsFile:
+def stage_weights(sha256: str, *, storage: Storage, cache: Path, figures: CopyFigures | None = None) -> WeightsFile:
     """Bring a file that ``resolve_weights`` found to this node, unless it is here.
+
+    ``figures`` takes up what was fetched.
 
     Raises:
         NotFoundError: If ``storage`` does not have it.
         IntegrityError: If it holds other bytes under that name.
     """
-    return WeightsFile(cached_weights(storage, sha256, cache=cache), sha256)
+    limit_bytes = Settings.from_environment().cache_bytes
+    file = cached_weights(storage, sha256, cache=cache, limit_bytes=limit_bytes, figures=figures)
+    return WeightsFile(file, sha256)
 
 
 def trial_weights(reference: str, storage: Storage) -> str:

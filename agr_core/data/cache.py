@@ -8,13 +8,16 @@ N: images of the data set; S: side of the decoded images, ``image.size`` or, whe
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -22,8 +25,10 @@ from numpy.typing import NDArray
 
 from agr_core.data.decode import DECODER, decode, square
 from agr_core.data.joined import Joined
+from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed
 from agr_core.errors import DataError
+from agr_core.identity import canonical_json
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +90,9 @@ class JoinedPixels:
         return images
 
 
-def open_pixels(packed: Packed | Joined, *, size: int, mode: CacheMode, folder: Path) -> Pixels:
+def open_pixels(
+    packed: Packed | Joined, *, size: int, mode: CacheMode, folder: Path, figures: CopyFigures | None = None
+) -> Pixels:
     """The images of a data set at one size; ``auto`` decodes if the map is below half of the free disk, and says so.
 
     Args:
@@ -93,13 +100,16 @@ def open_pixels(packed: Packed | Joined, *, size: int, mode: CacheMode, folder: 
         size: Side of the images, pixels.
         mode: ``image.cache`` of the trial.
         folder: The node's cache.
+        figures: Takes up what was decoded, or was spared.
 
     Raises:
         DataError: If ``decoded`` is asked for and does not fit the disk.
     """
     if isinstance(packed, Joined):
-        members = [open_pixels(member, size=size, mode=mode, folder=folder) for member in packed.members]
-        return JoinedPixels(packed, members)
+        return JoinedPixels(
+            packed,
+            [open_pixels(member, size=size, mode=mode, folder=folder, figures=figures) for member in packed.members],
+        )
     if mode == "auto":
         need, free = _map_bytes(packed, size), _free_bytes(folder)
         mode = "decoded" if _map_path(packed, size, folder).exists() or need < free / 2 else "jpeg"
@@ -114,26 +124,56 @@ def open_pixels(packed: Packed | Joined, *, size: int, mode: CacheMode, folder: 
         )
     if mode == "jpeg":
         return JpegPixels(packed, size)
-    return DecodedPixels(decoded_images(packed, size=size, folder=folder))
+    return DecodedPixels(decoded_images(packed, size=size, folder=folder, figures=figures))
 
 
-def decoded_images(packed: Packed, *, size: int, folder: Path) -> NDArray[np.uint8]:
+def decoded_images(packed: Packed, *, size: int, folder: Path, figures: CopyFigures | None = None) -> NDArray[np.uint8]:
     """All images as one read-only memory map (N, S, S, 3), RGB.
 
     The first caller on a node decodes, the others wait for it. The map is found again by the data digest, the size and
-    the decoder's version.
+    the decoder's version; one that is not as it was when it was made is made again.
 
     Raises:
         DataError: If the map does not fit the free disk.
     """
+    figures = figures or CopyFigures()
     path = _map_path(packed, size, folder)
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    cost_s = _known_cost(path)
+    if cost_s is None:
         with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
+            cost_s = _known_cost(path)
+            if cost_s is None:
+                started = time.perf_counter()
                 _decode_all(packed, size, path)
+                _note_cost(path, time.perf_counter() - started)
+                figures.spent_s += time.perf_counter() - begin
+    if cost_s is not None:
+        figures.found(cost_s, waited_s=time.perf_counter() - begin)
     images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return images
+
+
+def _known_cost(path: Path) -> float | None:
+    """Seconds it took to make a map; None if it is not there, or not as it was made."""
+    try:
+        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    if (status.st_size, status.st_mtime_ns) != (note["bytes"], note["changed_ns"]):
+        _log.warning("%s has changed since it was made; decoding again", path)
+        return None
+    return float(note["seconds"])
+
+
+def _note_cost(path: Path, seconds: float) -> None:
+    status = path.stat()
+    note = {"bytes": status.st_size, "changed_ns": status.st_mtime_ns, "seconds": round(seconds, 3)}
+    arriving = path.with_suffix(".note")
+    arriving.write_text(canonical_json(note), encoding="utf-8")
+    arriving.replace(path.with_suffix(".json"))
 
 
 def decoded_files(data_digest: str, folder: Path) -> list[Path]:
@@ -149,7 +189,7 @@ def _decode_all(packed: Packed, size: int, path: Path) -> None:
             f"{free / 1e9:.1f} GB free; set image.cache: jpeg, lower image.size or image.crop_from, or free some disk."
         )
     partial = path.with_suffix(".partial")  # one name, under the lock: a killed attempt is overwritten, not added to
-    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(packed), size, size, 3))
+    images = _new_map(partial, (len(packed), size, size, 3))
 
     def decode_chunk(start: int) -> None:
         rows = np.arange(start, min(start + _DECODE_ROWS, len(packed)))
@@ -162,6 +202,21 @@ def _decode_all(packed: Packed, size: int, path: Path) -> None:
             pass  # each result is fetched so that a failure is raised here
     images.flush()
     partial.replace(path)
+
+
+def _new_map(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """An empty map, all its room on the disk taken: a page that finds none later kills the process without a word."""
+    try:
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DataError(
+            f"the decoded images take {math.prod(shape) / 1e9:.1f} GB, which {path.parent} does not have "
+            f"({error.strerror}); set image.cache: jpeg, lower image.size or image.crop_from, or free some disk."
+        ) from error
+    return images
 
 
 def _map_path(packed: Packed, size: int, folder: Path) -> Path:

@@ -20,6 +20,7 @@ from agr_core.data.batch import AgeLabels, Batch, Labels
 from agr_core.data.cache import Pixels, open_pixels
 from agr_core.data.joined import Joined, open_data
 from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, training_jobs
+from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed
 from agr_core.data.splits import PARTS, Split, check_classes_trained, draw_share, read_split
 from agr_core.data.table import age_ranges, is_known
@@ -81,7 +82,16 @@ class TrialData:
         self.steps_per_epoch = math.ceil(batches / config.accumulate)
 
     @classmethod
-    def open(cls, config: TrialConfig, *, packed: Path, split: Path, cache: Path, workers: int = 0) -> Self:
+    def open(
+        cls,
+        config: TrialConfig,
+        *,
+        packed: Path,
+        split: Path,
+        cache: Path,
+        workers: int = 0,
+        figures: CopyFigures | None = None,
+    ) -> Self:
         """The data of a trial.
 
         Args:
@@ -90,6 +100,7 @@ class TrialData:
             split: File of the split.
             cache: Folder of the node's decoded images.
             workers: Threads that make batches ahead; 0 makes each when it is asked for.
+            figures: Takes up what was decoded, or was spared.
 
         Raises:
             DataError: If the files are not what they should be, do not belong together, lack the labels of a task or a
@@ -100,7 +111,7 @@ class TrialData:
         cv2.setNumThreads(0)
         data = open_data(packed)
         image = config.image
-        pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache)
+        pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache, figures=figures)
         return cls(config, data, read_split(split), pixels, workers=workers)
 
     def num_rows(self, part: str) -> int:

@@ -210,6 +210,12 @@ def _print_status(summary: dict[str, Any]) -> None:
     stages = summary.get("stages") or {}
     if stages:
         lines["stages"] = f"{stages['trained']} trained, {stages['reused']} reused"
+    data = summary.get("data") or {}
+    if data:
+        lines["data"] = (
+            f"{data['fetched_bytes'] / 1e6:.1f} MB fetched, {data['spent_s']:.1f} s spent on fetching, checking and "
+            f"decoding, {data['saved_s']:.1f} s saved by what was on the node"
+        )
     lines["ran"] = f"{summary['wall_s']:.0f} s" + ("" if budget is None else f" of {budget:.0f} s")
     if summary["status"] in ("running", "lost"):
         lines["driver"] = f"last heard of {summary['heartbeat_age_s']:.0f} s ago"

@@ -23,7 +23,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from agr_core.reporting import EpochReport
-from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, VALUE, Job
+from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, STAGED, VALUE, Job
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.standing import LiveTrial
 from orchestrator.sweep_run import SweepRun
@@ -268,6 +268,8 @@ class SweepCallback(Callback):  # type: ignore[misc]
         if OUTCOME in result:
             self.run.live[trial.trial_id].ending = (result[OUTCOME], result[ERROR])
             return
+        if STAGED in result:
+            self.run.data_staged(trial.trial_id, json.loads(result.pop(STAGED)))
         self.run.epoch_reported(trial.trial_id, EpochReport.from_json(json.loads(result.pop(REPORT))))
 
     @_remembers_errors

@@ -25,6 +25,7 @@ from ray import tune
 from ray.tune.result import DONE
 
 from agr_core.config import TrialConfig
+from agr_core.data.node_copy import CopyFigures
 from agr_core.errors import DivergedError, InputError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
@@ -48,6 +49,7 @@ REPORT = "report"
 OUTCOME = "outcome"
 ERROR = "error"
 STAGE = "stage"
+STAGED = "staged"
 JOB = "job"
 
 
@@ -149,7 +151,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             return {OUTCOME: "diverged", ERROR: str(error), DONE: True}
         except InputError as error:
             return {OUTCOME: "failed", ERROR: f"{type(error).__name__}: {error}", DONE: True}
+        staged = self._epochs.data_staged()
         return {
+            **({} if staged is None else {STAGED: json.dumps(asdict(staged))}),
             EPOCH: report.epoch,
             VALUE: value,
             REPORT: json.dumps(_for_journal(report)),
@@ -196,6 +200,7 @@ class EpochSource:
         self._reported = job.last_journalled_epoch
         self._stages_left = list(zip(self._config.stages, map(StageRef.model_validate, job.stages), strict=True))
         self._weights_sha256 = job.weights_sha256
+        self._copy: CopyFigures | None = None
         self._data: TrialData | None = None
         self._training: Training | None = None
         try:
@@ -236,17 +241,26 @@ class EpochSource:
 
         job, cache = self._job, self._settings.cache
         ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
-        staged = stage(ref, storage=self._storage, cache=cache)
-        self._data = TrialData.open(self._config, packed=staged.packed, split=staged.split, cache=cache)
+        figures = CopyFigures()
+        staged = stage(ref, storage=self._storage, cache=cache, figures=figures)
+        self._data = TrialData.open(
+            self._config, packed=staged.packed, split=staged.split, cache=cache, figures=figures
+        )
         self._attempt.describe_labels(self._data.vocabulary, self._data.crop)
         keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
         weights = None
         if self._weights_sha256 is not None:
-            weights = stage_weights(self._weights_sha256, storage=self._storage, cache=cache)
+            weights = stage_weights(self._weights_sha256, storage=self._storage, cache=cache, figures=figures)
+        self._copy = figures
         training = Training(self._config, self._data, self._objective, keep, weights=weights)
         if job.resume:
             resume(self._attempt, training)
         return training
+
+    def data_staged(self) -> CopyFigures | None:
+        """What bringing the data to this node took, once; None if that was said, or has not happened."""
+        figures, self._copy = self._copy, None
+        return figures
 
     def next_epoch(self) -> tuple[EpochReport, float]:
         """The next epoch the journal does not have, and its objective."""

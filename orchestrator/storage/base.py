@@ -67,6 +67,14 @@ class Storage(Protocol):
         """Store a file, streaming, replacing what was there."""
         ...
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes, piece by piece, in order; a connection that breaks is taken up where it broke.
+
+        Raises:
+            NotFoundError: If there is no such object.
+        """
+        ...
+
     def download(self, key: str, path: Path) -> None:
         """Fetch an object into a file, by parallel ranges where it is large; the file appears whole or not at all.
 

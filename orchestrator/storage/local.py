@@ -14,6 +14,7 @@ from orchestrator.storage.base import ObjectInfo
 from orchestrator.storage.keys import check_key, check_prefix
 
 _ATTEMPTS = 20  # an emptied folder may be removed by another process between making it and writing into it
+_PIECE_BYTES = 2**18
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -87,6 +88,17 @@ class LocalStorage:
         if not path.is_file():
             raise NotFoundError(f"there is no file {path} to upload to {key!r} in {self.uri}.")
         self._put("writing", key, lambda file: shutil.copyfile(path, file), os.replace)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes, piece by piece (``Storage.stream``)."""
+        path = self._path(key)
+        with self._errors("reading", key):
+            try:
+                with path.open("rb") as file:
+                    while piece := file.read(_PIECE_BYTES):
+                        yield piece
+            except _ABSENT as error:
+                raise self._absent(key) from error
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object into a file (``Storage.download``)."""

@@ -46,6 +46,8 @@ _CONFIG = Config(
     s3={"addressing_style": "path"},
 )
 _TRANSFER = TransferConfig(max_concurrency=_CONNECTIONS)
+_PIECE_BYTES = 2**18
+_STREAM_ATTEMPTS = 5
 _CREATOR = "agr-creator"
 _REFUSED = {401, 403}
 _CONFLICTS = 5
@@ -154,6 +156,26 @@ class S3Storage:
             raise NotFoundError(f"there is no file {path} to upload to {key!r} in {self.uri}.")
         with self._errors("writing", key), path.open("rb") as file:
             self._client.upload_fileobj(file, **place, Config=_TRANSFER)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes in one answer, or, where that breaks off, the rest in another (``Storage.stream``)."""
+        place = self._place(key)
+        with self._errors("reading", key):
+            read, failures = 0, 0
+            rest: dict[str, str] = {}
+            while True:
+                answer = self._client.get_object(**place, **rest)
+                try:
+                    while piece := answer["Body"].read(_PIECE_BYTES):
+                        read, failures = read + len(piece), 0
+                        yield piece
+                    return
+                except _SILENCE:
+                    failures += 1
+                    if failures == _STREAM_ATTEMPTS:
+                        raise
+                # Of the same object: one that was replaced meanwhile is refused (412).
+                rest = {"Range": f"bytes={read}-", "IfMatch": answer["ETag"]}
 
     def download(self, key: str, path: Path) -> None:
         """Fetch an object into a file, large ones by parallel ranges (``Storage.download``)."""

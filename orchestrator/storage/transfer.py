@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,14 @@ from typing import Any
 from agr_core.data.pack import read_manifest
 from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
-from agr_core.identity import canonical_json, file_digest
-from orchestrator.errors import NotFoundError
+from agr_core.identity import canonical_json
+from orchestrator.errors import NotFoundError, StorageError
 from orchestrator.storage.base import Storage
 from orchestrator.storage.keys import is_key
 
 _LOG = logging.getLogger(__name__)
-_SHARDS_AT_ONCE = 4
+_SHARDS_AT_ONCE = 8
+"""Each over a connection of its own, hashed as it arrives."""
 
 
 def manifest_of(source: Storage) -> dict[str, Any]:
@@ -67,29 +71,41 @@ def publish(folder: Path, target: Storage) -> None:
     target.upload(folder / MANIFEST, MANIFEST)
 
 
-def download(source: Storage, folder: Path, manifest: dict[str, Any]) -> None:
+def download(source: Storage, folder: Path, manifest: dict[str, Any]) -> int:
     """Fetch a packed data set into ``folder``, which appears complete and verified or not at all.
 
     Shards an interrupted fetch left beside it, below a hidden name, are not fetched again.
 
+    Returns:
+        The bytes of the shards that were fetched.
+
     Raises:
         IntegrityError: If a shard has the wrong SHA-256 twice.
+        StorageError: If the store does not answer, or the disk does not take it.
     """
     part = part_of(folder)
     part.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
-        fetches = [pool.submit(_fetch_shard, source, shard, part) for shard in manifest["shards"]]
-        try:
-            for fetch in as_completed(fetches):
-                fetch.result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # what cannot be fetched once is not tried for every shard
+    fetched = fetch_shards(source, manifest["shards"], part)
     (part / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
     expected = {MANIFEST, *(shard["file"] for shard in manifest["shards"])}
     for path in part.iterdir():
         if path.name not in expected:  # what was being written when an earlier fetch was killed
             path.unlink()
     part.rename(folder)
+    return fetched
+
+
+def fetch_shards(source: Storage, shards: Sequence[Mapping[str, Any]], part: Path) -> int:
+    """Fetch the shards that are not in the folder ``part`` yet, each verified; gives their bytes. See ``download``."""
+    missing = [shard for shard in shards if not (part / shard["file"]).exists()]
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
+        fetches = [pool.submit(_fetch_shard, source, shard, part) for shard in missing]
+        try:
+            for fetch in as_completed(fetches):
+                fetch.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # what cannot be fetched once is not tried for every shard
+    return sum(int(shard["bytes"]) for shard in missing)
 
 
 def part_of(folder: Path) -> Path:
@@ -97,21 +113,51 @@ def part_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.part")
 
 
-def _fetch_shard(source: Storage, shard: dict[str, Any], part: Path) -> None:
-    """Fetch one shard into ``part`` unless it is there; a damaged one is fetched once more."""
+def _fetch_shard(source: Storage, shard: Mapping[str, Any], part: Path) -> None:
+    """Fetch one shard into ``part``; a damaged one is fetched once more."""
     target = part / shard["file"]
-    if target.exists():
-        return
     arriving = part / f"{shard['file']}.arriving"
     for last in (False, True):
-        source.download(shard["file"], arriving)
-        found = file_digest(arriving)
+        found = receive(source, shard["file"], arriving)
         if found == shard["sha256"]:
             arriving.rename(target)
             return
+        arriving.unlink()
         if last:
             raise IntegrityError(
                 f"{source.uri}/{shard['file']}, fetched twice, has SHA-256 {found}; its manifest says "
                 f"{shard['sha256']}. Store the data set again with `agr data push` or `agr data pack`."
             )
         _LOG.warning("%s/%s arrived damaged; fetching it again", source.uri, shard["file"])
+
+
+def receive(source: Storage, key: str, file: Path) -> str:
+    """Write an object into a file as it arrives; gives the SHA-256 of what arrived. No file is left by a failure.
+
+    Raises:
+        NotFoundError: If there is no such object.
+        StorageError: If the store does not answer, or the disk does not take it.
+    """
+    hasher = hashlib.sha256()
+    try:
+        with file.open("wb", buffering=0) as stream:
+            for piece in source.stream(key):
+                hasher.update(piece)
+                _write_all(stream, piece)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise StorageError(
+            f"writing {file} failed: {error.strerror or error}. Free some of this disk, lower AGR_CACHE_GB, or set "
+            "AGR_HOME to a larger disk."
+        ) from error
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return hasher.hexdigest()
+
+
+def _write_all(stream: io.FileIO, piece: bytes) -> None:
+    """All of it: a disk that is almost full takes a part, and refuses only the rest."""
+    left = memoryview(piece)
+    while left:
+        left = left[stream.write(left) :]

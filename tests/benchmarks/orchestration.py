@@ -40,6 +40,9 @@ def ours(trials: int, algorithm: str, home: Path) -> tuple[float, float]:
         def next_stage(self) -> None:
             """There is none."""
 
+        def data_staged(self) -> None:
+            """There is none."""
+
         def next_epoch(self) -> tuple[EpochReport, float]:
             metrics = {**ONE_EPOCH, "val/age_mae": self._value}
             return EpochReport(epoch=1, metrics=metrics, finished=True), self._value

@@ -230,6 +230,14 @@ def test_a_file_of_30_mb_goes_up_and_comes_down_unchanged(storage: Storage, tmp_
     assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["down"]
 
 
+def test_a_stream_gives_the_bytes_in_order_and_names_what_is_missing(storage: Storage) -> None:
+    content = os.urandom(700_001)
+    storage.write("faces/shard", content)
+    assert b"".join(storage.stream("faces/shard")) == content
+    with pytest.raises(NotFoundError, match="faces/none"):
+        next(storage.stream("faces/none"))
+
+
 def test_upload_and_download_replace_what_was_there(storage: Storage, tmp_path: Path) -> None:
     storage.write("a", b"old and longer")
     (tmp_path / "up").write_bytes(b"new")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from agr_core.data.cache import DecodedPixels, JpegPixels, decoded_images, open_pixels
+from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed
 from agr_core.errors import DataError
 
@@ -121,3 +124,42 @@ def test_auto_uses_a_map_that_is_there_however_full_the_disk_is(
     decoded_images(faces, size=16, folder=tmp_path)
     set_free_disk(monkeypatch, 0)
     assert isinstance(open_pixels(faces, size=16, mode="auto", folder=tmp_path), DecodedPixels)
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_map_that_is_not_as_it_was_made_is_made_again(faces: Packed, tmp_path: Path, damage: str) -> None:
+    before = decoded_images(faces, size=16, folder=tmp_path).copy()
+    (path,) = tmp_path.glob("decoded-*.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1000] if damage == "cut" else content[:200] + bytes(len(content) - 200))
+
+    np.testing.assert_array_equal(decoded_images(faces, size=16, folder=tmp_path), before)
+
+
+def test_a_disk_that_has_no_room_left_after_all_is_said_and_the_process_lives(faces: Packed, tmp_path: Path) -> None:
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from agr_core.data.cache import decoded_images
+from agr_core.data.pack import Packed
+from agr_core.errors import DataError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    decoded_images(Packed.open(Path(sys.argv[1])), size=32, folder=Path(sys.argv[2]))
+except DataError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", script, str(faces.folder), str(tmp_path)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+    assert "set image.cache: jpeg" in said
+    assert not list(tmp_path.glob("decoded-*.npy"))
+    assert not list(tmp_path.glob("decoded-*.partial"))
+
+
+def test_what_decoding_took_is_told_to_who_made_the_map_and_who_found_it(faces: Packed, tmp_path: Path) -> None:
+    first, second = CopyFigures(), CopyFigures()
+    for figures in (first, second):
+        decoded_images(faces, size=16, folder=tmp_path, figures=figures)
+    assert first.spent_s > 0 == first.saved_s
+    assert second.saved_s == pytest.approx(first.spent_s, abs=0.2)

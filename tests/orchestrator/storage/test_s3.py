@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def failures(storage: Storage, tmp_path: Path) -> dict[str, str]:
         "folders": lambda: storage.folders("k"),
         "delete": lambda: storage.delete("k"),
         "upload": lambda: storage.upload(file, "k"),
+        "stream": lambda: list(storage.stream("k")),
         "download": lambda: storage.download("k", tmp_path / "copy"),
     }
     said = {}
@@ -193,3 +195,26 @@ def test_its_errors_are_of_our_tree(s3_uri: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     with pytest.raises(AgrError, match="no-such-profile"):
         open_storage(s3_uri).read("k")
+
+
+def test_a_stream_that_breaks_off_is_taken_up_where_it_broke(s3_proxy: S3Proxy, s3_uri: str) -> None:
+    storage = open_storage(s3_uri)
+    content = random.Random(0).randbytes(1_000_000)
+    storage.write("faces", content)
+    s3_proxy.requests.clear()
+    s3_proxy.cut = 2
+
+    assert b"".join(storage.stream("faces")) == content
+    assert s3_proxy.reads_of("faces") == 3
+
+
+def test_a_stream_does_not_go_on_with_another_object(s3_proxy: S3Proxy, s3_uri: str) -> None:
+    storage = open_storage(s3_uri)
+    storage.write("faces", b"a" * 1_000_000)
+    s3_proxy.cut = 1
+    pieces = storage.stream("faces")
+    next(pieces)
+    storage.write("faces", b"b" * 1_000_000)
+
+    with pytest.raises(StorageError, match="412"):
+        list(pieces)

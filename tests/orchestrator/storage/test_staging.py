@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agr_core.data.cache import decoded_files, decoded_images
+from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed, verify
 from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
 from orchestrator.errors import StorageError
-from orchestrator.storage import open_storage
-from orchestrator.storage.staging import adopt, cached, verified
+from orchestrator.storage import layout, open_storage
+from orchestrator.storage.staging import adopt, cached, cached_weights, verified
 from orchestrator.storage.transfer import part_of, publish
 
 if TYPE_CHECKING:
@@ -141,6 +143,84 @@ def test_a_data_set_made_here_is_not_fetched(packed: Packed, tmp_path: Path) -> 
     verify(cached(nowhere, packed.digest, cache=tmp_path / "cache"))
 
 
+def test_what_was_fetched_and_what_was_spared_is_told(packed: Packed, tmp_path: Path) -> None:
+    first, second = CopyFigures(), CopyFigures()
+    for figures in (first, second):
+        cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path, figures=figures)
+
+    assert first.fetched_bytes == sum(shard["bytes"] for shard in packed.manifest["shards"])
+    assert first.saved_s == 0
+    assert (second.fetched_bytes, second.spent_s) == (0, pytest.approx(0, abs=0.5))
+    assert second.saved_s == pytest.approx(first.spent_s, abs=0.1)
+
+
+class TestDamage:
+    """Files of the cache that are not as they were when they were verified."""
+
+    @pytest.fixture
+    def folder(self, packed: Packed, tmp_path: Path) -> Path:
+        return cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path)
+
+    @pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+    def test_a_damaged_shard_is_fetched_again_and_no_other(
+        self, damage: str, folder: Path, packed: Packed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bad = packed.manifest["shards"][1]
+        content = bytearray((folder / bad["file"]).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / bad["file"]).unlink()
+        if damage != "gone":
+            (folder / bad["file"]).write_bytes(content if damage == "changed" else content[:-1])
+        figures = CopyFigures()
+
+        mended = cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path, figures=figures)
+
+        assert mended == folder
+        verify(folder)
+        assert figures.fetched_bytes == bad["bytes"]
+        assert bad["file"] in caplog.text
+        assert not part_of(folder).exists()
+
+    def test_a_manifest_that_is_gone_comes_back(self, folder: Path, packed: Packed, tmp_path: Path) -> None:
+        (folder / MANIFEST).unlink()
+        cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path)
+        verify(folder)
+
+    def test_what_only_looks_changed_is_not_fetched(self, folder: Path, packed: Packed, tmp_path: Path) -> None:
+        os.utime(folder / packed.manifest["shards"][0]["file"])
+        for _ in range(2):
+            cached(open_storage(str(tmp_path / "nowhere")), packed.digest, cache=tmp_path)
+
+
+# Stages a data set on a disk whose files may have so many bytes, as if it were full.
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from orchestrator.errors import StorageError
+from orchestrator.storage import open_storage
+from orchestrator.storage.staging import cached
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+cache, uri, digest = sys.argv[1:]
+try:
+    cached(open_storage(uri), digest, cache=Path(cache))
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_is_said_and_what_did_not_fit_is_removed(packed: Packed, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(packed.folder), packed.digest]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+
+    assert "File too large" in said
+    assert "set AGR_HOME to a larger disk" in said
+    kept = [path.name for path in part_of(tmp_path / "datasets" / packed.digest).iterdir()]
+    small = [shard["file"] for shard in packed.manifest["shards"] if shard["bytes"] <= 4000]
+    assert set(kept) <= set(small)
+    verify(cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path))  # room again
+
+
 class TestSize:
     """The limit of the cache."""
 
@@ -196,6 +276,25 @@ class TestSize:
         cached(open_storage(str(new.folder)), new.digest, cache=tmp_path, limit_bytes=size(new) + 1000)
 
         assert in_cache(tmp_path) == {new.digest}
+
+    def test_weights_count_and_make_room(self, packed: Packed, tmp_path: Path) -> None:
+        store = open_storage(str(tmp_path / "store"))
+        contents = [bytes([number]) * 5_000 for number in range(2)]
+        old, new = (hashlib.sha256(content).hexdigest() for content in contents)
+        for sha256, content in zip((old, new), contents, strict=True):
+            store.write(layout.weights(sha256), content)
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / f"{old}.safetensors").write_bytes(contents[0])
+        (tmp_path / "weights" / f".{old}.safetensors.use").touch()
+
+        assert cached_weights(store, new, cache=tmp_path, limit_bytes=6_000).read_bytes() == contents[1]
+        assert not (tmp_path / "weights" / f"{old}.safetensors").exists()
+
+        with pytest.raises(StorageError, match="may hold"):
+            cached_weights(store, old, cache=tmp_path, limit_bytes=4_000)
+        assert not (tmp_path / "weights" / f"{old}.safetensors").exists()
+        cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path, limit_bytes=size(packed) + 1000)
+        assert cached_weights(store, new, cache=tmp_path).exists(), "this process uses them"
 
     def test_a_data_set_larger_than_the_cache_is_refused_with_the_way_out(self, packed: Packed, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match=r"may hold .* GB\. Set AGR_CACHE_GB higher"):
