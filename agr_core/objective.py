@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -100,3 +100,23 @@ class Objective(StrictModel):
             if self.better(self.value(report.metrics), None if best is None else self.value(best.metrics)):
                 best = report
         return best
+
+
+def objective_names(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """What each of several objectives is called among the metrics of an epoch.
+
+    Its metric; a weighted sum is ``val/objective``, or after the first place ``val/objective_2``, ``val/objective_3``.
+    """
+    return tuple(
+        f"{WEIGHTED}_{place}" if place > 1 and objective.name == WEIGHTED else objective.name
+        for place, objective in enumerate(objectives, start=1)
+    )
+
+
+def weighted_sums(objectives: Sequence[Objective], metrics: Metrics, *, part: str = "val") -> dict[str, float]:
+    """The weighted sums among several objectives by name, as ``Objective.weighted_sum`` gives that of one."""
+    return {
+        f"{part}/{name.removeprefix('val/')}": value
+        for name, objective in zip(objective_names(objectives), objectives, strict=True)
+        for value in objective.weighted_sum(metrics, part=part).values()
+    }

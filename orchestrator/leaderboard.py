@@ -1,5 +1,8 @@
 """The leaderboard: trials of one or several sweeps, ranked by the objective or another reported metric.
 
+With several objectives the trials that no other dominates come first (the Pareto front), then those that only the first
+front dominates, and so on; within a front the first objective orders them.
+
 Rows are a pure function of the sweeps' states. Under ``repeat`` it is configurations that are ranked, by the mean over
 their seeds; each seed is a row of its own. Under ``confirm`` the configurations that were trained again come first, by
 the mean over their fresh seeds alone: what the search saw of them chose them.
@@ -16,11 +19,12 @@ from typing import Any
 from agr_core.errors import InputError
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import better_direction, is_of_one_group
-from agr_core.objective import BEST, Direction, Objective
+from agr_core.objective import BEST, Direction, Objective, objective_names, weighted_sums
 from agr_core.registry import did_you_mean
 from orchestrator.intervals import Estimate, Verdict, mean_interval
 from orchestrator.outcome import OUTCOMES, Outcome
 from orchestrator.paired import Figure, Figures, Pairing
+from orchestrator.pareto import fronts, ordering
 from orchestrator.records import SweepStarted, TrialReported, label_name
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage.base import Storage
@@ -32,7 +36,9 @@ _Trial = tuple[str, str]  # sweep_id, trial_id
 class Row:
     """One trial. ``outcome`` is None while it runs; ``rank`` is None unless it, and all seeds of it, completed.
 
-    ``value`` is what is ranked by; ``metrics`` holds ``best/...`` of the best epoch and ``test/...`` where it was read;
+    ``value`` is what is ranked by, of several objectives the first; ``point`` is all of them, empty with one; ``front``
+    is the front of several objectives that a ranked trial is in, from 1.
+    ``metrics`` holds ``best/...`` of the best epoch and ``test/...`` where it was read;
     ``mean`` and ``std`` (sample deviation, None for one seed) are over the ``seeds`` of the configuration, ``margin``
     is half of the mean's 95 % interval; ``means`` are those of the metrics, but for the figures of single groups.
     ``confirms``: the trial whose configuration this one trained again; ``confirmed``: the configuration has all its
@@ -52,6 +58,8 @@ class Row:
     confirms: str | None = None
     outcome: Outcome | None
     value: float | None
+    point: tuple[float, ...] = ()
+    front: int | None = None
     epochs: int
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -82,7 +90,7 @@ class Row:
             "trial_id": self.trial_id,
             "run_id": self.run_id,
             "outcome": self.outcome,
-            "value": self.value,
+            "value": list(self.point) if self.point else self.value,
             "epochs": self.epochs,
             "params": dict(self.params),
             "metrics": dict(self.metrics),
@@ -94,6 +102,8 @@ class Row:
             "stopped_early": self.stopped_early,
             "warnings": list(self.warnings),
         }
+        if self.point:
+            document["front"] = self.front
         if self.confirms is not None:
             document["confirms"] = self.confirms
         if self.confirmed:
@@ -211,13 +221,14 @@ def rows(
     """
     check_comparable(states)
     found = [_row(state, trial, run_ids or {}) for state in states for trial in state.trials.values()]
-    direction = states[0].started.objective.direction
+    started = states[0].started
+    direction = started.objective.direction
     if metric is None:
-        value_name = f"{BEST}/{states[0].started.objective.name.removeprefix('val/')}"
+        value_name = f"{BEST}/{started.objective.name.removeprefix('val/')}"
     else:
         value_name = metric = resolve_metric(metric, found)
-        direction = metric_direction(metric, states[0].started.objective)
-        found = [replace(row, value=row.metrics.get(metric)) for row in found]
+        direction = metric_direction(metric, started.objectives)
+        found = [replace(row, value=row.metrics.get(metric), point=()) for row in found]
 
     seeds = {state.started.sweep_id: seeds_of(state) for state in states}
     confirm_seeds = {state.started.sweep_id: state.confirm_seeds for state in states}
@@ -229,7 +240,10 @@ def rows(
     sign = 1 if direction == "minimize" else -1
     complete = [group for group in groups.values() if group.complete]
     # Stable: ties go to the earlier one.
-    complete.sort(key=lambda group: (not group.confirmed, sign * statistics.fmean(group.values)))
+    if started.further and metric is None:
+        complete = _by_fronts(complete, started.directions)
+    else:
+        complete.sort(key=lambda group: (not group.confirmed, sign * statistics.fmean(group.values)))
     pairing = Pairing(states, storage)
     ranked = [
         row
@@ -242,6 +256,14 @@ def rows(
     order = {outcome: position for position, outcome in enumerate((*OUTCOMES, None))}
     rest.sort(key=lambda row: (order[row.outcome], row.value is None, sign * (row.value or 0.0)))
     return ranked + rest
+
+
+def _by_fronts(groups: Sequence[_Group], directions: Sequence[Direction]) -> list[_Group]:
+    """Configurations of one trial each, told in which front they are, in order of front and first objective."""
+    found = fronts([group.rows[0].point for group in groups], directions)
+    for group, front in zip(groups, found, strict=True):
+        group.rows = [replace(row, front=front) for row in group.rows]
+    return sorted(groups, key=lambda group: (group.rows[0].front, ordering(group.rows[0].point, directions)))
 
 
 def _by_seed(rows: Iterable[Row]) -> Figures:
@@ -262,10 +284,10 @@ def check_comparable(states: Sequence[SweepState]) -> None:
     if len(states) < 2:
         return
     objectives = {
-        state.started.sweep_id: f"{state.started.objective.direction} {state.started.objective.formula}"
+        state.started.sweep_id: ", ".join(f"{each.direction} {each.formula}" for each in state.started.objectives)
         for state in states
     }
-    if any(state.started.objective != states[0].started.objective for state in states):
+    if any(state.started.objectives != states[0].started.objectives for state in states):
         raise InputError(
             "these sweeps have different objectives and share no leaderboard: "
             + ", ".join(f"{sweep} ({objective})" for sweep, objective in objectives.items())
@@ -336,7 +358,7 @@ def against_baseline(state: SweepState) -> dict[str, tuple[float, float]]:
     if best is None or report is None:
         return {}
     baseline = state.baselines.get(best.created.split_digest, {})
-    baseline = {**state.started.objective.weighted_sum(baseline), **baseline}
+    baseline = {**weighted_sums(state.started.objectives, baseline), **baseline}
     return {
         name.removeprefix("val/"): (report.metrics[name], baseline[name])
         for name in sorted(baseline)
@@ -367,10 +389,11 @@ def resolve_metric_name(metric: str, names: Collection[str]) -> str:
     raise InputError(f"no trial reported {metric!r}.{hint} Reported: {', '.join(reported) or 'nothing yet'}.")
 
 
-def metric_direction(metric: str, objective: Objective) -> Direction:
-    """The objective's own direction for the objective; else by what the metric is (``names.better_direction``)."""
-    if metric.rsplit("/", 1)[-1] == objective.name.rsplit("/", 1)[-1]:
-        return objective.direction
+def metric_direction(metric: str, objectives: Sequence[Objective]) -> Direction:
+    """An objective's own direction for an objective; else by what the metric is (``names.better_direction``)."""
+    for name, objective in zip(objective_names(objectives), objectives, strict=True):
+        if metric.rsplit("/", 1)[-1] == name.rsplit("/", 1)[-1]:
+            return objective.direction
     return better_direction(metric) or "maximize"
 
 
@@ -390,6 +413,7 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         confirms=created.confirms,
         outcome=trial.outcome,
         value=ended.value if ended is not None else (None if report is None else report.value),
+        point=_point(trial, report, state.started),
         epochs=ended.epochs if ended is not None else last_epoch,
         params=created.params,
         metrics=trial_metrics(trial, state.started),
@@ -397,3 +421,12 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         stopped_early=ended is not None and ended.stopped_early,
         warnings=() if report is None else tuple(warnings(report.metrics)),
     )
+
+
+def _point(trial: TrialState, report: TrialReported | None, sweep: SweepStarted) -> tuple[float, ...]:
+    """Several objectives at the best epoch (so far); empty with one objective, or before there is an epoch."""
+    if not sweep.further:
+        return ()
+    if trial.ended is not None:
+        return trial.ended.point
+    return () if report is None else tuple(objective.value(report.metrics) for objective in sweep.objectives)

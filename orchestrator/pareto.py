@@ -14,6 +14,16 @@ from agr_core.objective import Direction
 Point = Sequence[float]
 
 
+def plain(point: Point) -> float | list[float]:
+    """A point as our JSON documents have it: the figure of one objective, or a list of several."""
+    return point[0] if len(point) == 1 else list(point)
+
+
+def point_of(document: float | Sequence[float]) -> tuple[float, ...]:
+    """The point that ``plain`` wrote."""
+    return tuple(document) if isinstance(document, Sequence) else (document,)
+
+
 def ordering(point: Point, directions: Sequence[Direction]) -> tuple[float, ...]:
     """A key by which points sort: the better first objective first, equal ones by the second, and so on."""
     return tuple(

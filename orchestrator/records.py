@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from agr_core.config import StrictModel
-from agr_core.objective import BEST, Objective
+from agr_core.objective import BEST, Direction, Objective
 from orchestrator.outcome import Outcome, SweepStatus
 
 
@@ -29,6 +29,9 @@ class SweepStarted(_Event):
     description: str = ""
     tags: tuple[str, ...] = ()
     objective: Objective
+    further: tuple[Objective, ...] = Field(
+        default=(), description="Where there are several objectives, those after the first."
+    )
     keep: dict[str, Objective] = Field(
         default_factory=dict, description="By label, what chooses further epochs whose weights are kept."
     )
@@ -37,6 +40,22 @@ class SweepStarted(_Event):
     profile: str | None = Field(default=None, description="Profile of the file that the document was made with.")
     rerun_of: str | None = Field(default=None, description="ID of the trial that this one-trial sweep repeats.")
     stop_after_epochs: int | None = Field(default=None, description="A re-run trains exactly so many epochs.")
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised, the first objective first."""
+        return (self.objective, *self.further)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Direction of each objective."""
+        return tuple(objective.direction for objective in self.objectives)
+
+    @property
+    def objective_document(self) -> Any:
+        """The objective as a sweep file has it: a mapping, or a list of several."""
+        documents = [objective.model_dump(mode="json") for objective in self.objectives]
+        return documents if self.further else documents[0]
 
 
 class DriverStarted(_Event):
@@ -165,12 +184,22 @@ class TrialEnded(_Event):
     trial_id: str
     outcome: Outcome
     epochs: int = Field(ge=0, description="Epochs reported.")
-    value: float | None = Field(default=None, description="Best objective over the reported epochs.")
+    value: float | None = Field(
+        default=None, description="Best objective over the reported epochs; the first of several."
+    )
+    values: tuple[float, ...] = Field(
+        default=(), description="Several objectives: all of them, at the epoch that is best by the first."
+    )
     best_epoch: int | None = None
     kept_epochs: dict[str, int] = Field(default_factory=dict, description="The best epoch for each label of `keep`.")
     stopped_early: bool = Field(default=False, description="By its own early stopping.")
     error: str | None = None
     attempt: int | None = Field(default=None, description="The attempt whose files are the trial's.")
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """The value of each objective at the best epoch; nothing without one."""
+        return self.values or (() if self.value is None else (self.value,))
 
 
 class TestRead(_Event):

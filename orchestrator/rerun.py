@@ -69,7 +69,7 @@ def rerun_sweep(original: Original, settings: Sequence[str]) -> Sweep:
         "description": f"Trial {original.trial.trial_id} of {started.sweep_id}, trained again.",
         "experiment": started.experiment,
         "trial": original.trial.created.config,
-        "objective": started.objective.model_dump(mode="json"),
+        "objective": started.objective_document,
         "keep": {label: objective.model_dump(mode="json") for label, objective in started.keep.items()},
         "scheduler": "none",
         **{part: started.document[part] for part in ("resources", "retries") if part in started.document},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from agr_core.objective import Objective
 from orchestrator.confirmation import Confirmation
 from orchestrator.outcome import Outcome, SweepStatus
+from orchestrator.pareto import ordering
 from orchestrator.records import (
     AttemptFailed,
     AttemptStarted,
@@ -45,6 +46,8 @@ class LiveTrial:
     epoch: int = 0
     value: float | None = None
     best: tuple[int, float] | None = None
+    point: tuple[float, ...] = ()
+    """The value of each objective at the best epoch."""
     stages: set[str] = field(default_factory=set)
     """Keys of the stages whose weights it has."""
     kept: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -86,8 +89,8 @@ class Standing:
     """Stages that were trained and that were reused."""
     copies: Counter[str] = field(default_factory=Counter)
     """Bytes fetched, seconds spent and saved by trials that brought their data to their nodes."""
-    best: tuple[str, float] | None = None
-    """The best completed trial and its value."""
+    best: tuple[str, tuple[float, ...]] | None = None
+    """The best completed trial and the value of each objective; of several the first one tells."""
     next_number: int = 0
     last_created: TrialCreated | None = None
     first_attempt: int = 0
@@ -162,6 +165,8 @@ class Standing:
         trial.finished, trial.stopped_early = event.finished, event.stopped_early
         if self.objective.better(event.value, None if trial.best is None else trial.best[1]):
             trial.best = (event.epoch, event.value)
+            further = (objective.value(event.metrics) for objective in self.started.further)
+            trial.point = (event.value, *further)
         for label, objective in self.started.keep.items():
             value = objective.value(event.metrics)
             if objective.better(value, trial.kept[label][1] if label in trial.kept else None):
@@ -188,8 +193,7 @@ class Standing:
         if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
             self._count_alike(event.error or "")
         if trial.created.proposed:
-            values = () if event.value is None else (event.value,)
-            self.search.finish(trial.created.configuration, event.outcome, values)
+            self.search.finish(trial.created.configuration, event.outcome, event.point)
         if event.outcome != "completed" or event.value is None:
             return
         if self.confirmation is not None:
@@ -198,11 +202,12 @@ class Standing:
                     (trial.created, event.value)
                 )
                 confirmed = self.confirmation.best()
-                self.best = self.best if confirmed is None else (confirmed[0].trial_id, confirmed[1])
+                self.best = self.best if confirmed is None else (confirmed[0].trial_id, (confirmed[1],))
                 return
             self.confirmation.candidates.append((trial.created, event.value))
-        if self.objective.better(event.value, None if self.best is None else self.best[1]):
-            self.best = (event.trial_id, event.value)
+        directions = self.started.directions
+        if self.best is None or ordering(event.point, directions) < ordering(self.best[1], directions):
+            self.best = (event.trial_id, event.point)
 
     def forget_stop(self) -> None:
         """What stopped the sweep before is past: whoever resumes it wants it to go on."""

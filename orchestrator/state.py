@@ -11,6 +11,7 @@ from agr_core.objective import BEST
 from orchestrator.confirmation import winner
 from orchestrator.errors import NotFoundError
 from orchestrator.outcome import OUTCOMES, Outcome, SweepStatus
+from orchestrator.pareto import ordering
 from orchestrator.records import (
     AttemptFailed,
     AttemptStarted,
@@ -177,7 +178,8 @@ class SweepState:
     def best(self) -> TrialState | None:
         """The completed trial with the best value; None without one. Ties go to the earlier trial.
 
-        Once configurations are confirmed, it is the first confirmation of the winner.
+        Of several objectives the first tells, then the second, and so on; so nobody dominates it. Once there are
+        confirmed configurations, it is the first confirmation of the winner.
         """
         confirmed = self._confirmed()
         if confirmed is not None:
@@ -188,10 +190,12 @@ class SweepState:
                 continue
             if trial.ended is None or trial.ended.outcome != "completed" or trial.ended.value is None:
                 continue
-            incumbent = best.ended.value if best is not None and best.ended is not None else None
-            if self.started.objective.better(trial.ended.value, incumbent):
+            if best is None or self._place(trial) < self._place(best):
                 best = trial
         return best
+
+    def _place(self, trial: TrialState) -> tuple[float, ...]:
+        return () if trial.ended is None else ordering(trial.ended.point, self.started.directions)
 
     @property
     def confirm_seeds(self) -> int:

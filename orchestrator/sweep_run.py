@@ -23,6 +23,7 @@ from orchestrator.confirmation import Confirmation
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import JournalWriter
 from orchestrator.outcome import OUTCOMES, SweepStatus
+from orchestrator.pareto import plain
 from orchestrator.proposals import DataRef, Proposals
 from orchestrator.recorder import Recorder
 from orchestrator.records import (
@@ -137,8 +138,8 @@ class SweepRun:
         return self.standing.counts
 
     @property
-    def best(self) -> tuple[str, float] | None:
-        """The best completed trial and its value."""
+    def best(self) -> tuple[str, tuple[float, ...]] | None:
+        """The best completed trial and the value of each objective; of several the first one tells."""
         return self.standing.best
 
     @property
@@ -300,6 +301,7 @@ class SweepRun:
                 outcome=outcome,
                 epochs=trial.epoch,
                 value=None if trial.best is None else trial.best[1],
+                values=trial.point if self.started.further else (),
                 best_epoch=None if trial.best is None else trial.best[0],
                 kept_epochs={label: epoch for label, (epoch, _) in trial.kept.items()},
                 stopped_early=trial.stopped_early,
@@ -370,11 +372,11 @@ class SweepRun:
             "heartbeat": self.clock(),
             "wall_s": round(self.wall_s, 3),
             "budget_wall_s": self.settings.wall_s,
-            "objective": self.objective.model_dump(mode="json"),
+            "objective": self.started.objective_document,
             "trials": {**{name: self.counts[name] for name in OUTCOMES}, "running": len(self.live)},
             "stages": self.standing.stage_counts(),
             "data": self.standing.copy_figures(),
             "planned": self.planned,
-            "best": None if self.best is None else {"trial_id": self.best[0], "value": self.best[1]},
+            "best": None if self.best is None else {"trial_id": self.best[0], "value": plain(self.best[1])},
             "rerun_of": self.started.rerun_of,
         }

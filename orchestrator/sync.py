@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from agr_core.objective import objective_names
 from orchestrator import leaderboard
 from orchestrator.errors import DeliveryOwnedError, NotFoundError, StorageError, TrackerUnavailableError
 from orchestrator.journal import read_journal
@@ -25,7 +26,7 @@ from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 from orchestrator.tracking import describe, files
-from orchestrator.tracking.base import TrackedRun, Tracker
+from orchestrator.tracking.base import MetricPoint, TrackedRun, Tracker
 from orchestrator.tracking.view import leaderboard_view, view_link
 
 BEST_WEIGHTS = 3
@@ -98,7 +99,7 @@ class Syncer:
         self._segment = 0
         self._state: SweepState | None = None
         self._place: Place | None = None
-        self._view: tuple[tuple[str, ...], bool] | None = None  # params and means of the saved view
+        self._view: tuple[tuple[str, ...], bool, bool] | None = None  # params, means, ranks of the saved view
         self._trials: dict[str, _Delivered] = {}
         self._changed: dict[str, None] = {}  # trials with something to deliver, in order
         self._closed = False
@@ -259,7 +260,9 @@ class Syncer:
         """Make the saved view, again when a new trial's branch brings params, and when the means are known."""
         params = describe.varying(trial.created for trial in state.trials.values())
         means = self._closed and leaderboard.seeds_of(state) > 1
-        if not state.trials or self._view == (params, means):
+        several = objective_names(state.started.objectives)[1:]
+        ranked = self._closed and bool(several)
+        if not state.trials or self._view == (params, means, ranked):
             return
         view = leaderboard_view(
             self._sweep_id,
@@ -269,9 +272,11 @@ class Syncer:
             params=params,
             variants=any(trial.created.variant is not None for trial in state.trials.values()),
             means=means,
+            further=several,
+            ranked=ranked,
         )
         self._tracker.set_experiment_tags(place.experiment_id, view)
-        self._view = params, means
+        self._view = params, means, ranked
 
     def _close(self, state: SweepState, place: Place) -> None:
         """Deliver what is known only at the end: ranks, the best weights, counts."""
@@ -280,11 +285,15 @@ class Syncer:
         ranked = [row for row in leaderboard.rows([state]) if row.rank is not None]
         for row in ranked:
             delivered = self._trials[row.trial_id]
-            means = []
+            points = []
+            tags = {describe.RANK: str(row.rank)}
             if row.mean is not None:
-                means = [describe.mean_point(state.started.objective, row.mean, ended.time)]
-            if means or delivered.rank != str(row.rank):
-                self._tracker.log(delivered.run_id, metrics=means, tags={describe.RANK: str(row.rank)})
+                points = [describe.mean_point(state.started.objective, row.mean, ended.time)]
+            if row.front is not None:
+                points = [MetricPoint(describe.RANK_METRIC, float(row.rank or 0), 0, ended.time)]
+                tags[describe.FRONT] = str(row.front)
+            if points or delivered.rank != str(row.rank):
+                self._tracker.log(delivered.run_id, metrics=points, tags=tags)
                 delivered.rank = str(row.rank)
         for row in ranked[:BEST_WEIGHTS]:
             with _scratch() as folder:
@@ -364,7 +373,7 @@ class Syncer:
         return describe.trial_name(trial.created, repeated="repeat" in sweep.document)
 
     def _metrics(self, sweep: SweepStarted, trial: TrialState) -> tuple[str, ...]:
-        return describe.shown_metrics(trial.created, sweep.objective)
+        return describe.shown_metrics(trial.created, sweep.objectives)
 
 
 def _is_closed(run: TrackedRun, tag: str, value: str) -> bool:

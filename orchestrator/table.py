@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agr_core.errors import InputError
-from agr_core.objective import Direction
+from agr_core.objective import Direction, objective_names
 from agr_core.registry import did_you_mean
 from orchestrator.intervals import Estimate, Verdict, mean_interval
 from orchestrator.leaderboard import metric_direction, resolve_metric_name, seeds_of, trial_metrics
@@ -210,13 +210,14 @@ def _the_split(state: SweepState) -> str:
 
 def _columns(state: SweepState, asked: Sequence[str], metrics: Mapping[str, Mapping[str, float]]) -> tuple[Column, ...]:
     reported = {name for of_trial in metrics.values() for name in of_trial}
-    objective = state.started.objective.name.removeprefix("val/")
+    objectives = [name.removeprefix("val/") for name in objective_names(state.started.objectives)]
     if asked:
         names = [resolve_metric_name(name, reported) for name in asked]
     else:
-        likely = (f"best/{objective}", f"test/{objective}", *(f"best/{name}" for name in KEY_METRICS))
+        of_objectives = [f"{part}/{name}" for name in objectives for part in ("best", "test")]
+        likely = (*of_objectives, *(f"best/{name}" for name in KEY_METRICS))
         names = [name for name in dict.fromkeys(likely) if name in reported][:_MOST_COLUMNS]
-    return tuple(Column(name, metric_direction(name, state.started.objective)) for name in dict.fromkeys(names))
+    return tuple(Column(name, metric_direction(name, state.started.objectives)) for name in dict.fromkeys(names))
 
 
 def _base(label: str, groups: Mapping[str, _Group], state: SweepState) -> str | None:

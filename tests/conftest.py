@@ -236,6 +236,7 @@ class RecordedSweep:
 
     def record(self, *events: Any) -> None:
         """Store events as the next segment, and the summary, as a driver does at each flush."""
+        from orchestrator.pareto import plain
         from orchestrator.state import SweepState
         from orchestrator.storage import layout
 
@@ -253,12 +254,12 @@ class RecordedSweep:
             "heartbeat": self.now,
             "wall_s": self.now - self.started.time,
             "budget_wall_s": None,
-            "objective": self.started.objective.model_dump(mode="json"),
+            "objective": self.started.objective_document,
             "trials": {**state.counts(), "running": state.running},
             "planned": 4,
             "best": None
             if best is None or best.ended is None
-            else {"trial_id": best.trial_id, "value": best.ended.value},
+            else {"trial_id": best.trial_id, "value": plain(best.ended.point)},
             "rerun_of": self.started.rerun_of,
         }
         self.storage.write(layout.summary(self.sweep_id), json.dumps(summary).encode())
@@ -303,11 +304,12 @@ class RecordedSweep:
 
     def report(self, trial: str, epoch: int, value: float, attempt: int = 0, **more: float) -> None:
         """An epoch is over; ``value`` is its age error."""
+        from agr_core.objective import weighted_sums
         from orchestrator.records import TrialReported
 
         metrics = {"train/loss": value / 10, "val/loss": value / 9, "val/age_mae": value, "val/age_cs5": 1 / value}
         metrics |= {"val/gender_acc": 1 - value / 40, "val/race_acc": 1 - value / 30, "time/epoch_s": 1.0, **more}
-        metrics |= self.started.objective.weighted_sum(metrics)
+        metrics |= weighted_sums(self.started.objectives, metrics)
         objective = self.started.objective.value(metrics)
         event = TrialReported(
             time=self.tick(), trial_id=trial, attempt=attempt, epoch=epoch, value=objective, metrics=metrics

@@ -13,7 +13,7 @@ from typing import Literal
 from agr_core.config import EXTRA_AGE_METRICS, BinnedAge, CascadeConfig, Task, TrialConfig
 from agr_core.labels.attributes import ANY_VOCABULARY, Vocabulary
 from agr_core.labels.bins import MAX_AGE, Bins, schemes_for_ranges
-from agr_core.objective import Direction, Objective
+from agr_core.objective import Direction, Objective, objective_names
 
 LabelKind = Literal["exact", "range"]
 """Whether a data set's age labels are years, or ranges such as 25-32."""
@@ -221,14 +221,14 @@ def fair_metrics(label_kind: LabelKind | None = None) -> tuple[str, ...]:
     return (*errors, "val/age_cs5", *(f"val/age_f1.{scheme}" for scheme in REPORTING_SCHEMES))
 
 
-def headline_metrics(config: TrialConfig, objective: Objective) -> tuple[str, ...]:
-    """About fifteen metrics of an epoch that are worth a curve in the tracker, the objective and its parts first.
+def headline_metrics(config: TrialConfig, objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """About fifteen metrics of an epoch that are worth a curve in the tracker, the objectives and their parts first.
 
     On a given data set one of ``age_mae`` and ``age_interval_mae`` occurs, and the schemes its labels allow.
     """
     names = [
-        objective.name,
-        *objective.weights,
+        *objective_names(objectives),
+        *(name for objective in objectives for name in objective.weights),
         "train/loss",
         "val/loss",
         *(f"val/{task}_loss" for task in config.tasks),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr_core.objective import Objective
+from agr_core.objective import Objective, objective_names
 from agr_core.reporting import EpochReport
 
 if TYPE_CHECKING:
@@ -54,26 +54,27 @@ def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
     return png(figure)
 
 
-def curves_png(reports: Sequence[EpochReport], objective: Objective, title: str) -> bytes:
-    """Learning curves: the train and val loss, and beside them the objective where it is another metric.
+def curves_png(reports: Sequence[EpochReport], objectives: Sequence[Objective], title: str) -> bytes:
+    """Learning curves: the train and val loss, and beside them the objectives that are other metrics.
 
     Args:
         reports: The reports of one trial, in order of their epochs.
-        objective: What the trial is ranked by; a dot marks its best epoch.
+        objectives: What the trial is ranked by; a dot marks the epoch that is best by the first of them.
         title: Words above the picture.
     """
     from matplotlib.ticker import MaxNLocator
 
-    metrics = list(dict.fromkeys(("val/loss", objective.name)))
-    best = objective.best(reports)
+    named = dict(zip(objective_names(objectives), objectives, strict=True))
+    metrics = list(dict.fromkeys(("val/loss", *named)))
+    best = objectives[0].best(reports)
     figure = empty_figure(width=4.6 * len(metrics), height=3.6)
     for position, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(1, len(metrics), position)
         name = metric.removeprefix("val/")
         _curve(axes, reports, f"train/{name}", _TRAIN_COLOR)
         _curve(axes, reports, metric, _VAL_COLOR)
-        if best is not None and metric == objective.name:
-            value = objective.value(best.metrics)
+        if best is not None and metric in named:
+            value = named[metric].value(best.metrics)
             label = f"best: {value:.4g} at epoch {best.epoch}"
             axes.plot(best.epoch, value, "o", color=_BEST_COLOR, markersize=7, label=label, zorder=3)
         axes.set_xlabel("epoch")

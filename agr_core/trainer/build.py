@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -105,7 +105,9 @@ def part_metrics(
     return PartMetrics(*given, schemes=schemes, brief=brief)
 
 
-def check_watched_metrics(config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective]) -> None:
+def check_watched_metrics(
+    config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective], further: Sequence[Objective] = ()
+) -> None:
     """Refuse, before anything is trained, to watch a metric that this trial does not report.
 
     Raises:
@@ -115,6 +117,9 @@ def check_watched_metrics(config: TrialConfig, data: TrainingData, objectives: M
         ("objective.metric" if label == BEST else f"keep.{label}.metric", name)
         for label, objective in objectives.items()
         for name in objective.weights
+    ]
+    watched += [
+        (f"objective[{place}].metric", name) for place, each in enumerate(further, start=1) for name in each.weights
     ]
     if isinstance(config.schedule, PlateauSchedule):
         watched.append(("schedule.metric", config.schedule.metric))
@@ -150,7 +155,11 @@ def check_milestones(config: TrialConfig, data: TrainingData) -> None:
 
 
 def training_identity(
-    config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective], weights: WeightsFile | None
+    config: TrialConfig,
+    data: TrainingData,
+    objectives: Mapping[str, Objective],
+    weights: WeightsFile | None,
+    further: Sequence[Objective] = (),
 ) -> str:
     """Digest of what a checkpoint belongs to: configuration, objectives by label; data, split, weights by content."""
     plain = {label: objective.model_dump(mode="json") for label, objective in objectives.items()}
@@ -164,4 +173,5 @@ def training_identity(
             "objective": plain.pop(BEST),
         }
         | ({"keep": plain} if plain else {})
+        | ({"further": [objective.model_dump(mode="json") for objective in further]} if further else {})
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import LEARNING_RATE
 from agr_core.models.weights_file import WeightsFile, named_weights
-from agr_core.objective import BEST, Objective
+from agr_core.objective import BEST, Objective, weighted_sums
 from agr_core.reporting import EpochReport, Reporter
 from agr_core.trainer import checkpoint
 from agr_core.trainer.averaging import Averaging
@@ -55,6 +55,7 @@ class Training:
         data: Its data.
         objective: What tells the best epoch.
         keep: What tells the epochs of further labels.
+        further: Objectives that are reported beside the first and tell no epoch.
         weights: The file that ``model.weights`` stands for; None: that names a file on this machine, or none.
 
     Raises:
@@ -69,16 +70,17 @@ class Training:
         objective: Objective,
         keep: Mapping[str, Objective] | None = None,
         *,
+        further: Sequence[Objective] = (),
         weights: WeightsFile | None = None,
     ) -> None:
         self._objectives = {BEST: objective, **(keep or {})}
-        check_watched_metrics(config, data, self._objectives)
+        check_watched_metrics(config, data, self._objectives, further)
         check_milestones(config, data)
         self._config = config
         self._data = data
-        self._objective = objective
+        self._reported_objectives = (objective, *further)
         weights = weights or named_weights(config.model)
-        self._identity = training_identity(config, data, self._objectives, weights)
+        self._identity = training_identity(config, data, self._objectives, weights, further)
         self._predictor = build_predictor(config, data, train_labels=data.labels("train"), weights=weights)
         self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
@@ -162,7 +164,7 @@ class Training:
         metrics = {
             **prefixed("train", trained | self._predictor.loss.learned_weights()),
             **val,
-            **self._objective.weighted_sum(val),
+            **weighted_sums(self._reported_objectives, val),
             LEARNING_RATE: self._lr(self._data.steps_per_epoch - 1),
             "time/epoch_s": time.perf_counter() - started,
             "time/images_per_s": self._data.images_per_epoch / trained_s,

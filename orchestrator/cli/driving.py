@@ -52,7 +52,8 @@ def started_of(
         experiment=spec.experiment or spec.name,
         description=spec.description,
         tags=spec.tags,
-        objective=spec.objective,
+        objective=spec.objectives[0],
+        further=spec.objectives[1:],
         keep=spec.keep,
         document=sweep.document,
         provenance=collect(),
@@ -70,7 +71,7 @@ class Watch:
 
         self._settings = settings
         self._started = started
-        self.progress = Progress(started.objective, planned)
+        self.progress = Progress(started.objectives, planned)
         self.engine = replace(engine, listener=self._heard)
         self._writer: MlflowWriter | None = None
         self._linked = False
@@ -137,8 +138,10 @@ def exit_code_of(result: SweepResult) -> int:
 
 def print_result(result: SweepResult, storage: Storage) -> None:
     """How a sweep ended, for people."""
+    from agr_core.objective import objective_names
     from orchestrator.cli.results import baseline_lines
     from orchestrator.journal import read_state
+    from orchestrator.leaderboard import rows
 
     shown = ", ".join(f"{count} {outcome}" for outcome, count in result.counts.items() if count)
     typer.echo(f"{result.sweep_id}: {result.status} in {result.wall_s:.0f} s; {shown or 'no trial ended'}")
@@ -146,7 +149,11 @@ def print_result(result: SweepResult, storage: Storage) -> None:
         typer.echo(f"because: {result.reason}")
     if result.best is not None:
         state = read_state(storage, result.sweep_id)
-        typer.echo(f"best: {result.best[0]} with {state.started.objective.name} {result.best[1]:.5g}")
+        figures = zip(objective_names(state.started.objectives), result.best[1], strict=True)
+        typer.echo(f"best: {result.best[0]} with {', '.join(f'{name} {value:.5g}' for name, value in figures)}")
+        if state.started.further:
+            front = [row.trial_id for row in rows([state]) if row.front == 1]
+            typer.echo(f"front: {len(front)} trials that no other beats: {', '.join(front)}")
         for line in baseline_lines(state):
             typer.echo(line)
         typer.echo(f"next: agr leaderboard {result.sweep_id}")
@@ -170,11 +177,13 @@ def run_new(
 
 def result_document(result: SweepResult, parent: ParentRun | None) -> dict[str, Any]:
     """The JSON of ``agr submit``."""
+    from orchestrator.pareto import plain
+
     return {
         "sweep_id": result.sweep_id,
         "status": result.status,
         "trials": result.counts,
-        "best": None if result.best is None else {"trial_id": result.best[0], "value": result.best[1]},
+        "best": None if result.best is None else {"trial_id": result.best[0], "value": plain(result.best[1])},
         "mlflow": {
             "tracking_uri": None if parent is None else parent.tracking_uri,
             "experiment_id": None if parent is None else parent.experiment_id,

@@ -41,39 +41,40 @@ class _Column:
         return max(len(self.title), *(len(self.cell(row)) for row in rows), 0) + _PADDING
 
 
-def leaderboard_table(rows: Sequence[Row], *, value_title: str, params: Sequence[str], width: int) -> tuple[Table, int]:
+def leaderboard_table(
+    rows: Sequence[Row], *, value_titles: Sequence[str], params: Sequence[str], width: int
+) -> tuple[Table, int]:
     """The table, and how many columns of it had to be left out.
 
     Args:
         rows: Rows in order; of a repeated or confirmed configuration the first one is shown, with means.
-        value_title: Name of what is ranked by.
+        value_titles: Names of what is ranked by: one metric, or several objectives.
         params: Paths of what varies, in the order of their columns.
         width: Characters there are.
     """
     shown = _one_per_configuration(rows)
     titles = param_titles(params)
     varied = {path: _Column(titles[path], _param(path)) for path in params}
-    metrics = {name: _Column(_title(name), _metric(name), right=True) for name in _metric_names(shown, value_title)}
-    fixed = _fixed_columns(shown, value_title)
+    metrics = {name: _Column(_title(name), _metric(name), right=True) for name in _metric_names(shown, value_titles)}
+    left, values, right = _fixed_columns(shown, value_titles)
     # Room goes first to the best epoch's figures, then to what varies in every row, names before numbers, then to the
     # rest: test figures, and what only some branches have.
     first = [name for name in metrics if name.startswith("best/")][:_METRICS_FIRST]
     everywhere = [path for path in params if all(path in row.params for row in shown)]
     everywhere.sort(key=lambda path: not all(isinstance(row.params[path], str) for row in shown))
-    room = width - sum(column.width(shown) for column in fixed)
+    room = width - sum(column.width(shown) for column in (*left, *values, *right))
     kept = set()
     for name in dict.fromkeys([*first, *everywhere, *metrics, *params]):
         room -= (varied | metrics)[name].width(shown)
         if room < 0:
             break
         kept.add(name)
-    left, right = fixed[:-3], fixed[-3:]
     columns = [
         *left,
         *(column for path, column in varied.items() if path in kept),
-        right[0],
+        *values,
         *(column for name, column in metrics.items() if name in kept),
-        *right[1:],
+        *right,
     ]
     omitted = sum(path not in kept for path in params)
 
@@ -83,7 +84,9 @@ def leaderboard_table(rows: Sequence[Row], *, value_title: str, params: Sequence
     for row in shown:
         cells = [column.cell(row) for column in columns]
         style = OUTCOME_STYLE[row.outcome or "running"]
-        table.add_row(*cells[:-1], Text(cells[-1], style=style), style="bold" if row.rank == 1 else None)
+        table.add_row(
+            *cells[:-1], Text(cells[-1], style=style), style="bold" if row.rank == 1 or row.front == 1 else None
+        )
     return table, omitted
 
 
@@ -104,27 +107,34 @@ def _one_per_configuration(rows: Sequence[Row]) -> list[Row]:
     return list(first.values())
 
 
-def _fixed_columns(rows: Sequence[Row], value_title: str) -> list[_Column]:
-    """What no width takes away: who, then value, epochs and outcome."""
-    columns = [_Column("#", lambda row: "" if row.rank is None else str(row.rank), right=True)]
-    columns.append(_Column("trial", lambda row: row.trial_id))
+def _fixed_columns(
+    rows: Sequence[Row], value_titles: Sequence[str]
+) -> tuple[list[_Column], list[_Column], list[_Column]]:
+    """What no width takes away: who; then the values; then epochs and outcome."""
+    left = [_Column("#", lambda row: "" if row.rank is None else str(row.rank), right=True)]
+    if any(row.front is not None for row in rows):
+        left.append(_Column("front", lambda row: "" if row.front is None else str(row.front), right=True))
+    left.append(_Column("trial", lambda row: row.trial_id))
     if len({row.sweep_id for row in rows}) > 1:
-        columns.append(_Column("sweep", lambda row: row.sweep_id[-_LONGEST_CELL:]))
+        left.append(_Column("sweep", lambda row: row.sweep_id[-_LONGEST_CELL:]))
     if any(row.variant for row in rows):
-        columns.append(_Column("variant", lambda row: row.variant or ""))
-    columns.append(_Column(_title(value_title), _value, right=True))
-    columns.append(
-        _Column("epochs", lambda row: f"{row.epochs}{STOPPED_EARLY if row.stopped_early else ''}", right=True)
-    )
-    columns.append(_Column("outcome", _outcome))
-    return columns
+        left.append(_Column("variant", lambda row: row.variant or ""))
+    one, *_ = value_titles
+    values = [_Column(_title(one), _value, right=True)]
+    if len(value_titles) > 1:
+        values = [_Column(_title(name), _of_point(place), right=True) for place, name in enumerate(value_titles)]
+    epochs = _Column("epochs", _epochs, right=True)
+    return left, values, [epochs, _Column("outcome", _outcome)]
 
 
-def _metric_names(rows: Sequence[Row], value_title: str) -> list[str]:
+def _metric_names(rows: Sequence[Row], value_titles: Sequence[str]) -> list[str]:
     reported = {name for row in rows for name in row.metrics}
-    objective = value_title.rsplit("/", 1)[-1]
-    names = [f"test/{objective}", *(f"best/{name}" for name in KEY_METRICS if name != objective)]
-    return [name for name in names if name in reported and name != value_title]
+    objectives = [title.rsplit("/", 1)[-1] for title in value_titles]
+    names = [
+        *(f"test/{name}" for name in objectives),
+        *(f"best/{name}" for name in KEY_METRICS if name not in objectives),
+    ]
+    return [name for name in names if name in reported and name not in value_titles]
 
 
 def _title(name: str) -> str:
@@ -166,3 +176,7 @@ def _value(row: Row) -> str:
             return ""
         return f"{row.mean:#.4g}" + ("" if row.std is None else f" ± {row.std:.2g}")
     return "" if row.value is None else f"{row.value:#.4g}"
+
+
+def _of_point(place: int) -> Callable[[Row], str]:
+    return lambda row: f"{row.point[place]:#.4g}" if row.point else ""

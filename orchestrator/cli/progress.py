@@ -6,6 +6,7 @@ Only events that are stored in the journal arrive here.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -13,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from agr_core.objective import Objective
+from agr_core.objective import Objective, objective_names
+from orchestrator.pareto import ordering
 from orchestrator.records import (
     AttemptFailed,
     AttemptStarted,
@@ -45,8 +47,10 @@ class _Row:
     created: TrialCreated
     epochs: int
     epoch: int = 0
-    value: float | None = None
-    best: float | None = None
+    value: tuple[float, ...] = ()
+    """The objectives of the last epoch."""
+    best: tuple[float, ...] = ()
+    """The objectives of the epoch that is best by the first."""
     outcome: str | None = None
     started: bool = False
 
@@ -55,7 +59,7 @@ class _Row:
 class Progress:
     """Listens to a sweep's events. Use as a context manager around the run."""
 
-    objective: Objective
+    objectives: Sequence[Objective]
     planned: int | None
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
@@ -107,19 +111,24 @@ class Progress:
                 self._say(f"{event.status}: {event.reason}")
 
     def _report(self, row: _Row, event: TrialReported) -> None:
-        row.epoch, row.value = event.epoch, event.value
-        if self.objective.better(event.value, row.best):
-            row.best = event.value
+        first, *further = self.objectives
+        row.epoch, row.value = event.epoch, (event.value, *(each.value(event.metrics) for each in further))
+        if first.better(event.value, row.best[0] if row.best else None):
+            row.best = row.value
 
     def _end(self, row: _Row, event: TrialEnded) -> None:
         row.outcome = event.outcome
         self._ended += 1
         if self._live is None or event.error is not None:
-            value = "-" if event.value is None else f"{event.value:.4g}"
+            figures: Sequence[float | str] = event.point or ("-",) * len(self.objectives)
+            values = "  ".join(
+                f"{name} {_shown(figure):<8}"
+                for name, figure in zip(objective_names(self.objectives), figures, strict=True)
+            )
             error = f"  {event.error}" if event.error else ""
             epochs = f"{event.epochs} epoch" + ("" if event.epochs == 1 else "s")
             self._say(
-                f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {self.objective.name} {value:<8} "
+                f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {values} "
                 f"{epochs:<10} {trial_name(row.created)}{error}"
             )
 
@@ -144,11 +153,11 @@ class Progress:
             pad_edge=False,
             box=None,
         )
-        for column in ("trial", "outcome", "epoch", self.objective.name, "name"):
+        for column in ("trial", "outcome", "epoch", *objective_names(self.objectives), "name"):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
-        completed = [row for row in rows if row.outcome == "completed" and row.best is not None]
-        sign = 1 if self.objective.direction == "minimize" else -1
-        best = sorted(completed, key=lambda row: sign * (row.best or 0.0))[:_SHOWN_BEST]
+        completed = [row for row in rows if row.outcome == "completed" and row.best]
+        directions = [objective.direction for objective in self.objectives]
+        best = sorted(completed, key=lambda row: ordering(row.best, directions))[:_SHOWN_BEST]
         running = [row for row in rows if row.outcome is None][:_SHOWN_RUNNING]
         for row in (*best, *running):
             outcome = row.outcome or ("running" if row.started else "starting")
@@ -157,10 +166,14 @@ class Progress:
                 row.created.trial_id,
                 Text(outcome, style=_OUTCOME_STYLE.get(outcome, "cyan")),
                 f"{row.epoch}/{row.epochs}",
-                "" if value is None else f"{value:.4g}",
+                *(map(_shown, value) if value else [""] * len(self.objectives)),
                 trial_name(row.created),
             )
         return table
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _epochs(created: TrialCreated) -> int:

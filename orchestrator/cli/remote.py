@@ -129,7 +129,7 @@ class _Job:
         from orchestrator.records import SweepEnded
 
         before = read_state(self._storage, self._sweep_id)
-        progress = Progress(before.started.objective, None)
+        progress = Progress(before.started.objectives, None)
         try:
             with progress:
                 ended = self._hear(progress, lambda event: isinstance(event, SweepEnded))
@@ -167,6 +167,7 @@ class _Job:
         import json
 
         from orchestrator.journal import read_state
+        from orchestrator.pareto import point_of
         from orchestrator.ray_tune.driver import SweepResult
         from orchestrator.storage import layout
 
@@ -179,6 +180,6 @@ class _Job:
             status=summary["status"],
             reason="" if state.ended is None else state.ended.reason,
             counts=counts,
-            best=None if best is None else (best["trial_id"], best["value"]),
+            best=None if best is None else (best["trial_id"], point_of(best["value"])),
             wall_s=summary["wall_s"],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,6 +52,7 @@ def leaderboard(
     Only completed trials have a rank. Example: agr leaderboard quickstart --top 5
     """
     with errors_in_one_line():
+        from agr_core.objective import objective_names
         from orchestrator import leaderboard as board
         from orchestrator.journal import read_state
         from orchestrator.lookup import find_sweep
@@ -64,21 +66,33 @@ def leaderboard(
         if as_json:
             print_json([row.to_json() for row in rows])
             return
-        objective = states[0].started.objective
-        value = board.resolve_metric(metric or objective.name, rows) if rows else objective.name
-        _print_leaderboard(rows, states, value, board.metric_direction(value, objective))
+        objectives = states[0].started.objectives
+        names = [metric] if metric is not None else list(objective_names(objectives))
+        values = {name: board.resolve_metric(name, rows) if rows else name for name in names}
+        _print_leaderboard(
+            rows, states, {value: board.metric_direction(value, objectives) for value in values.values()}
+        )
 
 
-def _print_leaderboard(rows: list[Row], states: list[SweepState], value_title: str, direction: str) -> None:
+def _print_leaderboard(rows: list[Row], states: list[SweepState], values: Mapping[str, str]) -> None:
+    """Print the ranked trials; ``values``: the direction of each metric that they are ranked by."""
     from orchestrator.cli.leaderboard_table import STOPPED_EARLY, WARNED, leaderboard_table
     from orchestrator.tracking.describe import varying
 
     out = console()
     params = varying(trial.created for state in states for trial in state.trials.values())
-    table, omitted = leaderboard_table(rows, value_title=value_title, params=params, width=out.width)
+    table, omitted = leaderboard_table(rows, value_titles=list(values), params=params, width=out.width)
     out.print(table)
     reads = sum(state.test_reads for state in states)
-    out.print(f"{value_title}, {direction}; reads of the test part: {reads}.", style="dim")
+    ranked_by = "; ".join(f"{name}, {direction}" for name, direction in values.items())
+    out.print(f"{ranked_by}; reads of the test part: {reads}.", style="dim")
+    if len(values) > 1:
+        out.print(
+            "front 1: no trial is better in one objective and no worse in all others; front 2: only some of front 1. "
+            "The first objective orders each front, and tells the best epoch of each trial.",
+            style="dim",
+            highlight=False,
+        )
     for mark, shown, words in (
         (STOPPED_EARLY, any(row.stopped_early for row in rows), "stopped by its own early stopping"),
         (WARNED.strip(), any(row.warnings for row in rows), "look at its warnings: `agr show TRIAL`"),
@@ -165,7 +179,7 @@ def _print_sweeps(found: list[dict[str, Any]]) -> None:
         table.add_row(
             summary["sweep_id"],
             summary["status"],
-            "" if best is None else f"{best['value']:.4g} ({best['trial_id']})",
+            "" if best is None else f"{_figures(best['value'], '.4g')} ({best['trial_id']})",
             _progress(summary),
         )
     console().print(table)
@@ -200,13 +214,15 @@ def _running_by_node(storage: Storage, summary: dict[str, Any]) -> dict[str, lis
 
 
 def _print_status(summary: dict[str, Any]) -> None:
-    from agr_core.objective import Objective
+    from agr_core.objective import Objective, objective_names
 
-    objective = Objective.model_validate(summary["objective"])
+    given = summary["objective"]
+    objectives = [Objective.model_validate(each) for each in (given if isinstance(given, list) else [given])]
     best, budget = summary["best"], summary["budget_wall_s"]
     lines = {"status": summary["status"], "trials": _progress(summary)}
     if best is not None:
-        lines["best"] = f"{objective.name} {best['value']:.5g} by trial {best['trial_id']}"
+        names = ", ".join(objective_names(objectives))
+        lines["best"] = f"{names} {_figures(best['value'], '.5g')} by trial {best['trial_id']}"
     stages = summary.get("stages") or {}
     if stages:
         lines["stages"] = f"{stages['trained']} trained, {stages['reused']} reused"
@@ -224,6 +240,13 @@ def _print_status(summary: dict[str, Any]) -> None:
     print_pairs(summary["sweep_id"], lines)
     if summary["status"] in ("lost", "interrupted"):
         say(f"Its state is kept. Go on with: agr resume {summary['sweep_id']}")
+
+
+def _figures(value: float | Sequence[float], precision: str) -> str:
+    """The value of one objective, or those of several."""
+    from orchestrator.pareto import point_of
+
+    return ", ".join(format(each, precision) for each in point_of(value))
 
 
 def _progress(summary: dict[str, Any]) -> str:

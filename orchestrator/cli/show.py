@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,7 @@ from orchestrator.cli.common import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from agr_core.objective import Objective
     from agr_core.reporting import Metrics
     from orchestrator.state import SweepState, TrialState
     from orchestrator.storage.base import Storage
@@ -95,7 +96,7 @@ def show(
         if as_json:
             print_json(document)
         else:
-            _print_trial(document, found)
+            _print_trial(document, found, state.started.objectives)
 
 
 def _draw(folder: Path, storage: Storage, state: SweepState, trial: TrialState) -> None:
@@ -137,7 +138,7 @@ def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) 
 # ---- for people
 
 
-def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
+def _print_trial(document: dict[str, Any], trial: TrialState, objectives: Sequence[Objective]) -> None:
     from agr_core.config import TrialConfig
     from orchestrator.tracking.describe import flat, short, trial_name
 
@@ -168,6 +169,8 @@ def _print_trial(document: dict[str, Any], trial: TrialState) -> None:
         )
     best = document["best_epoch"]
     by = "the objective" if document["label"] == "best" else f"`{document['label']}`"
+    if document["label"] == "best" and len(objectives) > 1:
+        by = f"the first objective, {objectives[0].name}"
     out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by {by}"))
     others = {label: epoch for label, epoch in document["kept_epochs"].items() if label != document["label"]}
     for label, epoch in others.items():

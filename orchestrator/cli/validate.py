@@ -118,7 +118,7 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         },
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
         "confirm": None if sweep.spec.confirm is None else sweep.spec.confirm.model_dump(mode="json"),
-        "objective": sweep.spec.objective.model_dump(mode="json"),
+        "objective": sweep.spec.model_dump(mode="json", include={"objective"})["objective"],
         "keep": {label: objective.model_dump(mode="json") for label, objective in sweep.spec.keep.items()},
         "stages": list(stages(samples)),
         "rungs": [vars(rung) for rung in rung_table(sweep)],
@@ -135,7 +135,7 @@ def _print(found: dict[str, Any]) -> None:
     from agr_core.objective import Objective
 
     console = Console(soft_wrap=True, highlight=False)
-    size, search, objective = found["size"], found["search"], Objective.model_validate(found["objective"])
+    size, search, objective = found["size"], found["search"], found["objective"]
     space = "has continuous ranges" if size is None else f"{size:,} configuration{'s' if size > 1 else ''}"
     seeds = f" with {found['repeat']} seeds each" if found["repeat"] > 1 else ""
     console.print(f"{found['name']}: the sweep file is right")
@@ -148,7 +148,9 @@ def _print(found: dict[str, Any]) -> None:
     if found["confirm"] is not None:
         top, fresh = found["confirm"]["top"], found["confirm"]["seeds"]
         console.print(f"confirm    the best {top} again, with {fresh} fresh seeds each")
-    console.print(f"objective  {objective.direction} {objective.formula}")
+    for document in objective if isinstance(objective, list) else [objective]:
+        aim = Objective.model_validate(document)
+        console.print(f"objective  {aim.direction} {aim.formula}")
     for label, document in found["keep"].items():
         kept = Objective.model_validate(document)
         console.print(f"keep       {label}: {kept.direction} {kept.formula}")

@@ -68,7 +68,7 @@ class SweepResult:
     status: SweepStatus
     reason: str
     counts: dict[str, int]
-    best: tuple[str, float] | None
+    best: tuple[str, tuple[float, ...]] | None
     wall_s: float
 
 
@@ -155,9 +155,10 @@ def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment:
             sweep.space,
             algorithm=search.algorithm,
             seed=search.seed,
-            directions=(spec.objective.direction,),
+            directions=started.directions,
             limit=search.trials,
             start=sweep.start,
+            population=search.population,
         ),
         settings=SweepSettings(
             seeds=spec.repeat.seeds if spec.repeat is not None else 1,

@@ -1,8 +1,9 @@
 """The sealed test part, read once a sweep is over, and the baseline its figures are held against.
 
-Nothing reads the test part before. It is read for the winner (under ``repeat``: for every seed of the best
-configuration; under ``confirm``: for every fresh seed of the confirmed winner, and for nothing else), and for every
-completed trial of an ablation without early stopping. Each read is journalled.
+Nothing reads the test part before. It is read for the winner (with several objectives: for every trial of the front;
+under ``repeat``: for every seed of the best configuration; under ``confirm``: for every fresh seed of the confirmed
+winner, and for nothing else), and for every completed trial of an ablation without early stopping. Each read is
+journalled.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
-from agr_core.objective import Objective
+from agr_core.objective import Objective, weighted_sums
 from orchestrator.errors import SweepFailedError
 from orchestrator.journal import read_state
+from orchestrator.pareto import fronts
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.settings import Settings
 from orchestrator.spec.model import NoScheduler, SweepSpec
@@ -82,6 +84,10 @@ def winners(state: SweepState, spec: SweepSpec) -> list[TrialState]:
         return [t for t in completed if best is not None and t.created.confirms == best.created.confirms is not None]
     if spec.variants and isinstance(spec.scheduler, NoScheduler):
         return completed
+    if state.started.further:
+        points = [trial.ended.point for trial in completed if trial.ended is not None]
+        places = fronts(points, state.started.directions)
+        return [trial for trial, place in zip(completed, places, strict=True) if place == 1]
     seeds = 1 if spec.repeat is None else spec.repeat.seeds
     by_configuration: dict[int, list[TrialState]] = {}
     for trial in completed:
@@ -145,9 +151,9 @@ def evaluate(job_json: str, attempt: str, epoch: int, cache: str) -> tuple[dict[
         data.close()
     for report in reports:
         storage.write(layout.predictions(attempt, report.part, epoch), report.predictions.to_parquet())
-    objective = Objective.model_validate(job.objective)
+    objectives = [Objective.model_validate(objective) for objective in (job.objective, *job.further)]
     metrics: dict[str, float] = {}
     for report in reports:
-        metrics |= {**report.metrics, **objective.weighted_sum(report.metrics, part=report.part)}
+        metrics |= {**report.metrics, **weighted_sums(objectives, report.metrics, part=report.part)}
     tables = {name: table for report in reports for name, table in report.tables.items()}
     return {"metrics": metrics, "tables": tables}, baseline

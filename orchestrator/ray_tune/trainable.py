@@ -67,6 +67,8 @@ class Job:
     data_uri: str
     data_digest: str
     split_digest: str
+    further: tuple[dict[str, Any], ...] = ()
+    """Objectives after the first, which are reported and tell no epoch."""
     weights_sha256: str | None = None
     stages: tuple[dict[str, Any], ...] = ()
     """What the stages are trained on, the first one first; how they are trained is in ``config``."""
@@ -94,6 +96,7 @@ class Job:
             storage=storage,
             config=created.config,
             objective=sweep.objective.model_dump(mode="json"),
+            further=tuple(objective.model_dump(mode="json") for objective in sweep.further),
             keep={label: objective.model_dump(mode="json") for label, objective in sweep.keep.items()},
             data_uri=created.data_uri,
             data_digest=created.data_digest,
@@ -252,7 +255,8 @@ class EpochSource:
         if self._weights_sha256 is not None:
             weights = stage_weights(self._weights_sha256, storage=self._storage, cache=cache, figures=figures)
         self._copy = figures
-        training = Training(self._config, self._data, self._objective, keep, weights=weights)
+        further = [Objective.model_validate(objective) for objective in job.further]
+        training = Training(self._config, self._data, self._objective, keep, further=further, weights=weights)
         if job.resume:
             resume(self._attempt, training)
         return training

@@ -85,11 +85,11 @@ def given(value: Any) -> str:
 def _follows_from_another(path: DocPath, several: list[Details], found: Mapping[DocPath, list[Details]]) -> bool:
     """Whether the errors at ``path`` say nothing once another is mended.
 
-    A field that takes text or a list is wrong in both ways when one item of a list is wrong; and the fields of a
-    component with an unknown name cannot be judged.
+    A field that takes text or a list is wrong in both ways when one item of a list is wrong; pydantic calls a list too
+    short for those of its items that are wrong; and the fields of a component with an unknown name cannot be judged.
     """
     types = {details["type"] for details in several}
-    if types <= set(_TYPES):
+    if types <= {*_TYPES, "too_short"}:
         return any(len(other) > len(path) and other[: len(path)] == path for other in found)
     if types == {"extra_forbidden"}:
         identities = [details for key in IDENTITIES for details in found.get((*path[:-1], key), ())]

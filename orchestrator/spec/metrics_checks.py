@@ -54,7 +54,10 @@ def refuse_unfit_objective(spec: SweepSpec, proposals: Sequence[Proposal], sourc
 
 def _metrics(spec: SweepSpec) -> Iterator[tuple[DocPath, str, Direction]]:
     """Each metric that the objective and those of ``keep`` look at: where it stands, its name, the way it is to go."""
-    objectives: dict[DocPath, Objective] = {("objective",): spec.objective}
+    one = isinstance(spec.objective, Objective)
+    objectives: dict[DocPath, Objective] = {
+        ("objective",) if one else ("objective", place): objective for place, objective in enumerate(spec.objectives)
+    }
     objectives |= {("keep", label): objective for label, objective in spec.keep.items()}
     for path, objective in objectives.items():
         for metric, weight in objective.weights.items():

@@ -8,10 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from agr_core.config import StrictModel
 from agr_core.objective import BEST, Objective
+from orchestrator.spec.paths import SEVERAL
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
@@ -44,18 +45,35 @@ class ConfirmSpec(StrictModel):
 class SearchSpec(StrictModel):
     """How configurations are proposed."""
 
-    algorithm: Literal["random", "grid", "tpe", "gp"] = Field(
+    algorithm: Literal["random", "grid", "tpe", "nsga2", "gp"] = Field(
         description="random; grid: every point once; tpe: tree-structured Parzen estimator (Bergstra et al. 2011); "
+        "nsga2: genetic algorithm for several objectives (Deb et al. 2002); "
         "gp: Gaussian process with expected improvement, for spaces without branches."
     )
     trials: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Number of configurations; grid takes all there are."
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the proposals.")
+    population: int | None = Field(
+        default=None,
+        ge=2,
+        le=1000,
+        description="Configurations of a generation of nsga2; default: trials / 10, 10 to 50.",
+    )
     start: tuple[str | dict[str, Any], ...] = Field(
         default=(),
         description="Tried first: partial TrialConfigs (what they leave open is drawn), or IDs of trials.",
     )
+
+
+def _one_or_several(value: Any) -> str:
+    return SEVERAL if isinstance(value, list | tuple) else "one"
+
+
+Objectives = Annotated[
+    Annotated[Objective, Tag("one")] | Annotated[tuple[Objective, ...], Field(min_length=2), Tag(SEVERAL)],
+    Discriminator(_one_or_several),
+]
 
 
 @dataclass(frozen=True)
@@ -207,7 +225,9 @@ class SweepSpec(StrictModel):
         default=None, description="How configurations are proposed; default: grid, where the space has an end."
     )
     scheduler: SchedulerSpec = Field(default=NoScheduler(name="none"), description="What stops trials early.")
-    objective: Objective = Field(description="Metric that is optimised, and its direction.")
+    objective: Objectives = Field(
+        description="Metric that is optimised, and its direction; or a list of several such objectives."
+    )
     keep: dict[str, Objective] = Field(
         default_factory=dict,
         description="By label, an objective for which each trial keeps the weights of its best epoch, besides `best`.",
@@ -218,6 +238,11 @@ class SweepSpec(StrictModel):
     concurrency: int | None = Field(
         default=None, ge=1, description="Most trials at a time; default: as many as there is room for."
     )
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised, the first objective first: it tells a trial's best epoch."""
+        return self.objective if isinstance(self.objective, tuple) else (self.objective,)
 
     @field_validator("name")
     @classmethod
@@ -256,7 +281,7 @@ class SweepSpec(StrictModel):
                 f"repeat with scheduler={self.scheduler.name}: seeds of one configuration must train equally long; "
                 "set scheduler: none."
             )
-        if self.search is not None and self.search.algorithm in ("tpe", "gp"):
+        if self.search is not None and self.search.algorithm in ("tpe", "nsga2", "gp"):
             raise ValueError(
                 f"repeat with search.algorithm={self.search.algorithm}: use grid or random, or variants without "
                 "`search`."

@@ -22,6 +22,10 @@ IDENTITIES = ("name", "encoding")
 """Fields that say which of several alternatives a mapping is."""
 
 
+SEVERAL = "several"
+"""Tag of a field's list, where it takes one of something or a list of them."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a field takes. A field of a part with alternatives has the shapes it has in any of them."""
@@ -93,6 +97,8 @@ def locate(
         elif any(part in model.model_fields for model in shape.models):
             path.append(part)
             shape = _below(part, shape.models)
+        elif part == SEVERAL and shape.takes_list:
+            shape = Shape((), shape.plain)
         elif len(shape.plain) > 1 and part in ("str", "dict[str,float]"):  # pydantic's tags of its alternatives
             shape = Shape((), tuple(kind for kind in shape.plain if get_origin(kind) is dict))
         elif any(get_origin(kind) is dict for kind in shape.plain):

@@ -27,7 +27,6 @@ _UNBUILT_BUDGET = {
     "usd": "bound the time with `budget: {wall: ...}`",
     "gpu_hours": "bound the time with `budget: {wall: ...}`",
 }
-_UNBUILT_ALGORITHMS = ("nsga2",)
 
 
 def refuse_secrets(source: Source) -> None:
@@ -48,16 +47,6 @@ def refuse_unbuilt(source: Source) -> None:
     document: Mapping[str, Any] = source.document
     _refuse_keys(document, (), _UNBUILT_ROOT, source)
     _refuse_keys(document.get("budget"), ("budget",), _UNBUILT_BUDGET, source)
-    search, objective = document.get("search"), document.get("objective")
-    if isinstance(search, dict) and search.get("algorithm") in _UNBUILT_ALGORITHMS:
-        _refuse(source, ("search", "algorithm"), search["algorithm"], "use tpe, random or grid", key=False)
-    if isinstance(objective, list):
-        _refuse(
-            source,
-            ("objective",),
-            "a list of objectives",
-            "give one; its metric may be a weighted sum, {metric: {val/age_acc: 1, val/gender_acc: 1}, ...}",
-        )
 
 
 def _refuse_keys(mapping: Any, path: DocPath, unbuilt: Mapping[str, str], source: Source) -> None:
@@ -67,8 +56,8 @@ def _refuse_keys(mapping: Any, path: DocPath, unbuilt: Mapping[str, str], source
                 _refuse(source, (*path, key), f"`{key}`", unbuilt[key])
 
 
-def _refuse(source: Source, path: DocPath, what: str, way_out: str, *, key: bool = True) -> None:
-    source.add(path, f"{what} is not built yet; for now {way_out}.", key=key)
+def _refuse(source: Source, path: DocPath, what: str, way_out: str) -> None:
+    source.add(path, f"{what} is not built yet; for now {way_out}.", key=True)
     source.settle(path)
 
 

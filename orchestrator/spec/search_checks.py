@@ -10,6 +10,8 @@ _MOST_POINTS = 1_000_000
 
 _MOST_GP_TRIALS = 200
 
+_MANY_OBJECTIVES = 3
+
 
 def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
     """``spec`` with its search filled in: grid, and the number of its configurations, where the file leaves them out.
@@ -19,6 +21,7 @@ def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
     if ("seed",) in space.varied_paths():
         source.add(("space", "seed"), "the seed may not vary in `space`; use `repeat: {seeds: n}`.")
     size, search = space.size(), spec.search
+    _refuse_unfit_objectives(spec, source)
     if search is not None and search.algorithm != "grid":
         if search.trials is None:
             source.add(("search", "trials"), f"missing; {search.algorithm} needs the number of configurations to try.")
@@ -39,6 +42,43 @@ def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
         )
     seed, start = (0, ()) if search is None else (search.seed, search.start)
     return spec.model_copy(update={"search": SearchSpec(algorithm="grid", trials=size, seed=seed, start=start)})
+
+
+def _refuse_unfit_objectives(spec: SweepSpec, source: Source) -> None:
+    """Several objectives have no one figure, by which trials could be stopped or averaged; nsga2 is for them alone."""
+    search = spec.search
+    if search is not None and search.population is not None and search.algorithm != "nsga2":
+        source.add(("search", "population"), f"{search.algorithm} has no generations; leave it out, or use nsga2.")
+    if not isinstance(source.document.get("objective"), list):
+        if search is not None and search.algorithm == "nsga2":
+            source.add(("search", "algorithm"), "nsga2 is for several objectives, and there is one; use tpe.")
+        return
+    for place, objective in enumerate(spec.objectives):
+        earlier = [each.formula for each in spec.objectives[:place]]
+        if objective.formula in earlier:
+            message = f"{objective.formula} is an objective already, number {earlier.index(objective.formula) + 1}."
+            source.add(("objective", place), f"{message} Give each once.")
+    sum_of_all = "or make one weighted sum of the objectives"
+    if not isinstance(spec.scheduler, NoScheduler):
+        source.add(
+            ("scheduler",),
+            f"{spec.scheduler.name} stops trials by one figure, and of two with several objectives neither may be the "
+            f"better one; write scheduler: none, {sum_of_all}.",
+        )
+    if search is not None and search.algorithm == "gp":
+        source.add(("search", "algorithm"), f"gp learns from one figure; use nsga2 or tpe, {sum_of_all}.")
+    if spec.confirm is not None:
+        source.add(
+            ("confirm",),
+            "several objectives have no one winner to confirm; leave it out and train the trials of the front that you "
+            f"like again with other seeds, as `variants` with `repeat`, {sum_of_all}.",
+        )
+    if spec.repeat is not None:
+        source.add(
+            ("repeat",),
+            "configurations are ranked by their mean, and several objectives have no one mean; give one objective "
+            f"(every metric has its mean in `agr table`), {sum_of_all}.",
+        )
 
 
 def _refuse_unfit_for_gp(spec: SweepSpec, space: Space, source: Source) -> None:
@@ -95,6 +135,11 @@ def search_warnings(spec: SweepSpec, space: Space, max_epochs: int) -> list[str]
         warnings.append(
             f"confirm.top is {spec.confirm.top}, but the search has {spec.search.trials} configurations: all that "
             "complete will be confirmed."
+        )
+    if len(spec.objectives) > _MANY_OBJECTIVES:
+        warnings.append(
+            f"there are {len(spec.objectives)} objectives: with more than {_MANY_OBJECTIVES} hardly a trial is better "
+            "than another in all of them, and nearly all will be in the front; make some of them a weighted sum."
         )
     if not isinstance(spec.scheduler, NoScheduler) and spec.scheduler.grace_epochs >= max_epochs:
         warnings.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agr_core.config import TrialConfig
@@ -18,6 +18,9 @@ from orchestrator.tracking.base import MetricPoint, RunStatus
 SWEEP_ID, TRIAL_ID, KIND = "agr.sweep_id", "agr.trial_id", "agr.kind"
 PARENT = "mlflow.parentRunId"
 OUTCOME, RANK, STATUS, EPOCHS = "agr.outcome", "agr.rank", "agr.status", "agr.epochs"
+FRONT = "agr.front"
+RANK_METRIC = "rank"
+"""The rank as a figure: MLflow sorts tags as text, so that 10 comes before 2."""
 
 KEY_METRICS = ("age_mae", "age_interval_mae", "gender_acc", "race_acc", "age_cs5", "age_f1.utk7")
 """What a leaderboard shows beside the objective, the most telling first."""
@@ -153,7 +156,7 @@ def sweep_tags(sweep: SweepStarted, storage_uri: str) -> dict[str, str]:
     """What is known of a sweep when it starts."""
     tags = {
         "agr.name": sweep.name,
-        "agr.objective": f"{sweep.objective.direction} {sweep.objective.formula}",
+        "agr.objective": ", ".join(f"{each.direction} {each.formula}" for each in sweep.objectives),
         "agr.storage": storage_uri,
         "mlflow.note.content": f"{sweep.description}\n\n`agr leaderboard {sweep.sweep_id}`".strip(),
     }
@@ -182,7 +185,7 @@ def sweep_end_tags(state: SweepState) -> dict[str, str]:
     best = state.best()
     if best is not None and best.ended is not None:
         tags["agr.best_trial"] = best.trial_id
-        tags["agr.best_value"] = f"{best.ended.value:.6g}"
+        tags["agr.best_value"] = ", ".join(f"{value:.6g}" for value in best.ended.point)
     return tags
 
 
@@ -194,9 +197,9 @@ def sweep_end_points(state: SweepState) -> list[MetricPoint]:
     return [MetricPoint(name, value, 0, ended.time) for name, value in {**figures, "wall_s": ended.wall_s}.items()]
 
 
-def shown_metrics(created: TrialCreated, objective: Objective) -> tuple[str, ...]:
+def shown_metrics(created: TrialCreated, objectives: Sequence[Objective]) -> tuple[str, ...]:
     """The metrics of an epoch that go to the tracker, about fifteen."""
-    return headline_metrics(TrialConfig.from_document(created.config), objective)
+    return headline_metrics(TrialConfig.from_document(created.config), objectives)
 
 
 def epoch_points(reports: Iterable[TrialReported], names: Iterable[str]) -> list[MetricPoint]:

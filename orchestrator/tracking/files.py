@@ -115,7 +115,7 @@ def _plot(folder: Path, reports: list[EpochReport], sweep: SweepStarted, trial: 
 
     folder.mkdir(exist_ok=True)
     if len(reports) > 1:  # a trial stopped after one epoch has points and no curves
-        (folder / "curves.png").write_bytes(curves_png(reports, sweep.objective, title))
+        (folder / "curves.png").write_bytes(curves_png(reports, sweep.objectives, title))
     best = next((report for report in reports if report.epoch == getattr(trial.ended, "best_epoch", None)), None)
     if best is not None:
         _plot_tables(folder, best.tables, f"{title}, epoch {best.epoch}")

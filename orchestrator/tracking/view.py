@@ -11,7 +11,17 @@ import json
 from collections.abc import Iterable, Sequence
 
 from agr_core.objective import Objective
-from orchestrator.tracking.describe import EPOCHS, KEY_METRICS, OUTCOME, RANK, SWEEP_ID, best_name, mean_name
+from orchestrator.tracking.describe import (
+    EPOCHS,
+    FRONT,
+    KEY_METRICS,
+    OUTCOME,
+    RANK,
+    RANK_METRIC,
+    SWEEP_ID,
+    best_name,
+    mean_name,
+)
 
 _MAX_PARAMS = 12
 _RUN_NAME = "attributes.`Run Name`"  # always shown, and too narrow for our names unless it has a width
@@ -33,6 +43,8 @@ def leaderboard_view(
     params: Sequence[str],
     variants: bool,
     means: bool = False,
+    further: Sequence[str] = (),
+    ranked: bool = False,
 ) -> dict[str, str]:
     """The experiment tag that makes the view.
 
@@ -44,20 +56,26 @@ def leaderboard_view(
         params: Paths of what varies, in the order of their columns.
         variants: Whether the trials are of labelled variants.
         means: Sort by the mean over the configuration's seeds, as the ranks under ``repeat`` are; known at the end.
+        further: Names of the objectives after the first.
+        ranked: Sort by the rank, which tells the front of several objectives; known at the end.
     """
     value = f"metrics.`{best_name(objective.name)}`"
     sort_by = f"metrics.`{mean_name(objective.name)}`" if means else value
+    values = [value, *(f"metrics.`{best_name(name)}`" for name in further)]
+    fronts = [f"tags.`{FRONT}`"] if further else []
     reported = set(metrics)
     others = [best_name(f"val/{name}") for name in KEY_METRICS if f"val/{name}" in reported]
-    columns = [f"tags.`{RANK}`", *(["tags.`agr.variant`"] if variants else []), *dict.fromkeys([sort_by, value])]
-    columns += [f"metrics.`{name}`" for name in others if name != best_name(objective.name)]
+    rank = f"metrics.`{RANK_METRIC}`" if ranked else f"tags.`{RANK}`"
+    columns = [*fronts, rank, *(["tags.`agr.variant`"] if variants else [])]
+    columns += dict.fromkeys([sort_by, *values])
+    columns += [column for name in others if (column := f"metrics.`{name}`") not in values]
     columns += [f"params.`{path}`" for path in params[:_MAX_PARAMS]]
     columns += [f"tags.`{EPOCHS}`", f"tags.`{OUTCOME}`"]
     widths = {_RUN_NAME: _RUN_NAME_WIDTH, **{column: _width(column) for column in columns}}
     state = {
         "searchFilter": f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{OUTCOME}` = 'completed'",
-        "orderByKey": sort_by,
-        "orderByAsc": objective.direction == "minimize",
+        "orderByKey": rank if ranked else sort_by,
+        "orderByAsc": ranked or objective.direction == "minimize",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],

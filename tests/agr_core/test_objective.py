@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from agr_core.errors import ConfigError
-from agr_core.objective import Objective
+from agr_core.objective import Objective, objective_names, weighted_sums
 from agr_core.reporting import EpochReport
 
 MAE = Objective(metric="val/age_mae", direction="minimize")
@@ -68,3 +68,21 @@ def test_a_part_that_nobody_reports_is_named() -> None:
 def test_weights_without_effect_are_refused(metric: dict[str, float], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Objective(metric=metric, direction="minimize")
+
+
+def test_of_several_objectives_each_sum_has_a_name_of_its_own() -> None:
+    accuracies = Objective(metric={"val/age_acc": 1, "val/gender_acc": 1}, direction="maximize")
+    losses = Objective(metric={"val/age_loss": 1, "val/gender_loss": 2}, direction="minimize")
+
+    assert objective_names([MAE, accuracies, losses]) == ("val/age_mae", "val/objective_2", "val/objective_3")
+    assert objective_names([accuracies, MAE]) == ("val/objective", "val/age_mae")
+    metrics = {
+        "val/age_mae": 5.0,
+        "val/age_acc": 0.5,
+        "val/gender_acc": 0.75,
+        "val/age_loss": 1.0,
+        "val/gender_loss": 3.0,
+    }
+    assert weighted_sums([accuracies, MAE, losses], metrics) == {"val/objective": 1.25, "val/objective_3": 7.0}
+    test = {name.replace("val/", "test/"): value for name, value in metrics.items() if "loss" not in name}
+    assert weighted_sums([accuracies, MAE, losses], test, part="test") == {"test/objective": 1.25}

@@ -73,7 +73,7 @@ def write_trial(storage: Storage, journal: JournalWriter, sweep_id: str, number:
     }
     reports = []
     for epoch in range(1, EPOCHS + 1):
-        metrics = dict.fromkeys(shown_metrics(created, OBJECTIVE), 10.0 / epoch)
+        metrics = dict.fromkeys(shown_metrics(created, [OBJECTIVE]), 10.0 / epoch)
         reports.append(EpochReport(epoch=epoch, metrics=metrics, tables=tables))
         value = metrics[OBJECTIVE.metric]
         journal.append(

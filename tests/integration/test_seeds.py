@@ -41,7 +41,8 @@ def started(sweep: Sweep) -> SweepStarted:
         experiment=spec.name,
         description=spec.description,
         tags=spec.tags,
-        objective=spec.objective,
+        objective=spec.objectives[0],
+        further=spec.objectives[1:],
         document=sweep.document,
         provenance={},
     )
@@ -64,7 +65,7 @@ def test_the_two_core_profile_runs_to_its_end(name: str, storage: str, monkeypat
     assert result.counts["completed"] + result.counts["pruned"] == sweep.spec.search.trials, _errors(engine, result)
     assert result.best is not None
     for trial in read_state(engine.storage, result.sweep_id).trials.values():
-        assert sweep.spec.objective.value(trial.reports[-1].metrics) == trial.reports[-1].value
+        assert sweep.spec.objectives[0].value(trial.reports[-1].metrics) == trial.reports[-1].value
 
 
 def _errors(engine: Engine, result: Any) -> list[str | None]:

@@ -152,8 +152,8 @@ def test_a_metric_nobody_reported_is_refused_with_the_nearest_name(record_sweep:
     ],
 )
 def test_which_direction_is_better_follows_from_the_metric(metric: str, direction: str) -> None:
-    assert metric_direction(metric, MINIMIZE) == direction
-    assert metric_direction(metric, MAXIMIZE) == direction
+    assert metric_direction(metric, [MINIMIZE]) == direction
+    assert metric_direction(metric, [MAXIMIZE]) == direction
 
 
 def test_top_keeps_so_many_ranks_and_nothing_unranked(record_sweep: Recorder) -> None:
@@ -312,7 +312,7 @@ def test_the_baseline_has_the_weighted_sum_too(record_sweep: Recorder) -> None:
     figures = against_baseline(state_of(sweep))
     assert figures == {"age_mae": (8.0, 15.0), "gender_acc": (0.8, 0.5), "objective": (0.0, 10.0)}
     assert rows([state_of(sweep)])[0].metrics["best/objective"] == 0.0
-    assert metric_direction("best/objective", both) == "minimize"
+    assert metric_direction("best/objective", [both]) == "minimize"
 
 
 def test_the_figures_of_each_label_stand_beside_the_best(record_sweep: Recorder) -> None:

@@ -36,7 +36,7 @@ def test_a_trial_runs_from_proposal_to_completed(tmp_path: Path) -> None:
     assert trial.ended is not None
     assert (trial.outcome, trial.ended.value, trial.ended.best_epoch, trial.ended.epochs) == ("completed", 7.0, 2, 3)
     assert state.status == "completed"
-    assert run.best == (created.trial_id, 7.0)
+    assert run.best == (created.trial_id, (7.0,))
 
 
 def test_a_trial_that_did_not_finish_was_pruned_by_the_scheduler(tmp_path: Path) -> None:

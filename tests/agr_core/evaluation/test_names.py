@@ -78,7 +78,7 @@ def test_what_depends_on_the_bins_is_named_unfair() -> None:
 @pytest.mark.parametrize("kind", ["exact", "range"])
 def test_about_fifteen_metrics_make_the_headlines_and_all_of_them_can_occur(encoding: str, kind: Any) -> None:
     config = config_of(encoding)
-    headlines = headline_metrics(config, Objective(metric="val/age_acc1off.utk4", direction="maximize"))
+    headlines = headline_metrics(config, [Objective(metric="val/age_acc1off.utk4", direction="maximize")])
     assert headlines[0] == "val/age_acc1off.utk4"
     assert len(set(headlines)) == len(headlines)
     assert set(headlines) <= metric_names(config, None)
@@ -86,7 +86,7 @@ def test_about_fifteen_metrics_make_the_headlines_and_all_of_them_can_occur(enco
 
 
 def test_an_objective_among_the_headlines_is_not_named_twice() -> None:
-    headlines = headline_metrics(config_of(), Objective(metric="val/age_mae", direction="minimize"))
+    headlines = headline_metrics(config_of(), [Objective(metric="val/age_mae", direction="minimize")])
     assert headlines.count("val/age_mae") == 1
     assert headlines[0] == "val/age_mae"
 
@@ -95,7 +95,7 @@ def test_a_learning_rate_that_changes_is_a_headline() -> None:
     objective = Objective(metric="val/age_mae", direction="minimize")
     for schedule, shown in (("constant", False), ("cosine", True)):
         config = TrialConfig.from_document({"schedule": schedule})
-        assert ("train/lr" in headline_metrics(config, objective)) == shown
+        assert ("train/lr" in headline_metrics(config, [objective])) == shown
         assert "train/lr" in metric_names(config, None)
 
 

@@ -62,18 +62,18 @@ def test_a_class_without_images_has_an_empty_row() -> None:
 
 @pytest.mark.parametrize("epochs", [0, 1, 30])
 def test_curves_are_drawn_for_any_number_of_epochs(epochs: int) -> None:
-    assert pixels(curves_png(reports_of(epochs), MAE, "trial a1b2c3d4")).std() > 0
+    assert pixels(curves_png(reports_of(epochs), [MAE], "trial a1b2c3d4")).std() > 0
 
 
 def test_the_objective_has_its_own_panel_unless_it_is_the_loss() -> None:
     loss = Objective(metric="val/loss", direction="minimize")
-    two, one = (pixels(curves_png(reports_of(5), objective, "trial")).shape[1] for objective in (MAE, loss))
+    two, one = (pixels(curves_png(reports_of(5), [objective], "trial")).shape[1] for objective in (MAE, loss))
     assert two == pytest.approx(2 * one, rel=0.1)
 
 
 def test_a_metric_that_some_epochs_lack_is_drawn_where_it_is() -> None:
     reports = [*reports_of(2), EpochReport(epoch=3, metrics={"val/loss": 1.0, "val/age_mae": 2.0})]
-    assert pixels(curves_png(reports, MAE, "trial")).std() > 0
+    assert pixels(curves_png(reports, [MAE], "trial")).std() > 0
 
 
 def test_matplotlib_is_imported_only_when_something_is_drawn() -> None:

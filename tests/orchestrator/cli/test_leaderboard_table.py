@@ -36,7 +36,7 @@ PARAMS = ("model.name", "model.drop_path", "optimizer.lr")
 
 
 def titles(rows: list[Row], width: int, params: tuple[str, ...] = PARAMS) -> tuple[list[Any], int]:
-    table, omitted = leaderboard_table(rows, value_title="best/age_mae", params=params, width=width)
+    table, omitted = leaderboard_table(rows, value_titles=["best/age_mae"], params=params, width=width)
     return [column.header for column in table.columns], omitted
 
 

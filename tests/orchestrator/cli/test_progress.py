@@ -16,7 +16,7 @@ def shown(sweep: Any, *, recalled: int = 0, terminal: bool = False) -> str:
     events, _ = read_events(sweep.storage, sweep.sweep_id)
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=160, color_system=None)
-    progress = Progress(read_state(sweep.storage, sweep.sweep_id).started.objective, planned=4, console=console)
+    progress = Progress(read_state(sweep.storage, sweep.sweep_id).started.objectives, planned=4, console=console)
     if recalled:
         from orchestrator.state import SweepState
 

@@ -107,7 +107,7 @@ def test_every_outcome_has_a_status() -> None:
 
 
 def test_the_objective_is_always_shown_and_about_fifteen_metrics_are(created: Callable[..., TrialCreated]) -> None:
-    names = shown_metrics(created(0), Objective(metric="val/age_acc1off.utk4", direction="maximize"))
+    names = shown_metrics(created(0), [Objective(metric="val/age_acc1off.utk4", direction="maximize")])
 
     assert names[0] == "val/age_acc1off.utk4"
     assert 12 <= len(names) <= 20
