@@ -68,6 +68,11 @@ class BranchedNsga2(NSGAIISampler):
             known |= each.distributions
         return known
 
+    @classmethod
+    def first_generation(cls) -> dict[str, Any]:
+        """System attributes of a trial that counts as one of the first generation."""
+        return {cls._get_generation_key(): 0}
+
     def choose_parents(self, study: optuna.Study, record: Mapping[str, Any]) -> None:
         """Choose the parents of a generation where the proposal of ``record`` (system attributes) did so.
 

@@ -58,6 +58,28 @@ class SweepStarted(_Event):
         return documents if self.further else documents[0]
 
 
+class KnownTrial(StrictModel):
+    """A trial of an earlier sweep, as a point of this sweep's space."""
+
+    trial_id: str
+    point: dict[str, Any] = Field(description="Values by domain name.")
+    outcome: Outcome
+    values: tuple[float, ...] = Field(description="The value of each objective at its best epoch.")
+    epochs: tuple[tuple[int, float], ...] = Field(description="Epochs and the (first) objective of each.")
+
+
+class HistoryTaken(_Event):
+    """The search was told what an earlier sweep found, before its first proposal."""
+
+    kind: Literal["history_taken"] = "history_taken"
+    sweep_id: str = Field(description="The earlier sweep.")
+    trials: tuple[KnownTrial, ...]
+    outside: int = Field(ge=0, description="Trials that lie outside this sweep's space, and were left out.")
+    differing: tuple[str, ...] = Field(
+        default=(), description="Fields that this sweep fixes and in which some of the trials differ."
+    )
+
+
 class DriverStarted(_Event):
     """A driver took the sweep, first or on resume."""
 
@@ -250,6 +272,7 @@ def label_name(name: str, label: str) -> str:
 
 Event = Annotated[
     SweepStarted
+    | HistoryTaken
     | DriverStarted
     | TrialCreated
     | AttemptStarted

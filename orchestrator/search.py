@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -23,7 +30,8 @@ from agr_core.objective import Direction
 from orchestrator.nsga2 import BranchedNsga2, population_for
 from orchestrator.outcome import Outcome
 from orchestrator.pareto import fronts, ordering
-from orchestrator.spec.space import Domain, Proposal, Space
+from orchestrator.records import KnownTrial
+from orchestrator.spec.space import VARIANT, Domain, Proposal, Space
 
 HISTORY = 500
 """After so many finished configurations the history is cut to half of it: the best of them all and the newest. A TPE
@@ -142,6 +150,25 @@ class Search:
         added = self._study.get_trials(deepcopy=False)[-1]
         self._trial_ids[number] = (added._trial_id, added.number)
 
+    def learn(self, trials: Sequence[KnownTrial]) -> None:
+        """Know the trials of an earlier sweep, as if they had been proposed here. Call before the first proposal."""
+        domains = {varied.name: varied.domain for varied in self._space.domains()}
+        domains[VARIANT] = Domain("categorical", self._space.variants)
+        for known in trials:
+            completed = known.outcome == "completed"
+            several = len(self._directions) > 1
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState.COMPLETE if completed else TrialState.PRUNED,
+                    values=list(known.values) if completed else None,
+                    params=dict(known.point),
+                    distributions={name: distribution_of(domains[name]) for name in known.point},
+                    intermediate_values={} if several else dict(known.epochs),
+                    system_attrs=BranchedNsga2.first_generation() if completed and self._algorithm == "nsga2" else {},
+                )
+            )
+            self._count_finished()
+
     def report(self, number: int, epoch: int, value: float) -> None:
         """The objective of one epoch of a running configuration; several objectives are told at the end only."""
         if number in self._trial_ids and len(self._directions) == 1:
@@ -163,6 +190,9 @@ class Search:
             self._study.tell(optuna_number, state=TrialState.PRUNED)
         else:
             self._study.tell(optuna_number, state=TrialState.FAIL)
+        self._count_finished()
+
+    def _count_finished(self) -> None:
         self._finished_since_bound += 1
         if self._finished_since_bound >= HISTORY and self._algorithm != "nsga2":  # it looks at two generations only
             self._bound_history()
@@ -198,3 +228,12 @@ def suggest(trial: optuna.Trial, name: str, domain: Domain) -> Any:
     if domain.kind == "int":
         return trial.suggest_int(name, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log)
     return trial.suggest_float(name, float(domain.low), float(domain.high), step=domain.step, log=domain.log)
+
+
+def distribution_of(domain: Domain) -> BaseDistribution:
+    """What Optuna calls the domain from which ``suggest`` gives a value."""
+    if domain.kind == "categorical":
+        return CategoricalDistribution(domain.choices)
+    if domain.kind == "int":
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
+    return FloatDistribution(float(domain.low), float(domain.high), log=domain.log, step=domain.step)

@@ -21,6 +21,7 @@ from orchestrator.records import (
     DataStaged,
     DriverStarted,
     Event,
+    HistoryTaken,
     StageReused,
     StageTrained,
     SweepEnded,
@@ -134,6 +135,8 @@ class Standing:
                 self._count_alike(event.error)
             case TrialEnded():
                 self._apply_end(self.live.pop(event.trial_id), event)
+            case HistoryTaken():
+                self.search.learn(event.trials)
             case ControlReceived():
                 self.obeyed.add(event.key)
             case SweepStarted() | DriverStarted() | TestRead() | BaselineMeasured() | SweepEnded():

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,7 @@ from orchestrator.records import (
     DataStaged,
     DriverStarted,
     Event,
+    HistoryTaken,
     StageReused,
     StageTrained,
     SweepEnded,
@@ -161,9 +162,11 @@ class SweepRun:
 
     # ---- beginning and end
 
-    def begin(self) -> None:
+    def begin(self, history: Iterable[HistoryTaken] = ()) -> None:
         """Open the journal of a new sweep. Raises ``SweepOwnedError`` if the sweep exists."""
         self.writer.append(self.started)
+        for taken in history:
+            self.recorder.record(taken)
         self._take(resumed=False)
 
     def replay(self, events: list[Event], scheduler: Replayed) -> None:

@@ -21,6 +21,7 @@ from orchestrator.records import (
     AttemptStarted,
     ControlReceived,
     Event,
+    HistoryTaken,
     StageTrained,
     SweepEnded,
     TestRead,
@@ -90,6 +91,10 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Take one stored event."""
         match event:
+            case HistoryTaken():
+                outside = f"; {event.outside} lie outside the space" if event.outside else ""
+                differing = f"; warning: they differ in {', '.join(event.differing)}" if event.differing else ""
+                self._say(f"history  {len(event.trials)} trials of {event.sweep_id}{outside}{differing}")
             case TrialCreated():
                 self._rows[event.trial_id] = _Row(event, epochs=_epochs(event))
             case AttemptStarted():

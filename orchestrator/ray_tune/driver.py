@@ -22,6 +22,7 @@ from agr_core.config import DataConfig, ModelConfig
 from agr_core.errors import InputError
 from orchestrator.datasets import DataRef, prepare_data
 from orchestrator.errors import SweepFailedError
+from orchestrator.history import read_history
 from orchestrator.journal import JournalWriter, read_events
 from orchestrator.outcome import OUTCOMES, SweepStatus
 from orchestrator.ray_tune.sealed import read_sealed_parts
@@ -93,15 +94,15 @@ def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin
     """Run a new sweep to its end. ``on_begin`` is called when its journal exists.
 
     Raises:
-        InputError: If its data cannot be used.
+        InputError: If its data, or an earlier sweep in ``search.history``, cannot be used.
         StorageError: If the storage does not answer.
     """
     run = _build(sweep, started, engine, next_segment=1)
     first = sweep.space.build(_first).config
-    run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
+    data = run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
     if not run.proposals.prepare_stages(first):
         run.prepare_weights(first.model)
-    run.begin()
+    run.begin(read_history(sweep, engine.storage, split_digest=data.split_digest))
     on_begin()
     return _drive(run, sweep, engine, replay=None)
 

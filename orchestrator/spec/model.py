@@ -64,6 +64,9 @@ class SearchSpec(StrictModel):
         default=(),
         description="Tried first: partial TrialConfigs (what they leave open is drawn), or IDs of trials.",
     )
+    history: tuple[str, ...] = Field(
+        default=(), description="IDs of earlier sweeps, from whose trials the search learns before its first proposal."
+    )
 
 
 def _one_or_several(value: Any) -> str:

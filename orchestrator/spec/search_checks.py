@@ -49,6 +49,8 @@ def _refuse_unfit_objectives(spec: SweepSpec, source: Source) -> None:
     search = spec.search
     if search is not None and search.population is not None and search.algorithm != "nsga2":
         source.add(("search", "population"), f"{search.algorithm} has no generations; leave it out, or use nsga2.")
+    if search is not None and search.history and search.algorithm in ("random", "grid"):
+        source.add(("search", "history"), f"{search.algorithm} learns from no trial; leave history out, or use tpe.")
     if not isinstance(source.document.get("objective"), list):
         if search is not None and search.algorithm == "nsga2":
             source.add(("search", "algorithm"), "nsga2 is for several objectives, and there is one; use tpe.")

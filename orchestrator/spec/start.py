@@ -59,15 +59,8 @@ def start_of_trial(space: Space, config: Mapping[str, Any], variant: str | None)
     Raises:
         InputError: If a value of it lies outside the space.
     """
-    if (STAGES,) in space.varied_paths():
-        raise InputError("the space varies `stages`, which cannot be read off a trial; write the configuration out.")
-    label = {VARIANT: Node(variant, ())} if space.variants else {}
-    entry = Node({**read(dict(config), ()).value, **label}, ())
-    try:
-        point = _match(space, entry)
-    except _OutsideError as error:
-        raise InputError(f"it lies outside the space: {error}") from error
-    found: dict[str, Any] = dict.fromkeys(label, variant)
+    point = point_of_trial(space, config, variant)
+    found: dict[str, Any] = {VARIANT: variant} if space.variants else {}
     for path, value in space.assemble(_choose(point)).params.items():
         *parents, last = path.split(".")
         inner = found
@@ -75,6 +68,31 @@ def start_of_trial(space: Space, config: Mapping[str, Any], variant: str | None)
             inner = inner.setdefault(parent, {})
         inner[last] = value
     return found
+
+
+def point_of_trial(space: Space, config: Mapping[str, Any], variant: str | None) -> Point:
+    """The point of the space that gives what a trial's complete configuration has where the space varies.
+
+    Raises:
+        InputError: If a value of it lies outside the space.
+    """
+    if (STAGES,) in space.varied_paths():
+        raise InputError("the space varies `stages`, which cannot be read off a trial; write the configuration out.")
+    label = {VARIANT: Node(variant, ())} if space.variants else {}
+    entry = Node({**read(dict(config), ()).value, **label}, ())
+    try:
+        return _match(space, entry)
+    except _OutsideError as error:
+        raise InputError(f"it lies outside the space: {error}") from error
+
+
+def config_at(space: Space, point: Point) -> dict[str, Any]:
+    """The complete configuration at a point of the space.
+
+    Raises:
+        ConfigError: If its values do not go together.
+    """
+    return space.build(_choose(point)).config.to_document()
 
 
 def _point(space: Space, entry: Node) -> Point:
