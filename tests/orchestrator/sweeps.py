@@ -110,6 +110,7 @@ def make_run(
             directions=started.directions,
             limit=spec.search.trials,
             start=sweep.start,
+            population=spec.search.population,
         ),
         settings=SweepSettings(confirm=spec.confirm, **settings),
         prepare=prepare,

@@ -153,9 +153,10 @@ def test_nsga2_breeds_from_an_earlier_sweep_at_once(record_sweep: Recorder, tmp_
 
     created = [run.next_trial(30) for _ in range(12)]
 
-    bred = [trial.config for trial in created if trial is not None]
-    assert sum(config["model"]["name"] == "resnet10t" for config in bred) >= 8
-    assert sum(config["optimizer"]["name"] == "nadam" for config in bred) >= 8
+    optimizers_bred = [trial.config["optimizer"] for trial in created if trial is not None]
+    bred = [each["lr"] for each in optimizers_bred if each["name"] == "nadam"]
+    # Of two parents, or a mutation away from one; drawn at random, two in seven would be among them.
+    assert sum(0.7e-3 < rate < 5.0e-3 for rate in bred) >= 6
 
 
 @pytest.mark.parametrize(
