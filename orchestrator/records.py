@@ -200,7 +200,7 @@ class AttemptFailed(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial is over; nothing follows for it except TestRead."""
+    """A trial is over; nothing follows for it except TestOpened and TestRead."""
 
     kind: Literal["trial_ended"] = "trial_ended"
     trial_id: str
@@ -224,8 +224,21 @@ class TrialEnded(_Event):
         return self.values or (() if self.value is None else (self.value,))
 
 
+class TestOpened(_Event):
+    """The sealed test part is about to be read with the weights of one epoch of a trial.
+
+    Journalled before, so that a read counts even if nobody lives to tell what it gave.
+    """
+
+    kind: Literal["test_opened"] = "test_opened"
+    __test__ = False  # not a pytest class
+    trial_id: str
+    epoch: int = Field(ge=1)
+    labels: tuple[str, ...] = Field(description="Which of the kept weights they are: best, or labels of `keep`.")
+
+
 class TestRead(_Event):
-    """The sealed test part was read for one trial."""
+    """What the sealed test part gave for one trial."""
 
     kind: Literal["test_read"] = "test_read"
     __test__ = False  # not a pytest class
@@ -282,6 +295,7 @@ Event = Annotated[
     | TrialReported
     | AttemptFailed
     | TrialEnded
+    | TestOpened
     | TestRead
     | BaselineMeasured
     | ControlReceived

@@ -26,6 +26,7 @@ from orchestrator.records import (
     StageTrained,
     SweepEnded,
     SweepStarted,
+    TestOpened,
     TestRead,
     TrialCreated,
     TrialEnded,
@@ -88,6 +89,8 @@ class Standing:
     """Ended trials, by outcome."""
     stages: Counter[str] = field(default_factory=Counter)
     """Stages that were trained and that were reused."""
+    test_reads: int = 0
+    """How often the sealed test part was read."""
     copies: Counter[str] = field(default_factory=Counter)
     """Bytes fetched, seconds spent and saved by trials that brought their data to their nodes."""
     best: tuple[str, tuple[float, ...]] | None = None
@@ -139,6 +142,8 @@ class Standing:
                 self.search.learn(event.trials)
             case ControlReceived():
                 self.obeyed.add(event.key)
+            case TestOpened():
+                self.test_reads += 1
             case SweepStarted() | DriverStarted() | TestRead() | BaselineMeasured() | SweepEnded():
                 pass
 

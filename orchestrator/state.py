@@ -24,6 +24,7 @@ from orchestrator.records import (
     StageTrained,
     SweepEnded,
     SweepStarted,
+    TestOpened,
     TestRead,
     TrialCreated,
     TrialEnded,
@@ -46,6 +47,10 @@ class TrialState:
     """How the weights of its stages were come by, by key, the first stage first."""
     tests: dict[str, TestRead] = field(default_factory=dict)
     """What was read of the test part with the weights kept for each label."""
+    test_reads: int = 0
+    """How often the test part was read for it."""
+    opened: set[str] = field(default_factory=set)
+    """Labels for which a read was announced; journals of before that have the figures alone."""
 
     @property
     def trial_id(self) -> str:
@@ -96,7 +101,6 @@ class SweepState:
     drivers: list[DriverStarted] = field(default_factory=list)
     obeyed: set[str] = field(default_factory=set)
     ended: SweepEnded | None = None
-    test_reads: int = 0
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     """Validation figures of the mean / majority predictor, by split digest."""
 
@@ -145,9 +149,13 @@ class SweepState:
                 self.trials[event.trial_id].failures.append(event)
             case TrialEnded():
                 self.trials[event.trial_id].ended = event
+            case TestOpened():
+                self.trials[event.trial_id].opened.update(event.labels)
+                self.trials[event.trial_id].test_reads += 1
             case TestRead():
-                self.trials[event.trial_id].tests[event.label] = event
-                self.test_reads += 1
+                trial = self.trials[event.trial_id]
+                trial.tests[event.label] = event
+                trial.test_reads += event.label not in trial.opened
             case BaselineMeasured():
                 self.baselines[event.split_digest] = dict(event.metrics)
             case ControlReceived():
@@ -169,6 +177,11 @@ class SweepState:
         """How often a stage was trained by this sweep's trials, and how often reused; empty without stages."""
         kinds = Counter(stage.kind for trial in self.trials.values() for stage in trial.stages.values())
         return {"trained": kinds["stage_trained"], "reused": kinds["stage_reused"]} if kinds else {}
+
+    @property
+    def test_reads(self) -> int:
+        """How often the test part was read for its trials."""
+        return sum(trial.test_reads for trial in self.trials.values())
 
     @property
     def running(self) -> int:

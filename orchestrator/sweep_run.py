@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -39,6 +39,7 @@ from orchestrator.records import (
     StageTrained,
     SweepEnded,
     SweepStarted,
+    TestOpened,
     TestRead,
     TrialCreated,
     TrialEnded,
@@ -314,8 +315,12 @@ class SweepRun:
         )
         self.flush()
 
+    def test_opened(self, trial_id: str, epoch: int, labels: Sequence[str]) -> None:
+        """The sealed test part is about to be read with the weights of an epoch; ``flush`` before it is."""
+        self._record(TestOpened(time=self.clock(), trial_id=trial_id, epoch=epoch, labels=tuple(labels)))
+
     def test_read(self, trial_id: str, label: str, metrics: Mapping[str, float], tables: Mapping[str, Any]) -> None:
-        """The sealed test part was read with the weights that a trial keeps for ``label``."""
+        """What the sealed test part gave with the weights that a trial keeps for ``label``."""
         read = TestRead(time=self.clock(), trial_id=trial_id, label=label, metrics=dict(metrics), tables=dict(tables))
         self._record(read)
 
@@ -380,6 +385,7 @@ class SweepRun:
             "stages": self.standing.stage_counts(),
             "data": self.standing.copy_figures(),
             "planned": self.planned,
+            "test_reads": self.standing.test_reads,
             "best": None if self.best is None else {"trial_id": self.best[0], "value": plain(self.best[1])},
             "rerun_of": self.started.rerun_of,
         }

@@ -259,9 +259,11 @@ class Syncer:
     def _show_view(self, state: SweepState, place: Place) -> None:
         """Make the saved view, again when a new trial's branch brings params, and when the means are known."""
         params = describe.varying(trial.created for trial in state.trials.values())
-        means = self._closed and leaderboard.seeds_of(state) > 1
+        confirmed = state.confirm_seeds > 0
+        means = self._closed and (confirmed or leaderboard.seeds_of(state) > 1)
         several = objective_names(state.started.objectives)[1:]
-        ranked = self._closed and bool(several)
+        # Under confirm no figure gives the order: what was not confirmed has no such mean, and comes after what was.
+        ranked = self._closed and (confirmed or bool(several))
         if not state.trials or self._view == (params, means, ranked):
             return
         view = leaderboard_view(
@@ -288,10 +290,11 @@ class Syncer:
             points = []
             tags = {describe.RANK: str(row.rank)}
             if row.mean is not None:
-                points = [describe.mean_point(state.started.objective, row.mean, ended.time)]
+                points.append(describe.mean_point(state.started.objective, row.mean, ended.time))
             if row.front is not None:
-                points = [MetricPoint(describe.RANK_METRIC, float(row.rank or 0), 0, ended.time)]
                 tags[describe.FRONT] = str(row.front)
+            if row.front is not None or state.confirm_seeds:
+                points.append(MetricPoint(describe.RANK_METRIC, float(row.rank or 0), 0, ended.time))
             if points or delivered.rank != str(row.rank):
                 self._tracker.log(delivered.run_id, metrics=points, tags=tags)
                 delivered.rank = str(row.rank)
@@ -370,7 +373,7 @@ class Syncer:
             trial.reports[:] = [report for report in trial.reports if report.epoch in kept]
 
     def _name(self, sweep: SweepStarted, trial: TrialState) -> str:
-        return describe.trial_name(trial.created, repeated="repeat" in sweep.document)
+        return describe.trial_name(trial.created, repeated={"repeat", "confirm"} & sweep.document.keys() != set())
 
     def _metrics(self, sweep: SweepStarted, trial: TrialState) -> tuple[str, ...]:
         return describe.shown_metrics(trial.created, sweep.objectives)

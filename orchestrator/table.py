@@ -72,12 +72,15 @@ class Table:
     row_names: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
+    test_reads: int = 0
+    """How often the sealed test part was read for the sweep's trials."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object."""
         return {
             "sweep_id": self.sweep_id,
             "split_digest": self.split_digest,
+            "test_reads": self.test_reads,
             "columns": [{"metric": column.metric, "direction": column.direction} for column in self.columns],
             "rows": [
                 {
@@ -151,7 +154,9 @@ def make_table(
                 ),
             )
         )
-    return Table(state.started.sweep_id, _the_split(state), tuple(rows), named, tuple(found))
+    return Table(
+        state.started.sweep_id, _the_split(state), tuple(rows), named, tuple(found), test_reads=state.test_reads
+    )
 
 
 _Group = tuple[Mapping[str, Any], list[TrialState]]

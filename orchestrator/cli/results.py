@@ -226,6 +226,8 @@ def _print_status(summary: dict[str, Any]) -> None:
     stages = summary.get("stages") or {}
     if stages:
         lines["stages"] = f"{stages['trained']} trained, {stages['reused']} reused"
+    if summary.get("test_reads"):
+        lines["test part"] = f"reads: {summary['test_reads']}"
     data = summary.get("data") or {}
     if data:
         lines["data"] = (

@@ -87,6 +87,7 @@ def show(
             "kept_epochs": found.kept_epochs,
             "stopped_early": found.ended is not None and found.ended.stopped_early,
             "attempts": found.attempts,
+            "test_reads": found.test_reads,
             "error": None if found.ended is None else found.ended.error,
             "warnings": warnings(reported),
             "classes": {name: class_report(table) for name, table in _tables(place, state, found, label).items()},
@@ -96,7 +97,7 @@ def show(
         if as_json:
             print_json(document)
         else:
-            _print_trial(document, found, state.started.objectives)
+            _print_trial(document, found, state.started.objectives, sweep_reads=state.test_reads)
 
 
 def _draw(folder: Path, storage: Storage, state: SweepState, trial: TrialState) -> None:
@@ -138,7 +139,9 @@ def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) 
 # ---- for people
 
 
-def _print_trial(document: dict[str, Any], trial: TrialState, objectives: Sequence[Objective]) -> None:
+def _print_trial(
+    document: dict[str, Any], trial: TrialState, objectives: Sequence[Objective], *, sweep_reads: int
+) -> None:
     from agr_core.config import TrialConfig
     from orchestrator.tracking.describe import flat, short, trial_name
 
@@ -175,6 +178,9 @@ def _print_trial(document: dict[str, Any], trial: TrialState, objectives: Sequen
     others = {label: epoch for label, epoch in document["kept_epochs"].items() if label != document["label"]}
     for label, epoch in others.items():
         out.print(f"kept as well: {document['trial_id']}@{label}, epoch {epoch}", style="dim", highlight=False)
+    if document["test_reads"]:
+        reads = f"reads of the test part: {document['test_reads']} for this trial, {sweep_reads} in its sweep"
+        out.print(reads, style="dim", highlight=False)
     parts = _by_part(document["metrics"])
     out.print(_part_table(parts))
     for part in [part for part in parts if part != "train"]:

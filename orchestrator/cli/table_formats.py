@@ -129,9 +129,21 @@ def html_page(table: Table) -> str:
 
 def caption(table: Table) -> str:
     """What the figures are, in one line."""
+    differences = {
+        column.metric: [cell.difference for row in table.rows if (cell := row.cells.get(column.metric)) is not None]
+        for column in table.columns
+    }
+    over_seeds = [
+        _title(metric)
+        for metric, found in differences.items()
+        if any(each is not None and each.margin is not None and each.images is None for each in found)
+    ]
+    alone = f" (of {', '.join(over_seeds)}: over the seeds alone)" if over_seeds else ""
+    reads = f" Reads of the test part: {table.test_reads}." if table.test_reads else ""
     return (
-        f"{table.sweep_id}, split {table.split_digest[:8]}: mean and {LEVEL:.0%} interval over seeds; "
-        "with it the paired difference to the row it builds on, a tie where the interval contains 0."
+        f"{table.sweep_id}, split {table.split_digest[:8]}: mean and {LEVEL:.0%} interval over seeds; with it the "
+        f"difference to the row it builds on, over the same seeds and images{alone}, a tie where its interval "
+        f"contains 0.{reads}"
     )
 
 

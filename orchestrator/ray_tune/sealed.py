@@ -3,7 +3,7 @@
 Nothing reads the test part before. It is read for the winner (with several objectives: for every trial of the front;
 under ``repeat``: for every seed of the best configuration; under ``confirm``: for every fresh seed of the confirmed
 winner, and for nothing else), and for every completed trial of an ablation without early stopping. Each read is
-journalled.
+journalled before it is made, and counted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
+from agr_core.data.split_file import read_split
 from agr_core.objective import Objective, weighted_sums
 from orchestrator.errors import SweepFailedError
 from orchestrator.journal import read_state
@@ -36,16 +37,18 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
     state = read_state(storage, run.sweep_id)
     due = [] if state.started.rerun_of is not None else winners(state, spec)
     read = ray.remote(num_cpus=spec.resources.cpus, num_gpus=spec.resources.gpus, max_retries=2)(evaluate)
-    pending = {
-        read.remote(
-            Job.of(trial.created, run.started, storage=storage.uri).to_json(),
-            _attempt(run.sweep_id, trial),
-            epoch,
-            str(settings.cache),
-        ): (trial, labels)
-        for trial in due
-        for epoch, labels in unread(trial).items()
-    }
+    has_test = {trial.created.split_digest: False for trial in due}
+    for digest in has_test:
+        has_test[digest] = _has_test(digest, storage)
+    pending = {}
+    for trial in due:
+        for epoch, labels in unread(trial).items():
+            if has_test[trial.created.split_digest]:
+                run.test_opened(trial.trial_id, epoch, labels)
+                run.flush()
+            job = Job.of(trial.created, run.started, storage=storage.uri).to_json()
+            started = read.remote(job, _attempt(run.sweep_id, trial), epoch, str(settings.cache))
+            pending[started] = trial, labels
     while pending:
         done, _ = ray.wait(list(pending))
         for reference in done:
@@ -58,6 +61,15 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
             if test is not None:
                 for label in labels:
                     run.test_read(trial.trial_id, label, test["metrics"], test["tables"])
+
+
+def _has_test(split_digest: str, storage: Storage) -> bool:
+    """Whether a split has a test part, or a data set that only tests."""
+    with tempfile.TemporaryDirectory(prefix="agr-split-") as folder:
+        path = Path(folder, "split.parquet")
+        storage.download(layout.split(split_digest), path)
+        split = read_split(path)
+    return len(split.rows("test")) > 0 or bool(split.foreign)
 
 
 def _result(reference: Any, trial_id: str) -> tuple[dict[str, Any] | None, dict[str, float]]:

@@ -437,6 +437,44 @@ def test_ranks_of_repeated_configurations_are_shared_by_their_seeds(record_sweep
     assert json.loads(json.loads(view)["state"])["orderByKey"] == "metrics.`mean/age_mae`"
 
 
+def confirmed_sweep(record_sweep: Recorder, **more: Any) -> Any:
+    """Three configurations: the best of the search turns out second, and the unconfirmed one looks better than both."""
+    sweep = record_sweep(document={"search": {"algorithm": "grid"}, "confirm": {"top": 2, "seeds": 2}}, **more)
+    originals = [
+        sweep.trial(number, [9.0, value], params={"optimizer.lr": rate})
+        for number, (value, rate) in enumerate([(6.0, 0.1), (6.5, 0.2), (7.0, 0.3)])
+    ]
+    for number, (which, seed, value) in enumerate([(0, 1, 8.0), (1, 1, 7.4), (0, 2, 8.4), (1, 2, 7.8)], start=3):
+        rate = (0.1, 0.2)[which]
+        sweep.trial(
+            number,
+            [9.0, value],
+            params={"optimizer.lr": rate, "seed": seed},
+            configuration=which,
+            repeat=seed - 1,
+            confirms=originals[which],
+        )
+    sweep.end()
+    return sweep
+
+
+def test_under_confirm_the_rank_is_a_figure_that_the_view_sorts_by(record_sweep: Recorder) -> None:
+    tracker = MemoryTracker()
+    sweep = confirmed_sweep(record_sweep)
+
+    Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
+
+    runs = sorted((run for run in tracker.all_runs.values() if "agr.rank" in run.tags), key=lambda run: run.name)
+    assert [run.tags["agr.rank"] for run in runs] == ["2", "1", "3", "2", "1", "2", "1"]
+    assert [run.curve("rank") for run in runs] == [{0: float(run.tags["agr.rank"])} for run in runs]
+    means = [run.curve("mean/age_mae") for run in runs]
+    assert means[:3] == [{0: pytest.approx(8.2)}, {0: pytest.approx(7.6)}, {}]
+    assert [run.name.split(" seed ")[1] for run in runs] == ["42", "42", "42", "1", "1", "2", "2"]
+    tags = tracker.experiment_tags[tracker.experiments["faces"]]
+    state = json.loads(json.loads(tags[f"mlflow.sharedViewState.{view_key(sweep.sweep_id)}"])["state"])
+    assert state["orderByKey"] == "metrics.`rank`"
+
+
 def test_a_sweep_that_is_not_there_is_said_to_be_so(record_sweep: Recorder) -> None:
     sweep = record_sweep()
 

@@ -29,6 +29,8 @@ def test_show_json_is_the_documented_shape(
     assert shown["config"]["optimizer"]["name"] == "sgd"
     assert (shown["metrics"]["best/age_mae"], shown["metrics"]["test/age_mae"]) == (7.0, 7.5)
     assert shown["provenance"]["data_digest"] == "d" * 64
+    assert shown["test_reads"] == 1
+    assert "reads of the test part: 1 for this trial, 1 in its sweep" in agr("show", trial[:6]).stdout
 
 
 def test_show_tells_people_what_a_trial_was_and_how_it_did(record_sweep: Recorder, agr: Callable[..., Result]) -> None:

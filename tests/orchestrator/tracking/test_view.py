@@ -69,6 +69,13 @@ def test_under_repeat_rows_are_sorted_by_the_mean_over_seeds_with_each_seeds_own
     assert state["selectedColumns"][1:3] == ["metrics.`mean/age_mae`", "metrics.`best/age_mae`"]
 
 
+def test_under_confirm_rows_are_sorted_by_their_rank_whatever_the_direction() -> None:
+    _, _, state = view(Objective(metric="val/gender_acc", direction="maximize"), means=True, ranked=True)
+
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`rank`", True)
+    assert state["selectedColumns"][:3] == ["metrics.`rank`", "metrics.`mean/gender_acc`", "metrics.`best/gender_acc`"]
+
+
 def test_the_link_carries_the_key_of_the_tag() -> None:
     tag, _, _ = view()
 
