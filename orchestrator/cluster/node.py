@@ -35,8 +35,10 @@ MARK = "AGR_CLUSTER_NODE"
 _OBJECT_STORE_BYTES = 200 * 2**20
 """Trials exchange nothing through Ray's object store; without this it takes 30 % of the memory."""
 
-_PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120"}
-"""Rented machines can be busy or slow while Ray starts; its own limits are 30 s."""
+_PATIENCE = {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120"}
+_TOO_SLOW = "timed out during startup"
+_ATTEMPTS = 3
+"""Ray gives itself 30 s to start, which a busy machine may exceed; the next time its files are read already."""
 
 _START_S = 240.0
 _SEEN_S = 30.0
@@ -118,8 +120,9 @@ def join(address: str, options: NodeOptions, settings: Settings) -> Started:
     _check_ports(host, ports, head=False)
     if any(node.alive and node.host == host for node in gcs.nodes()):
         raise InputError(
-            f"the cluster has a node at {host} already. If that is another machine with the same private address, "
-            "join them by an overlay network (docs/clusters.md, Behind NAT)."
+            f"the cluster has a node at {host} already. If it is this machine from before it was restarted, wait half "
+            "a minute until the head has noticed; if another one has the same private address, join them by an overlay "
+            "network (docs/clusters.md, Behind NAT)."
         )
     problems = doorman.ask_to_be_dialled(gcs, host, ports.dialled())
     if problems is None:
@@ -141,7 +144,30 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
     command += ["--labels=" + ",".join(f"{name}={value}" for name, value in labels.items())] if labels else []
     command += [] if options.cpus is None else [f"--num-cpus={options.cpus}"]
     command += [] if options.gpus is None else [f"--num-gpus={options.gpus}"]
-    mark = secrets.token_hex(8)
+    for attempt in range(_ATTEMPTS):
+        mark = secrets.token_hex(8)
+        problem = _try_to_start(command, mark)
+        if not problem:
+            break
+        _end_processes(mark)
+        if _TOO_SLOW not in problem or attempt == _ATTEMPTS - 1:
+            raise ClusterError(f"Ray did not start: {problem}; its logs are in /tmp/ray.")
+    started = Started(
+        address=address,
+        host=host,
+        port=options.port,
+        is_head="--head" in arguments,
+        mark=mark,
+        node_id=_wait_for(Gcs(address), host).node_id,
+    )
+    record = _record(settings)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(asdict(started), indent=2) + "\n", encoding="utf-8")
+    return started
+
+
+def _try_to_start(command: list[str], mark: str) -> str:
+    """Why Ray does not start; empty if it does."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     # `agr` and `python` of a job are those of this installation, whatever the shell's PATH was.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
@@ -155,25 +181,12 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
             text=True,
             timeout=_START_S,
         )
-    except subprocess.TimeoutExpired as error:
-        _end_processes(mark)
-        raise ClusterError(f"Ray did not start within {_START_S:.0f} s; its logs are in /tmp/ray.") from error
-    if done.returncode != 0:
-        _end_processes(mark)
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise ClusterError(f"Ray did not start: {said[-1] if said else 'it said nothing'}; its logs are in /tmp/ray.")
-    started = Started(
-        address=address,
-        host=host,
-        port=options.port,
-        is_head="--head" in arguments,
-        mark=mark,
-        node_id=_wait_for(Gcs(address), host).node_id,
-    )
-    record = _record(settings)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(asdict(started), indent=2) + "\n", encoding="utf-8")
-    return started
+    except subprocess.TimeoutExpired:
+        return f"nothing after {_START_S:.0f} s"
+    if done.returncode == 0:
+        return ""
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return said[-1] if said else "it said nothing"
 
 
 def _wait_for(gcs: Gcs, host: str) -> Node:

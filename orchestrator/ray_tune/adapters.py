@@ -23,6 +23,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from agr_core.reporting import EpochReport
+from orchestrator.ray_tune.drain import Drain
 from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, STAGED, VALUE, Job
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.standing import LiveTrial
@@ -35,17 +36,19 @@ SLOTS_S = 5.0
 class Slots:
     """How many trials the cluster can hold at once, by what each node has."""
 
-    def __init__(self, *, cpus: float, gpus: float) -> None:
+    def __init__(self, *, cpus: float, gpus: float, drain: Drain) -> None:
         self._cpus = cpus
         self._gpus = gpus
+        self._drain = drain
         self._counted = 0
         self._at = 0.0
 
     def count(self) -> int:
-        """Trials that fit now, over all nodes that are alive."""
+        """Trials that fit now, over all nodes that are alive and stay."""
         if time.monotonic() - self._at > SLOTS_S:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self._counted = sum(self._fit(node) for node in nodes)
+            leaving = self._drain.hosts()
+            nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] not in leaving]
+            self._counted = sum(self._fit(node["Resources"]) for node in nodes)
             self._at = time.monotonic()
         return self._counted
 
@@ -123,6 +126,7 @@ class _Polls:
     """Runs the sweep's clock in every turn of Tune's loop and stops what is to be stopped."""
 
     run: SweepRun
+    drain: Drain
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Poll, stop trials mid-epoch where asked, then choose as Tune does."""
@@ -132,6 +136,11 @@ class _Polls:
         if ending:
             for trial in [trial for trial in tune_controller.get_live_trials() if trial.trial_id in ending]:
                 tune_controller.stop_trial(trial)
+        moving = set(self.drain.due(self.run.live.values()))
+        if moving:
+            for trial in [trial for trial in tune_controller.get_live_trials() if trial.trial_id in moving]:
+                if trial.status == Trial.RUNNING:
+                    ray.kill(trial.temporary_state.ray_actor)  # Tune hears of it as of any lost worker
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)  # type: ignore[misc]
         return chosen
 
@@ -142,6 +151,7 @@ class PolledFifo(_Polls, FIFOScheduler):  # type: ignore[misc]
     def __init__(self, run: SweepRun) -> None:
         FIFOScheduler.__init__(self)
         self.run = run
+        self.drain = Drain()
 
     def added(self, trial_id: str, number: int) -> None:
         """Nothing to remember."""
@@ -190,6 +200,7 @@ class PolledHalving(_Polls, AsyncHyperBandScheduler):  # type: ignore[misc]
             max_t=10**9,
         )
         self.run = run
+        self.drain = Drain()
         self._bracket_of = bracket_of
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -232,9 +243,10 @@ def _remembers_errors(method: _Method) -> _Method:
 class SweepCallback(Callback):  # type: ignore[misc]
     """Tells the sweep run what happens to its trials."""
 
-    def __init__(self, run: SweepRun, search: SweepSearch, job: Callable[[LiveTrial], Job]) -> None:
+    def __init__(self, run: SweepRun, search: SweepSearch, job: Callable[[LiveTrial], Job], drain: Drain) -> None:
         self.run = run
         self._search = search
+        self._drain = drain
         self._job = job
         self._nodes: dict[str, str] = {}  # actor ID -> node address
         self._running: set[str] = set()
@@ -288,8 +300,12 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._running.discard(trial.trial_id)
         error = _error_of(trial)
         live = self.run.live[trial.trial_id]
+        moved = live.node in self._drain.hosts()
         verdict = self.run.attempt_failed(
-            trial.trial_id, error=_one_line(error), details=str(error), charged=not _node_lost(live)
+            trial.trial_id,
+            error=f"moved: node {live.node} is being drained" if moved else _one_line(error),
+            details=str(error),
+            charged=not moved and not _node_lost(live),
         )
         if verdict == "retry":
             trial.set_config({JOB: self._job(live).to_json()})

@@ -241,7 +241,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
         )
 
     cpus, gpus = spec.resources.cpus, spec.resources.gpus
-    slots = Slots(cpus=cpus, gpus=gpus)
+    slots = Slots(cpus=cpus, gpus=gpus, drain=scheduler.drain)
     if slots.count() == 0:
         nodes = [{k: v for k, v in node["Resources"].items() if k in ("CPU", "GPU")} for node in ray.nodes()]
         raise InputError(
@@ -258,7 +258,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
                 storage_path=folder,
                 search_alg=search,
                 scheduler=scheduler,
-                callbacks=[SweepCallback(run, search, job), Silence()],
+                callbacks=[SweepCallback(run, search, job, scheduler.drain), Silence()],
                 resources_per_trial=PlacementGroupFactory([bundle(cpus, gpus)]),
                 reuse_actors=True,
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),

@@ -1,7 +1,8 @@
 """A rented cluster on one machine: a store, a laptop, a head and nodes, each a machine of its own (``machines``).
 
     def test_...(cluster: Cluster) -> None:
-        head, node = cluster.head(), cluster.join("node-1")      # agr cluster head, agr cluster join
+        head = cluster.head()                                    # agr cluster head
+        node, _ = cluster.join("node-1", "node-2")               # agr cluster join
         sweep = cluster.submit(SWEEP)                            # agr submit --detach, from the laptop
         node.kill()                                              # the plug; also: cut(), mend()
         summary = cluster.wait(sweep, "completed")               # agr status, from the laptop
@@ -20,7 +21,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.cluster.machines import Machine, Network
 
 BIN = Path(sys.executable).parent
 _S3, _MLFLOW = 8333, 5000
+_ANSWERS_S = 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +47,7 @@ def missing() -> str:
     """What this machine lacks for network namespaces; empty: nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root, and this is not root"
-    absent = [program for program in ("ip", "unshare", "nsenter") if shutil.which(program) is None]
+    absent = [program for program in ("ip", "nsenter", "setpriv", "unshare") if shutil.which(program) is None]
     return f"not installed: {', '.join(absent)} (Debian: apt-get install iproute2 util-linux)" if absent else ""
 
 
@@ -80,6 +82,7 @@ class Cluster:
         self.token = secrets.token_hex(32)
         self.head_address = ""
         self._start_store()
+        self.make_bucket()
         self.give_token(self.laptop)
 
     # ---- what every machine is told
@@ -118,28 +121,37 @@ class Cluster:
     # ---- the cluster
 
     def agr(
-        self, machine: Machine, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None
+        self,
+        machine: Machine,
+        *arguments: str,
+        code: int = 0,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 300,
     ) -> str:
-        """What an ``agr`` command prints there."""
-        done = machine.run(
-            str(BIN / "agr"), *arguments, environment={**self.environment, **(environment or {})}, code=code
-        )
+        """What an ``agr`` command prints there: its result, or what it says of an error."""
+        mine = {**self.environment, **(environment or {})}
+        done = machine.run(str(BIN / "agr"), *arguments, environment=mine, code=code, timeout_s=timeout_s)
         return done.stdout if code == 0 else done.stderr
 
     def head(self, name: str = "head", *options: str, cpus: int = 2) -> Machine:
         """A new machine as the head of a new cluster."""
         machine = self.network.machine(name)
         self.give_token(machine)
-        self.agr(machine, "cluster", "head", "--host", machine.address, "--cpus", str(cpus), *options)
+        self.wait_for_mlflow()
+        command = ("cluster", "head", "--host", machine.address, "--cpus", str(cpus), *options)
+        self.agr(machine, *command, timeout_s=600)
         self.head_address = machine.address
         return machine
 
-    def join(self, name: str, *options: str, cpus: int = 2) -> Machine:
-        """A new machine as a node."""
-        machine = self.network.machine(name)
-        self.give_token(machine)
-        self.agr(machine, "cluster", "join", f"{self.head_address}:6379", "--cpus", str(cpus), *options)
-        return machine
+    def join(self, *names: str, options: Sequence[str] = (), cpus: int = 2) -> list[Machine]:
+        """New machines as nodes."""
+        machines = [self.network.machine(name) for name in names]
+        for machine in machines:
+            self.give_token(machine)
+            self.agr(
+                machine, "cluster", "join", f"{self.head_address}:6379", "--cpus", str(cpus), *options, timeout_s=600
+            )
+        return machines
 
     @property
     def url(self) -> str:
@@ -148,12 +160,15 @@ class Cluster:
 
     # ---- sweeps, from the laptop
 
-    def submit(self, sweep: Mapping[str, Any], *options: str) -> str:
-        """Submit a sweep and leave it alone; its ID."""
+    def write(self, sweep: Mapping[str, Any]) -> str:
+        """A sweep as a file on the laptop; its path there."""
         path = self.laptop.folder / "home" / f"{sweep['name']}.yaml"
         YAML(typ="safe").dump(dict(sweep), path)
-        said = self.agr(self.laptop, "submit", f"/tmp/home/{path.name}", "--address", self.url, "--detach", *options)
-        return said.strip()
+        return f"/tmp/home/{path.name}"
+
+    def submit(self, sweep: Mapping[str, Any], *options: str) -> str:
+        """Submit a sweep and leave it alone; its ID."""
+        return self.agr(self.laptop, "submit", self.write(sweep), "--address", self.url, "--detach", *options).strip()
 
     def resume(self, sweep_id: str) -> None:
         """Let the head go on with a sweep."""
@@ -231,23 +246,26 @@ class Cluster:
             environment={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             log="mlflow.log",
         )  # fmt: skip
+
+    def make_bucket(self) -> None:
+        """Wait until the S3 server takes writes."""
         self._until_answers(
-            "import boto3, os\n"
+            "import boto3\n"
             "from botocore.config import Config\n"
             "once = Config(s3={'addressing_style': 'path'}, retries={'total_max_attempts': 1}, connect_timeout=2)\n"
-            f"boto3.client('s3', config=once).create_bucket(Bucket={self.bucket!r})\n"
-            f"boto3.client('s3', config=once).put_object(Bucket={self.bucket!r}, Key='probe', Body=b'')\n"
-        )
-        self._until_answers(
-            f"import urllib.request\nurllib.request.urlopen('http://{self.store.address}:{_MLFLOW}/health')\n"
+            "s3 = boto3.client('s3', config=once)\n",
+            f"s3.create_bucket(Bucket={self.bucket!r}); s3.put_object(Bucket={self.bucket!r}, Key='probe', Body=b'')",
         )
 
-    def _until_answers(self, script: str, timeout_s: float = 300) -> None:
-        until = time.monotonic() + timeout_s
-        while True:
-            process = self.laptop.start(sys.executable, "-c", script, environment=self.environment)
-            _, said = process.communicate(timeout=60)
-            if process.returncode == 0:
-                return
-            assert time.monotonic() < until, f"the store does not answer:\n{said}"
-            time.sleep(0.3)
+    def wait_for_mlflow(self) -> None:
+        """It takes long to start, so it is waited for only where it is needed, and never together with a head."""
+        address = f"http://{self.store.address}:{_MLFLOW}/health"
+        self._until_answers("import urllib.request\n", f"urllib.request.urlopen({address!r})")
+
+    def _until_answers(self, before: str, ask: str) -> None:
+        script = (
+            f"import time\n{before}until = time.monotonic() + {_ANSWERS_S}\n"
+            f"while True:\n try:\n  {ask}\n  break\n"
+            " except Exception:\n  if time.monotonic() > until: raise\n  time.sleep(0.5)\n"
+        )
+        self.laptop.run(sys.executable, "-c", script, environment=self.environment, timeout_s=_ANSWERS_S + 60)

@@ -43,9 +43,10 @@ class Machine:
         self.address = address
         self.folder = folder
         (folder / "home").mkdir(parents=True)
+        # Whoever kills the tests kills the machines.
         options = ["--fork", "--kill-child=SIGKILL", "--pid", "--mount-proc", "--mount", "--net", "--uts", "--ipc"]
         self._holder = subprocess.Popen(
-            ["unshare", *options, "bash", "-c", _INIT, "init", name, str(folder)],
+            ["setpriv", "--pdeathsig", "KILL", "unshare", *options, "bash", "-c", _INIT, "init", name, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
@@ -115,7 +116,7 @@ class Network:
     """Machines on one bridge; leaving it pulls every plug."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.name = folder.name
         self._machines: list[Machine] = []
         self._switch = self._add("switch", "")
@@ -145,6 +146,6 @@ class Network:
         return machine
 
     def _add(self, name: str, address: str) -> Machine:
-        machine = Machine(name, address, self._folder / f"{len(self._machines)}-{name}")
+        machine = Machine(name, address, self.folder / f"{len(self._machines)}-{name}")
         self._machines.append(machine)
         return machine
