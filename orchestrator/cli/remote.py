@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable
@@ -164,7 +165,6 @@ class _Job:
             time.sleep(_LOOK_S)
 
     def _result(self) -> SweepResult:
-        import json
 
         from orchestrator.journal import read_state
         from orchestrator.pareto import point_of

@@ -7,10 +7,12 @@ tells the machine from another one that has the same private address in the head
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -42,6 +44,13 @@ class Doorman:
         return True
 
     def _watch(self) -> None:
+        try:
+            self._watch_on()
+        except BaseException:  # noqa: BLE001 - whatever it is ends the process
+            traceback.print_exc()
+            os._exit(1)  # Ray starts a dead actor again, and not a dead thread of one
+
+    def _watch_on(self) -> None:
         while True:
             for key in self._gcs.keys(_CALLS):
                 self._answer(key)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,23 +66,21 @@ class Head:
         return "\n".join(lines[-_LAST_LINES:])
 
 
-class _errors:  # noqa: N801 - used as a function
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
     """Our errors for those of Ray's client, in one line."""
+    from ray.exceptions import AuthenticationError
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or not isinstance(error, Exception):
-            return
-        text = str(error).strip()
-        if "401" in text or "403" in text or "nauthenticated" in text or "nauthorized" in text or "oken" in text:
-            raise InputError(
-                f"the head at {self._url} refuses this machine's token. Copy it: ssh HEAD agr cluster token > "
-                "~/.ray/auth_token"
-            ) from error
-        first = text.splitlines()[0] if text else type(error).__name__
-        raise ClusterError(f"the head at {self._url} does not take it: {first}") from error
+    try:
+        yield
+    except AuthenticationError as error:
+        raise InputError(
+            f"the head at {url} refuses this machine's token. Copy it: ssh HEAD agr cluster token > ~/.ray/auth_token"
+        ) from error
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no head answers at {url}. Is it up, is that its address, does its firewall let this machine through?"
+        ) from error
+    except (RuntimeError, ValueError) as error:  # what the head answered, as Ray's client words it
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ClusterError(f"the head at {url} does not take it: {first}") from error

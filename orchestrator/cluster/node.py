@@ -38,7 +38,8 @@ _OBJECT_STORE_BYTES = 200 * 2**20
 _PATIENCE = {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120"}
 _TOO_SLOW = "timed out during startup"
 _ATTEMPTS = 3
-"""Ray gives itself 30 s to start, which a busy machine may exceed; the next time its files are read already."""
+"""Ray gives its agents 15 s and itself 30 s to start, which cannot be changed (ray-project/ray#65983) and which a busy
+machine exceeds; the next time its files are read already."""
 
 _START_S = 240.0
 _SEEN_S = 30.0
@@ -140,6 +141,7 @@ def join(address: str, options: NodeOptions, settings: Settings) -> Started:
 def _start(options: NodeOptions, settings: Settings, address: str, host: str, arguments: list[str]) -> Started:
     labels = node_labels(provider=options.provider, usd_per_hour=options.usd_per_hour, cache=settings.cache)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+    command += ["--include-log-monitor=false"]  # it brings workers' words to drivers, which do not ask for them
     command += [f"--node-ip-address={host}", f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats"]
     command += ["--labels=" + ",".join(f"{name}={value}" for name, value in labels.items())] if labels else []
     command += [] if options.cpus is None else [f"--num-cpus={options.cpus}"]
