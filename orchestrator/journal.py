@@ -6,6 +6,7 @@ and stops; so two drivers can never both write a sweep's history.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pydantic import ValidationError
@@ -16,6 +17,8 @@ from orchestrator.records import Event, dump_event, parse_event
 from orchestrator.state import SweepState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
+
+_SEGMENT = re.compile(r"([0-9]{6,12})\.jsonl")
 
 
 class JournalWriter:
@@ -67,7 +70,10 @@ def read_journal(storage: Storage, sweep_id: str, *, after_segment: int = 0) -> 
     folder = layout.journal(sweep_id)
     expected = after_segment + 1
     for info in storage.list(folder):
-        number = int(info.key.rsplit("/", 1)[1].removesuffix(".jsonl"))
+        found = _SEGMENT.fullmatch(info.key.removeprefix(f"{folder}/"))
+        if found is None:
+            raise IntegrityError(f"{storage.uri}/{info.key} is no journal segment; remove what is not of `agr`.")
+        number = int(found[1])
         if number < expected:
             continue
         if number > expected:

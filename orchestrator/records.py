@@ -14,6 +14,9 @@ from agr_core.config import StrictModel
 from agr_core.objective import BEST, Direction, Objective
 from orchestrator.outcome import Outcome, SweepStatus
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$")]
+"""An ID or digest: it becomes part of keys and file names, and journals come from buckets that others write to."""
+
 
 class _Event(StrictModel):
     time: float = Field(description="When it happened, seconds since the epoch.")
@@ -23,7 +26,7 @@ class SweepStarted(_Event):
     """First event of a journal."""
 
     kind: Literal["sweep_started"] = "sweep_started"
-    sweep_id: str
+    sweep_id: Name
     name: str
     experiment: str
     description: str = ""
@@ -94,18 +97,18 @@ class StageRef(StrictModel):
     """What a stage of a trial is trained on, by content; its configuration is in the trial's, in ``init``."""
 
     id: str
-    key: str = Field(description="Digest of all that the stage trains; equal stages are trained once.")
+    key: Name = Field(description="Digest of all that the stage trains; equal stages are trained once.")
     data_uri: str
-    data_digest: str
-    split_digest: str
-    weights_sha256: str | None = Field(default=None, description="Initial weights of the first stage.")
+    data_digest: Name
+    split_digest: Name
+    weights_sha256: Name | None = Field(default=None, description="Initial weights of the first stage.")
 
 
 class TrialCreated(_Event):
     """A configuration was proposed and became a trial."""
 
     kind: Literal["trial_created"] = "trial_created"
-    trial_id: str
+    trial_id: Name
     number: int = Field(ge=0, description="Counted from 0 within the sweep.")
     configuration: int = Field(ge=0, description="Number of the configuration; differs from number under repeat.")
     repeat: int = Field(default=0, ge=0, description="Which repetition of the configuration, from 0.")
@@ -117,10 +120,10 @@ class TrialCreated(_Event):
     params: dict[str, Any] = Field(description="What varies in this sweep: flat dotted TrialConfig paths.")
     proposal: dict[str, Any] = Field(description="What the search needs to be restored exactly.")
     config_digest: str
-    data_digest: str
-    split_digest: str
+    data_digest: Name
+    split_digest: Name
     data_uri: str = Field(description="Where nodes fetch the packed data set: a storage URI of a folder.")
-    weights_sha256: str | None = Field(
+    weights_sha256: Name | None = Field(
         default=None, description="Initial weights, in the sweep's storage; None: random, or timm fetches its own."
     )
     stages: tuple[StageRef, ...] = Field(default=(), description="The stages it starts from, the first one first.")
@@ -135,17 +138,17 @@ class AttemptStarted(_Event):
     """An attempt of a trial began to train."""
 
     kind: Literal["attempt_started"] = "attempt_started"
-    trial_id: str
+    trial_id: Name
     attempt: int = Field(ge=0)
     node: str
 
 
 class _StageObtained(_Event):
-    trial_id: str
+    trial_id: Name
     attempt: int = Field(ge=0)
     stage: str = Field(description="ID of the stage in the trial's configuration.")
     key: str
-    weights_sha256: str = Field(description="Weights of its best epoch, in the sweep's storage.")
+    weights_sha256: Name = Field(description="Weights of its best epoch, in the sweep's storage.")
     epochs: int = Field(ge=1)
     best_epoch: int = Field(ge=1)
     value: float = Field(description="The stage's own objective at its best epoch.")
@@ -179,7 +182,7 @@ class TrialReported(_Event):
     """A trial finished an epoch."""
 
     kind: Literal["trial_reported"] = "trial_reported"
-    trial_id: str
+    trial_id: Name
     attempt: int = Field(ge=0)
     epoch: int = Field(ge=1)
     value: float = Field(description="The objective of this epoch.")
@@ -192,7 +195,7 @@ class AttemptFailed(_Event):
     """An attempt ended by an error; the trial goes on with another attempt or ends."""
 
     kind: Literal["attempt_failed"] = "attempt_failed"
-    trial_id: str
+    trial_id: Name
     attempt: int = Field(ge=0)
     error: str = Field(description="One line.")
     details: str = Field(default="", description="Traceback, as far as known.")
@@ -203,7 +206,7 @@ class TrialEnded(_Event):
     """A trial is over; nothing follows for it except TestOpened and TestRead."""
 
     kind: Literal["trial_ended"] = "trial_ended"
-    trial_id: str
+    trial_id: Name
     outcome: Outcome
     epochs: int = Field(ge=0, description="Epochs reported.")
     value: float | None = Field(
@@ -242,7 +245,7 @@ class TestRead(_Event):
 
     kind: Literal["test_read"] = "test_read"
     __test__ = False  # not a pytest class
-    trial_id: str
+    trial_id: Name
     label: str = Field(default=BEST, description="Which of the kept weights: best, or a label of `keep`.")
     metrics: dict[str, float] = Field(description="test/... of the kept weights.")
     tables: dict[str, Any] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agr_core.errors import IntegrityError
 from agr_core.objective import BEST
 from orchestrator.confirmation import winner
 from orchestrator.errors import NotFoundError
@@ -121,10 +122,17 @@ class SweepState:
         return state
 
     def apply(self, event: Event) -> None:
-        """Take one more event. A report of an epoch that is there already replaces it (a retried epoch)."""
+        """Take one more event. A report of an epoch that is there already replaces it (a retried epoch).
+
+        Raises:
+            IntegrityError: If no driver writes such a journal: a second start, or a trial that was never created.
+        """
+        trial_id: str | None = getattr(event, "trial_id", None)
+        if trial_id is not None and trial_id not in self.trials and not isinstance(event, TrialCreated):
+            raise IntegrityError(f"the journal of sweep {self.started.sweep_id} never created trial {trial_id}.")
         match event:
             case SweepStarted():
-                raise ValueError(f"second start of sweep {event.sweep_id}")
+                raise IntegrityError(f"the journal of sweep {self.started.sweep_id} starts a second time.")
             case DriverStarted():
                 self.drivers.append(event)
                 self.ended = None

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from agr_core.config import SYNTHETIC, SyntheticConfig, drawn_by
 from agr_core.data.face_crop import CroppedImages, FaceCropper
+from agr_core.data.manifest import manifest_problem
 from agr_core.data.readers import RawImage, Reader, Skipped, find_reader, read_images
 from agr_core.data.readers.base import lacking
 from agr_core.data.readers.files import open_files
@@ -230,6 +231,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(f"{path} has schema_version {version!r}; this version reads {SCHEMA_VERSION}. Pack it again.")
+    problem = manifest_problem(manifest)
+    if problem is not None:
+        raise DataError(f"{path} is no manifest that `agr data pack` writes ({problem}); do not trust this data set.")
     return dict(manifest)
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from orchestrator.cli.terminal import Terminal
     from orchestrator.state import SweepState
     from orchestrator.storage.base import Storage
 
@@ -37,7 +36,6 @@ TrialArgument = Annotated[
     ),
 ]
 
-_WIDTH = 100
 _debug = False
 
 
@@ -54,7 +52,9 @@ def print_json(value: Any) -> None:
 
 def say(message: str) -> None:
     """Print a line for people on standard error."""
-    sys.stderr.write(message + "\n")
+    from orchestrator.cli.terminal import harmless
+
+    sys.stderr.write(harmless(message) + "\n")
 
 
 @contextmanager
@@ -107,18 +107,17 @@ def run_ids_of(states: list[SweepState]) -> dict[tuple[str, str], str]:
         return {}
 
 
-def console() -> Console:
+def console() -> Terminal:
     """A console of the terminal's width; 100 characters where there is no terminal."""
-    from rich.console import Console
+    from orchestrator.cli.terminal import Terminal
 
-    found = Console()
-    return found if found.is_terminal else Console(width=_WIDTH)
+    return Terminal()
 
 
 def print_pairs(title: str, pairs: dict[str, str]) -> None:
     """Print names and values below each other, under a title."""
     out = console()
-    out.print(f"\n[bold]{title}[/bold]")
+    out.print(f"\n{title}", style="bold")
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        out.print(f"  {name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  {name:<{width}}  {value}", highlight=False, soft_wrap=True)

@@ -109,12 +109,12 @@ def _show_split(description: dict[str, Any], output: Path, as_json: bool) -> Non
     if as_json:
         print_json(description)
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"{escape(str(output))}: digest {description['digest'][:12]}", soft_wrap=True)
+    from orchestrator.cli.terminal import Terminal
+
+    console = Terminal(highlight=False)
+    console.print(f"{output}: digest {description['digest'][:12]}", soft_wrap=True)
     parts = description["parts"]
     table = Table(box=None, pad_edge=False)
     table.add_column("")
@@ -124,11 +124,11 @@ def _show_split(description: dict[str, Any], output: Path, as_json: bool) -> Non
     for title in ("bins", "gender", "race"):
         for name in next(iter(parts.values()))[title]:
             label = f"age {name}" if title == "bins" else name
-            table.add_row(escape(label), *(f"{part[title][name]:,}" for part in parts.values()))
+            table.add_row(label, *(f"{part[title][name]:,}" for part in parts.values()))
     console.print(table)
     groups = description["groups"]
     console.print(
         f"{groups['groups']:,} groups of identical images or one subject, {groups['images']:,} images in them"
     )
     for note in description["notes"]:
-        console.print(escape(note), soft_wrap=True)
+        console.print(note, soft_wrap=True)

@@ -13,11 +13,10 @@ _MANY_SKIPPED = 20
 
 def print_description(headline: str, description: dict[str, Any], bins: str) -> None:
     """Print what ``agr_core.data.stats.describe`` says, ages in the bins of a scheme."""
-    from rich.console import Console
-    from rich.markup import escape
+    from orchestrator.cli.terminal import Terminal
 
-    console = Console(highlight=False)
-    console.print(escape(headline), soft_wrap=True)
+    console = Terminal(highlight=False)
+    console.print(headline, soft_wrap=True)
     if age := description["age"]:
         console.print(f"ages {age['min']:g} to {age['max']:g} years, mean {age['mean']:.1f}")
     lacking = [f"{label} {count:,}" for label, count in description["unknown"].items() if count]
@@ -39,13 +38,13 @@ def print_description(headline: str, description: dict[str, Any], bins: str) -> 
             soft_wrap=True,
         )
         for entry in crop["several"]:
-            console.print(f"  {escape(entry['file'])}: {entry['faces']} faces", soft_wrap=True)
+            console.print(f"  {entry['file']}: {entry['faces']} faces", soft_wrap=True)
     if attributes := description["attributes"]:
         console.print(_counts_table("attribute", attributes, total=description["images"]))
     skipped = description["skipped"]
     console.print(f"{len(skipped):,} files skipped{':' if skipped else ''}")
     for line in _skipped_lines(skipped):
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def _skipped_lines(skipped: list[dict[str, str]]) -> list[str]:
@@ -61,7 +60,6 @@ def _skipped_lines(skipped: list[dict[str, str]]) -> list[str]:
 
 def _counts_table(title: str, counts: dict[str, int], *, total: int | None = None) -> Table:
     """Counts with their share of ``total``; default: of all of them."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -73,5 +71,5 @@ def _counts_table(title: str, counts: dict[str, int], *, total: int | None = Non
     most = max(counts.values(), default=0)
     for name, count in counts.items():
         share = f"{count / total:.1%}" if total else ""
-        table.add_row(escape(name), f"{count:,}", share, "█" * round(_BAR_WIDTH * count / most) if most else "")
+        table.add_row(name, f"{count:,}", share, "█" * round(_BAR_WIDTH * count / most) if most else "")
     return table

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from orchestrator.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, print_json, say
+from orchestrator.cli.terminal import harmless
 
 if TYPE_CHECKING:
     from orchestrator.mlflow_writer import MlflowWriter, ParentRun
@@ -146,7 +147,7 @@ def print_result(result: SweepResult, storage: Storage) -> None:
     shown = ", ".join(f"{count} {outcome}" for outcome, count in result.counts.items() if count)
     typer.echo(f"{result.sweep_id}: {result.status} in {result.wall_s:.0f} s; {shown or 'no trial ended'}")
     if result.reason:
-        typer.echo(f"because: {result.reason}")
+        typer.echo(harmless(f"because: {result.reason}"))
     if result.best is not None:
         state = read_state(storage, result.sweep_id)
         figures = zip(objective_names(state.started.objectives), result.best[1], strict=True)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from agr_core.objective import Objective, objective_names
+from orchestrator.cli.terminal import Terminal
 from orchestrator.pareto import ordering
 from orchestrator.records import (
     AttemptFailed,
@@ -62,7 +62,7 @@ class Progress:
 
     objectives: Sequence[Objective]
     planned: int | None
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Terminal = field(default_factory=lambda: Terminal(stderr=True))
 
     def __post_init__(self) -> None:
         self._rows: dict[str, _Row] = {}

@@ -263,6 +263,7 @@ def logs(
 ) -> None:
     """Print what a trial's last attempt said."""
     with errors_in_one_line():
+        from orchestrator.cli.terminal import harmless
         from orchestrator.errors import NotFoundError
         from orchestrator.lookup import find_trial
 
@@ -276,7 +277,7 @@ def logs(
             if text is None and over:
                 raise NotFoundError(f"trial {trial_id} of sweep {sweep_id} never wrote a log.")
             text = text or ""
-            typer.echo(text.removeprefix(printed), nl=False)
+            typer.echo(harmless(text.removeprefix(printed)), nl=False)
             printed = text
             if over:
                 break

@@ -142,20 +142,22 @@ def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) 
 def _print_trial(
     document: dict[str, Any], trial: TrialState, objectives: Sequence[Objective], *, sweep_reads: int
 ) -> None:
+    from rich.text import Text
+
     from agr_core.config import TrialConfig
     from orchestrator.tracking.describe import flat, short, trial_name
 
     out = console()
     outcome = document["outcome"] or "running"
-    out.print(f"[bold]{document['trial_id']}[/bold]  {trial_name(trial.created)}  ({outcome})", highlight=False)
+    out.print(Text(document["trial_id"], style="bold"), f" {trial_name(trial.created)}  ({outcome})", highlight=False)
     early = " (stopped early)" if document["stopped_early"] else ""
     out.print(f"sweep {document['sweep_id']}, {document['epochs']} epochs{early}, {document['attempts']} attempts")
     if document["error"]:
-        out.print(f"because: {document['error']}", style="red", markup=False)
+        out.print(f"because: {document['error']}", style="red")
     for failure in trial.failures:
-        out.print(f"attempt {failure.attempt} failed: {failure.error}", style="red", markup=False)
+        out.print(f"attempt {failure.attempt} failed: {failure.error}", style="red")
     for words in document["warnings"]:
-        out.print(f"warning: {words}", style="yellow", markup=False, soft_wrap=True)
+        out.print(f"warning: {words}", style="yellow", soft_wrap=True)
     config = TrialConfig.from_document(document["config"])
     given = dict(flat(config.model_dump(mode="json", exclude_defaults=True)))
     lines = {
@@ -174,7 +176,7 @@ def _print_trial(
     by = "the objective" if document["label"] == "best" else f"`{document['label']}`"
     if document["label"] == "best" and len(objectives) > 1:
         by = f"the first objective, {objectives[0].name}"
-    out.print("\n[bold]metrics[/bold]" + ("" if best is None else f" of epoch {best}, the best by {by}"))
+    out.print(Text("\nmetrics", style="bold"), "" if best is None else f"of epoch {best}, the best by {by}")
     others = {label: epoch for label, epoch in document["kept_epochs"].items() if label != document["label"]}
     for label, epoch in others.items():
         out.print(f"kept as well: {document['trial_id']}@{label}, epoch {epoch}", style="dim", highlight=False)
@@ -187,10 +189,10 @@ def _print_trial(
         for by in ("race", "gender", "age"):
             table = _group_table(parts[part], by)
             if table is not None:
-                out.print(f"\n[bold]{part} by {by}[/bold]")
+                out.print(f"\n{part} by {by}", style="bold")
                 out.print(table)
     for name, report in sorted(document["classes"].items()):
-        out.print(f"\n[bold]{name.removesuffix('_confusion')}, each class[/bold]", highlight=False)
+        out.print(f"\n{name.removesuffix('_confusion')}, each class", style="bold", highlight=False)
         out.print(_class_table(report))
     print_pairs("provenance", {name: short(value) for name, value in flat(document["provenance"])})
 

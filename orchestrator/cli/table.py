@@ -76,15 +76,14 @@ def _names(text: str, option: str) -> tuple[str, ...]:
 
 
 def _print(found: Table) -> None:
-    from rich.console import Console
-
     from orchestrator.cli.table_formats import caption, text_table
+    from orchestrator.cli.terminal import Terminal
 
     out = console()
     drawn = text_table(found)
-    width = max(out.width, Console(width=_WIDEST).measure(drawn).maximum)  # wrapped by the terminal rather than cut
-    Console(width=width).print(drawn)
+    width = max(out.width, Terminal(width=_WIDEST).measure(drawn).maximum)  # wrapped by the terminal rather than cut
+    Terminal(width=width).print(drawn)
     out.print(caption(found), style="dim", highlight=False)
     longest = max(len(row.label) for row in found.rows)
     for row in found.rows:
-        out.print(f"  {row.label:<{longest}}  {' '.join(row.trials)}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  {row.label:<{longest}}  {' '.join(row.trials)}", highlight=False, soft_wrap=True)

@@ -129,12 +129,12 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from agr_core.objective import Objective
+    from orchestrator.cli.terminal import Terminal
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True, highlight=False)
     size, search, objective = found["size"], found["search"], found["objective"]
     space = "has continuous ranges" if size is None else f"{size:,} configuration{'s' if size > 1 else ''}"
     seeds = f" with {found['repeat']} seeds each" if found["repeat"] > 1 else ""

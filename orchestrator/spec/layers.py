@@ -106,6 +106,9 @@ def _read_base(source: Source, path: Path, chain: tuple[Path, ...]) -> Source | 
         shown = " -> ".join(map(str, (*chain, file)))
         source.add((EXTENDS,), f"the file extends itself: {shown}; drop one `extends`.")
         return None
+    if file.exists() and not file.is_file():
+        source.add((EXTENDS,), f"{file} is no file; give the path of a sweep file, relative to this one.")
+        return None
     try:
         base = read_file(file)
     except SpecError:  # not YAML: the error names that file and its lines
@@ -114,7 +117,7 @@ def _read_base(source: Source, path: Path, chain: tuple[Path, ...]) -> Source | 
         source.add((EXTENDS,), f"{error} It is looked for relative to this file.")
         return None
     if not isinstance(base.document, dict):
-        source.add((EXTENDS,), f"{file} is no sweep file: it holds {given(base.document)} and no mapping.")
+        source.add((EXTENDS,), f"{file} is no sweep file: it holds no mapping.")
     return _over_its_base(base, file, (*chain, file))
 
 

@@ -23,6 +23,9 @@ from orchestrator.errors import Problem, SpecError
 DocPath = tuple[str | int, ...]
 """Where a value stands in a document: keys of mappings and indices of lists, from the root."""
 
+_MAX_BYTES = 2**20
+"""Most that is read of a file; sweeps have a few KiB, and the parser takes seconds for each MiB."""
+
 _MAX_VALUES = 100_000
 """Aliases of aliases can make a short file describe more values than fit into memory."""
 
@@ -152,15 +155,18 @@ def read_file(path: Path) -> Source:
     """The source of a YAML file; problems of single values are noted in it.
 
     Raises:
-        InputError: If the file cannot be read.
+        InputError: If the file cannot be read, or is far larger than a sweep file.
         SpecError: If the text is not UTF-8 or not YAML.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise InputError(
             f"cannot read the sweep file {path}: {error.strerror}. Give the path of a YAML file."
         ) from error
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"the sweep file {path} is larger than {_MAX_BYTES // 2**10} KiB; is it one?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

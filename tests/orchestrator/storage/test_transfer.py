@@ -83,11 +83,12 @@ def test_a_place_without_a_data_set_is_named_with_the_way_out(target: Storage) -
     ("change", "message"),
     [
         ({"schema_version": 99}, "has schema_version 99"),
-        ({"shards": [{"file": "../../outside", "bytes": 1, "sha256": ""}]}, "no plain file name"),
-        ({"shards": [{"file": "/etc/outside", "bytes": 1, "sha256": ""}]}, "no plain file name"),
-        ({"shards": [{"file": "a/b", "bytes": 1, "sha256": ""}]}, "no plain file name"),
+        ({"shards": [{"file": "../../outside", "bytes": 1, "sha256": "0" * 64}]}, "shards.0.file"),
+        ({"shards": [{"file": "/etc/outside", "bytes": 1, "sha256": "0" * 64}]}, "shards.0.file"),
+        ({"shards": [{"file": "a/b.parquet", "bytes": 1, "sha256": "0" * 64}]}, "shards.0.file"),
+        ({"digest": "../../../outside"}, "digest"),
     ],
-    ids=["other schema", "parent", "absolute", "folder"],
+    ids=["other schema", "parent", "absolute", "folder", "digest as a path"],
 )
 def test_a_manifest_that_cannot_be_used_is_refused_with_its_address(
     packed: Packed, tmp_path: Path, change: dict[str, Any], message: str
