@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,14 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """The settings this process was started with.
+        """The settings this process was started with. ``AGR_HOME`` is made if need be, for this account alone.
 
         Raises:
             InputError: If one of them is not what it should be.
         """
         home = Path(os.environ.get("AGR_HOME") or Path.home() / ".agr").expanduser().absolute()
+        with suppress(OSError):  # where something is kept in it, that fails too, and says what for
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds faces, results and the stack's keys
         return cls(
             home=home,
             storage=os.environ.get("AGR_STORAGE") or str(home / "storage"),

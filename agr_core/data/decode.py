@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from agr_core import MAX_PIXELS
 from agr_core.errors import DataError
-
-MAX_PIXELS = 80_000_000
-"""Largest image that is decoded; a small file can claim to be far larger."""
 
 _TOO_LARGE = f"an image of more than {MAX_PIXELS:,} pixels"
 
@@ -58,6 +56,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
+        if "MAX_IMAGE_PIXELS" in error.err:
+            raise DataError(f"{_TOO_LARGE}; store a smaller one.") from error
         raise DataError(f"OpenCV cannot decode these {len(data):,} bytes ({error.err}); store JPEG or PNG.") from error
     if image is None:
         raise DataError(f"OpenCV cannot decode these {len(data):,} bytes as an image; store JPEG or PNG.")

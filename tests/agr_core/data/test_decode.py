@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -83,3 +85,23 @@ def test_the_middle_of_the_longer_side_is_kept(height: int, width: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 400), (401, 7), (57, 56)])
 def test_every_shape_becomes_the_square_asked_for(size: int, height: int, width: int) -> None:
     assert square(noise(height, width), size).shape == (size, size, 3)
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims a size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_a_small_file_that_claims_to_be_huge_is_refused_by_both_decoders_before_memory_is_taken() -> None:
+    bomb = claiming(9_000, 9_000)
+    problem = image_problem(bomb)
+    assert problem is not None
+    assert "more than 80,000,000 pixels" in problem
+    with pytest.raises(DataError, match="more than 80,000,000 pixels"):  # what a trial reads was packed by somebody
+        decode(bomb)
