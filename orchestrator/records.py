@@ -203,7 +203,7 @@ class AttemptFailed(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial is over; nothing follows for it except TestOpened and TestRead."""
+    """A trial is over; only TestOpened and TestRead follow, or TrialResumed where it is ``resumable``."""
 
     kind: Literal["trial_ended"] = "trial_ended"
     trial_id: Name
@@ -220,11 +220,21 @@ class TrialEnded(_Event):
     stopped_early: bool = Field(default=False, description="By its own early stopping.")
     error: str | None = None
     attempt: int | None = Field(default=None, description="The attempt whose files are the trial's.")
+    resumable: bool = Field(
+        default=False, description="Ended with its whole sweep, by `agr stop`: `agr resume` takes it up again."
+    )
 
     @property
     def point(self) -> tuple[float, ...]:
         """The value of each objective at the best epoch; nothing without one."""
         return self.values or (() if self.value is None else (self.value,))
+
+
+class TrialResumed(_Event):
+    """A trial that was ended with its sweep goes on from its checkpoint, now that the sweep does."""
+
+    kind: Literal["trial_resumed"] = "trial_resumed"
+    trial_id: str
 
 
 class TestOpened(_Event):
@@ -299,6 +309,7 @@ Event = Annotated[
     | AttemptFailed
     | TrialEnded
     | TestOpened
+    | TrialResumed
     | TestRead
     | BaselineMeasured
     | ControlReceived

@@ -31,6 +31,7 @@ from orchestrator.records import (
     TrialCreated,
     TrialEnded,
     TrialReported,
+    TrialResumed,
 )
 from orchestrator.search import Search
 
@@ -60,6 +61,8 @@ class LiveTrial:
     stopped_early: bool = False
     ending: tuple[Outcome, str] | None = None
     """Outcome and reason, when a person, the budget or the trial itself said how it ends."""
+    resumable: bool = False
+    """Whether it ends only because the sweep does, and goes on with it."""
 
     @property
     def trial_id(self) -> str:
@@ -85,6 +88,8 @@ class Standing:
     confirmation: Confirmation | None = None
     live: dict[str, LiveTrial] = field(default_factory=dict)
     """Trials that have not ended, by ID."""
+    interrupted: dict[str, LiveTrial] = field(default_factory=dict)
+    """Trials that were ended with the sweep and that go on with it. To the search they run still."""
     counts: Counter[str] = field(default_factory=Counter)
     """Ended trials, by outcome."""
     stages: Counter[str] = field(default_factory=Counter)
@@ -140,6 +145,9 @@ class Standing:
                 self._apply_end(self.live.pop(event.trial_id), event)
             case HistoryTaken():
                 self.search.learn(event.trials)
+            case TrialResumed():
+                self.live[event.trial_id] = self.interrupted.pop(event.trial_id)
+                self.counts["interrupted"] -= 1
             case ControlReceived():
                 self.obeyed.add(event.key)
             case TestOpened():
@@ -200,6 +208,9 @@ class Standing:
         self.counts[event.outcome] += 1
         if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
             self._count_alike(event.error or "")
+        if event.resumable:
+            self.interrupted[event.trial_id] = trial
+            return
         if trial.created.proposed:
             self.search.finish(trial.created.configuration, event.outcome, event.point)
         if event.outcome != "completed" or event.value is None:
@@ -228,3 +239,4 @@ class Standing:
         for trial in self.live.values():
             if trial.ending is None:
                 trial.ending = ("interrupted", stop.reason)
+                trial.resumable = stop.status != "completed"

@@ -30,6 +30,7 @@ from orchestrator.records import (
     TrialCreated,
     TrialEnded,
     TrialReported,
+    TrialResumed,
 )
 
 
@@ -160,6 +161,8 @@ class SweepState:
             case TestOpened():
                 self.trials[event.trial_id].opened.update(event.labels)
                 self.trials[event.trial_id].test_reads += 1
+            case TrialResumed():
+                self.trials[event.trial_id].ended = None
             case TestRead():
                 trial = self.trials[event.trial_id]
                 trial.tests[event.label] = event

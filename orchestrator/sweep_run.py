@@ -44,6 +44,7 @@ from orchestrator.records import (
     TrialCreated,
     TrialEnded,
     TrialReported,
+    TrialResumed,
 )
 from orchestrator.search import Search
 from orchestrator.spec.model import ConfirmSpec
@@ -174,7 +175,7 @@ class SweepRun:
         """Take over a sweep from its journal.
 
         A trial that the scheduler had decided to stop, or that had finished, without its end in the journal, is ended
-        now. All other unfinished trials stay in ``live``, to be started again.
+        now. All other unfinished trials stay in ``live``, to be started again, and so do those that ``agr stop`` ended.
         """
         decided: dict[str, bool] = {}
         for event in events:
@@ -185,17 +186,19 @@ class SweepRun:
             elif isinstance(event, TrialReported) and not event.finished and event.trial_id in self.live:
                 if event.epoch > self.live[event.trial_id].epoch:
                     decided[event.trial_id] = scheduler.reported(event.trial_id, event.epoch, event.value)
-            elif isinstance(event, TrialEnded):
+            elif isinstance(event, TrialEnded) and not event.resumable:
                 trial = self.live[event.trial_id]
                 scheduler.ended(event.trial_id, trial.epoch or None, trial.value)
             self.standing.apply(event)
         self._take(resumed=True)
         self.standing.forget_stop()
+        for trial_id in list(self.standing.interrupted):
+            self._record(TrialResumed(time=self.clock(), trial_id=trial_id))
         # A driver that was killed may have started an attempt, or a whole trial, that it could not journal, and whose
         # process still lives and writes. So each driver counts attempts from a number none before it can have used.
         self.standing.first_attempt = 2 * sum(isinstance(event, DriverStarted) for event in events)
         for trial in list(self.live.values()):
-            trial.ending = None
+            trial.ending, trial.resumable = None, False
             if trial.finished or decided.get(trial.trial_id):
                 scheduler.ended(trial.trial_id, trial.epoch, trial.value)
                 self.trial_over(trial.trial_id)
@@ -311,6 +314,7 @@ class SweepRun:
                 stopped_early=trial.stopped_early,
                 error=reason or None,
                 attempt=trial.reported_attempt,
+                resumable=trial.resumable,
             )
         )
         self.flush()

@@ -21,7 +21,7 @@ from agr_core.objective import objective_names
 from orchestrator import leaderboard
 from orchestrator.errors import DeliveryOwnedError, NotFoundError, StorageError, TrackerUnavailableError
 from orchestrator.journal import read_journal
-from orchestrator.records import AttemptStarted, Event, SweepStarted, TestRead, TrialEnded, TrialReported
+from orchestrator.records import AttemptStarted, Event, SweepStarted, TestRead, TrialEnded, TrialReported, TrialResumed
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
@@ -204,7 +204,7 @@ class Syncer:
         else:
             self._state.apply(event)
         # A trial that only was created has no run yet: its run starts when the trial starts to train.
-        if isinstance(event, AttemptStarted | TrialReported | TrialEnded | TestRead):
+        if isinstance(event, AttemptStarted | TrialReported | TrialEnded | TrialResumed | TestRead):
             self._changed[event.trial_id] = None
 
     # ---- the sweep's run
@@ -327,6 +327,8 @@ class Syncer:
         delivered = self._trials.get(trial.trial_id)
         if delivered is None:
             delivered = self._trials[trial.trial_id] = _Delivered(self._start(sweep, trial, place))
+        if delivered.closed and trial.ended is None:  # it was ended with its sweep and goes on with it
+            delivered.closed, delivered.parked = False, True
         if not delivered.closed:
             self._deliver_epochs(sweep, trial, delivered)
         if len(trial.tests) > delivered.tested:

@@ -28,6 +28,7 @@ from orchestrator.records import (
     TrialCreated,
     TrialEnded,
     TrialReported,
+    TrialResumed,
 )
 from orchestrator.state import TrialState
 from orchestrator.tracking.describe import trial_name
@@ -108,6 +109,9 @@ class Progress:
                 self._say(f"{self._name(event.trial_id)}  attempt {event.attempt} failed: {event.error}")
             case TrialEnded():
                 self._end(self._rows[event.trial_id], event)
+            case TrialResumed():
+                self._rows[event.trial_id].outcome = None
+                self._ended -= 1
             case ControlReceived():
                 self._say(f"received: {event.command} {event.arguments or ''}".rstrip())
             case TestRead():

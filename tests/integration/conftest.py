@@ -109,6 +109,8 @@ def histories(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
             trial["metrics"][event["epoch"]] = {k: v for k, v in event["metrics"].items() if not k.startswith("time/")}
         elif event["kind"] == "trial_ended":
             trials[event["trial_id"]]["ends"].append((event["outcome"], event["value"], event["epochs"]))
+        elif event["kind"] == "trial_resumed":
+            trials[event["trial_id"]]["ends"].clear()
     return list(trials.values())
 
 

@@ -40,8 +40,8 @@ def undisturbed(shared_agr: Any, read_histories: Callable[..., Any]) -> list[dic
 
 
 @pytest.fixture(scope="module")
-def killed_twice(shared_agr: Any, wait_until_half_trained: Callable[..., str]) -> str:
-    """A sweep whose driver was killed with -9 in the middle, twice, and that was then resumed to its end.
+def killed_and_stopped(shared_agr: Any, wait_until_half_trained: Callable[..., str]) -> str:
+    """A sweep that in the middle of a trial was killed with -9, then stopped, then killed again, and resumed each time.
 
     The first driver has a Ray of its own, the others join a cluster.
     """
@@ -51,49 +51,59 @@ def killed_twice(shared_agr: Any, wait_until_half_trained: Callable[..., str]) -
     driver.wait()
     ended = sum(event["kind"] == "trial_ended" for event in shared_agr.events(sweep_id))
     driver = shared_agr.start("resume", sweep_id)
-    wait_until_half_trained(shared_agr, max(8, ended + 1), sweep="killed")
+    wait_until_half_trained(shared_agr, ended + 1, sweep="killed")
+    shared_agr.run("stop", sweep_id[:-2])
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 0, err
+    stopped = next(summary for summary in shared_agr.summaries() if summary["sweep_id"] == sweep_id)
+    assert (stopped["status"], stopped["trials"]["running"], stopped["trials"]["interrupted"]) == ("stopped", 0, 1)
+    ended = sum(event["kind"] == "trial_ended" for event in shared_agr.events(sweep_id))
+    driver = shared_agr.start("resume", sweep_id)
+    wait_until_half_trained(shared_agr, ended + 1, sweep="killed")
     driver.kill()
     driver.wait()
     assert shared_agr.json("resume", sweep_id)["status"] == "completed"
     return sweep_id
 
 
-def test_every_trial_of_a_killed_sweep_ends_exactly_once(shared_agr: Any, killed_twice: str) -> None:
-    events = shared_agr.events(killed_twice)
+def test_every_trial_of_a_disturbed_sweep_ends_exactly_once(shared_agr: Any, killed_and_stopped: str) -> None:
+    events = shared_agr.events(killed_and_stopped)
     created = [event["trial_id"] for event in events if event["kind"] == "trial_created"]
     ended = Counter(event["trial_id"] for event in events if event["kind"] == "trial_ended")
+    resumed = Counter(event["trial_id"] for event in events if event["kind"] == "trial_resumed")
     assert len(created) == len(set(created)) == TRIALS
-    assert ended == Counter(created)
-    assert sum(event["kind"] == "driver_started" for event in events) == 3
+    assert ended - resumed == Counter(created)
+    assert resumed.total() == 1
+    assert sum(event["kind"] == "driver_started" for event in events) == 4
 
 
-def test_no_epoch_of_a_killed_sweep_is_journalled_twice(shared_agr: Any, killed_twice: str) -> None:
-    events = shared_agr.events(killed_twice)
+def test_no_epoch_of_a_killed_sweep_is_journalled_twice(shared_agr: Any, killed_and_stopped: str) -> None:
+    events = shared_agr.events(killed_and_stopped)
     epochs = Counter((event["trial_id"], event["epoch"]) for event in events if event["kind"] == "trial_reported")
     assert set(epochs.values()) == {1}
 
 
 def test_a_killed_sweep_has_the_histories_of_an_undisturbed_one(
-    shared_agr: Any, killed_twice: str, undisturbed: list[dict[str, Any]], read_histories: Callable[..., Any]
+    shared_agr: Any, killed_and_stopped: str, undisturbed: list[dict[str, Any]], read_histories: Callable[..., Any]
 ) -> None:
-    assert read_histories(shared_agr.events(killed_twice)) == undisturbed
+    assert read_histories(shared_agr.events(killed_and_stopped)) == undisturbed
 
 
-def test_a_killed_sweep_has_one_mlflow_run_for_each_trial(shared_agr: Any, killed_twice: str) -> None:
+def test_a_killed_sweep_has_one_mlflow_run_for_each_trial(shared_agr: Any, killed_and_stopped: str) -> None:
     with sqlite3.connect(shared_agr.home / "mlflow.db") as database:
         rows = database.execute(
             "select t.value, r.status, r.lifecycle_stage from tags s"
             " join tags t on t.run_uuid = s.run_uuid and t.key = 'agr.trial_id' join runs r on r.run_uuid = s.run_uuid"
             " where s.key = 'agr.sweep_id' and s.value = ?",
-            (killed_twice,),
+            (killed_and_stopped,),
         ).fetchall()
     active = [trial for trial, _, stage in rows if stage == "active"]
     assert len(active) == len(set(active)) == TRIALS
     assert "RUNNING" not in {status for _, status, stage in rows if stage == "active"}
 
 
-def test_a_killed_and_resumed_trial_is_trained_again_to_the_last_bit(shared_agr: Any, killed_twice: str) -> None:
-    trials = shared_agr.home / "storage" / "sweeps" / killed_twice / "trials"
+def test_a_killed_and_resumed_trial_is_trained_again_to_the_last_bit(shared_agr: Any, killed_and_stopped: str) -> None:
+    trials = shared_agr.home / "storage" / "sweeps" / killed_and_stopped / "trials"
     attempts = Counter(path.parent.name for path in trials.glob("*/attempt-*"))
     resumed = [trial for trial, count in attempts.items() if count > 1]
     assert resumed, "no trial was caught in the middle"
@@ -115,24 +125,14 @@ def test_a_second_driver_of_a_running_sweep_refuses(agr: Any, wait_until_ended: 
     assert f"agr resume {sweep_id}" in err
 
 
-def test_ctrl_c_keeps_the_state_and_stop_ends_the_sweep(agr: Any, wait_until_ended: Callable[..., str]) -> None:
+def test_ctrl_c_keeps_the_state(agr: Any, wait_until_ended: Callable[..., str]) -> None:
     file = agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1})
     driver = agr.embedded().start("submit", file)
     sweep_id = wait_until_ended(agr, 2)
     driver.send_signal(signal.SIGINT)
     driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert agr.summaries()[0]["status"] == "interrupted"
-
-    driver = agr.start("resume", sweep_id, "--json")
-    wait_until_ended(agr, 4)
-    agr.run("stop", sweep_id[:-2])
-    _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 0, err
-    assert agr.summaries()[0]["status"] == "stopped"
-    assert agr.summaries()[0]["trials"]["running"] == 0
-    ends = [event["outcome"] for event in agr.events(sweep_id) if event["kind"] == "trial_ended"]
-    assert ends.count("interrupted") == 1
+    assert (agr.summaries()[0]["sweep_id"], agr.summaries()[0]["status"]) == (sweep_id, "interrupted")
 
 
 def test_a_wall_budget_ends_the_sweep_as_asked(agr: Any) -> None:

@@ -221,6 +221,37 @@ def test_stop_and_kill_are_obeyed_once(tmp_path: Path) -> None:
     assert len(commands) == 2
 
 
+def test_a_stopped_trial_goes_on_with_its_sweep_and_a_killed_one_does_not(tmp_path: Path) -> None:
+    clock, storage = Clock(), local(tmp_path)
+    first = make_run(storage, small_sweep(), clock=clock)
+    first.begin()
+    killed, stopped = first.next_trial(2), first.next_trial(2)
+    assert killed is not None
+    assert stopped is not None
+    first.epoch_reported(stopped.trial_id, report(1, 6.0))
+    control.send(storage, SWEEP, "kill", {"trial_id": killed.trial_id})
+    control.send(storage, SWEEP, "stop")
+    clock.now += 3
+    for trial in first.poll():
+        first.trial_over(trial)
+    first.end("stopped", "agr stop")
+    assert read_state(storage, SWEEP).counts()["interrupted"] == first.counts["interrupted"] == 2
+
+    deaf = Deaf()
+    events, last = read_events(storage, SWEEP)
+    second = make_run(storage, small_sweep(), clock=clock, next_segment=last + 1)
+    second.replay(events, deaf)
+    second.flush()
+    assert list(second.live) == [stopped.trial_id]
+    assert second.live[stopped.trial_id].epoch == 1
+    assert second.poll() == []
+    assert [told[:2] for told in deaf.told if told[0] == "ended"] == [("ended", killed.trial_id)]
+    assert read_state(storage, SWEEP).counts()["interrupted"] == second.counts["interrupted"] == 1
+    second.epoch_reported(stopped.trial_id, report(2, 5.0, finished=True))
+    second.trial_over(stopped.trial_id)
+    assert read_state(storage, SWEEP).trials[stopped.trial_id].outcome == "completed"
+
+
 def test_an_objective_no_epoch_reports_is_named_with_the_nearest(tmp_path: Path) -> None:
     run = make_run(local(tmp_path), small_sweep())
     run.begin()

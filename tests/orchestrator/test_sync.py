@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import DeliveryOwnedError, NotFoundError, TrackerError, TrackerUnavailableError
+from orchestrator.records import TrialResumed
 from orchestrator.sync import BEST_WEIGHTS, ORPHAN_S, Syncer, exclusive
 from orchestrator.tracking.memory import MemoryRun, MemoryTracker
 from orchestrator.tracking.view import view_key
@@ -374,21 +375,27 @@ def test_a_run_made_twice_before_a_restart_is_removed_and_the_one_with_data_kept
     assert run_of(tracker, trial) is ours
 
 
+@pytest.mark.parametrize("status", ["interrupted", "stopped"])
 def test_an_interrupted_sweep_parks_its_trials_and_a_resumed_one_goes_on_in_the_same_runs(
-    record_sweep: Recorder,
+    record_sweep: Recorder, status: str
 ) -> None:
     tracker, sweep = MemoryTracker(), record_sweep()
     trial = sweep.create(0)
     sweep.start(trial)
     sweep.report(trial, 1, 9.0)
-    sweep.end("interrupted")
+    if status == "stopped":
+        sweep.end_trial(trial, "interrupted", [9.0], resumable=True)
+    sweep.end(status)
     syncer = Syncer(sweep.storage, tracker, sweep.sweep_id)
     syncer.run_once()
     assert syncer.finished
     parent_id, parent = parent_of(tracker)
-    assert (parent.status, run_of(tracker, trial).status) == ("KILLED", "KILLED")
+    assert parent.status == ("FINISHED" if status == "stopped" else "KILLED")
+    assert run_of(tracker, trial).status == "KILLED"
 
     sweep.resume()
+    if status == "stopped":
+        sweep.record(TrialResumed(time=sweep.tick(), trial_id=trial))
     sweep.start(trial, attempt=2)
     for resumed in (syncer, Syncer(sweep.storage, tracker, sweep.sweep_id)):
         resumed.run_once()
