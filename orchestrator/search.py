@@ -30,6 +30,7 @@ from agr_core.objective import Direction
 from orchestrator.nsga2 import BranchedNsga2, population_for
 from orchestrator.outcome import Outcome
 from orchestrator.pareto import fronts, ordering
+from orchestrator.predicted_ends import DIVERGED, PredictedStudy
 from orchestrator.records import KnownTrial
 from orchestrator.spec.space import VARIANT, Domain, Proposal, Space
 
@@ -105,6 +106,13 @@ class Search:
                 return GPSampler(seed=seed, n_startup_trials=STARTUP)
         return RandomSampler(seed=seed)
 
+    def _seen_by(self, sampler: BaseSampler) -> optuna.Study:
+        """The study as a sampler is to see it."""
+        if isinstance(sampler, TPESampler) and len(self._directions) == 1:
+            return PredictedStudy(self._study, sampler)
+        self._study.sampler = sampler
+        return self._study
+
     def exhausted(self, number: int) -> bool:
         """Whether configuration ``number`` is beyond what was asked for."""
         return self.limit is not None and number >= self.limit
@@ -114,10 +122,9 @@ class Search:
         if self._points is not None:
             point = self._points[number]
             return Suggestion(self._space.build(lambda name, _: point[name]), {"point": number})
-        self._study.sampler = self._sampler(number)
         if number < len(self._start):
             self._study.enqueue_trial(dict(self._start[number]))
-        trial = self._study.ask()
+        trial = self._seen_by(self._sampler(number)).ask()
         proposal = self._space.build(lambda name, domain: suggest(trial, name, domain))
         self._trial_ids[number] = (trial._trial_id, trial.number)
         frozen = self._study._storage.get_trial(trial._trial_id)
@@ -164,6 +171,7 @@ class Search:
                     params=dict(known.point),
                     distributions={name: distribution_of(domains[name]) for name in known.point},
                     intermediate_values={} if several else dict(known.epochs),
+                    user_attrs={DIVERGED: True} if known.outcome == "diverged" else {},
                     system_attrs=BranchedNsga2.first_generation() if completed and self._algorithm == "nsga2" else {},
                 )
             )
@@ -178,15 +186,18 @@ class Search:
     def finish(self, number: int, outcome: Outcome, values: Sequence[float]) -> None:
         """A configuration is over; ``values`` are its objectives at its best epoch, none where it reported no epoch.
 
-        A pruned one keeps its rung values, so TPE ranks it by them and not as if it had ended well. A diverged one is
-        pruned too: as a failure it would be forgotten and proposed again. Failed and interrupted ones say nothing.
+        A pruned one keeps the values of its epochs, by which TPE ranks it (``predicted_ends``) and not as if it had
+        ended well. A diverged one is pruned too, as the worst there is: as a failure it would be forgotten and proposed
+        again. Failed and interrupted ones say nothing.
         """
         if number not in self._trial_ids:
             return
-        _, optuna_number = self._trial_ids.pop(number)
+        trial_id, optuna_number = self._trial_ids.pop(number)
         if outcome == "completed" and values:
             self._study.tell(optuna_number, list(values))
         elif outcome in ("pruned", "diverged"):
+            if outcome == "diverged":
+                self._study._storage.set_trial_user_attr(trial_id, DIVERGED, True)
             self._study.tell(optuna_number, state=TrialState.PRUNED)
         else:
             self._study.tell(optuna_number, state=TrialState.FAIL)
