@@ -97,7 +97,7 @@ def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin
         InputError: If its data, or an earlier sweep in ``search.history``, cannot be used.
         StorageError: If the storage does not answer.
     """
-    run = _build(sweep, started, engine, next_segment=1)
+    run = build_run(sweep, started, engine, next_segment=1)
     first = sweep.space.build(_first).config
     data = run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
     if not run.proposals.prepare_stages(first):
@@ -118,7 +118,7 @@ def resume_sweep(sweep_id: str, engine: Engine, *, on_begin: Callable[[], None])
     started = events[0]
     assert isinstance(started, SweepStarted), "read_events begins with the start"
     sweep = sweep_from_document(started.document)
-    run = _build(sweep, started, engine, next_segment=last + 1)
+    run = build_run(sweep, started, engine, next_segment=last + 1)
     return _drive(run, sweep, engine, replay=events, on_replayed=on_begin)
 
 
@@ -126,7 +126,8 @@ def _first(_: str, domain: Domain) -> Any:
     return domain.choices[0] if domain.kind == "categorical" else domain.low
 
 
-def _build(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment: int) -> SweepRun:
+def build_run(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment: int) -> SweepRun:
+    """A sweep's run, before its journal is begun or replayed. Whatever drives it, Ray or a simulation, starts here."""
     spec = sweep.spec
     search = spec.search
     assert search is not None, "a loaded sweep has a search"
@@ -184,7 +185,7 @@ def _drive(
     on_replayed: Callable[[], None] = lambda: None,
 ) -> SweepResult:
     os.environ.update(_TUNE_ENVIRONMENT)
-    scheduler = _scheduler(run, sweep)
+    scheduler = build_scheduler(run, sweep)
     if replay is not None:
         run.replay(replay, scheduler)
         on_replayed()
@@ -278,8 +279,8 @@ def bundle(cpus: float, gpus: float) -> dict[str, float]:
     return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
 
 
-def _scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:
-    """What stops trials early."""
+def build_scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:
+    """What stops a sweep's trials early: Tune's schedulers, which ``replay`` and simulations tell of trials by ID."""
     from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
 
     def among_searched(bracket_of: Callable[[int], int]) -> Callable[[int], int | None]:

@@ -1,0 +1,157 @@
+"""How soon is the best found? Recorded learning curves replayed through the search and the scheduler of a real sweep.
+
+    python tests/benchmarks/search.py [--seeds 100-139] [--workers 4] [--syne-tune PYTHON] [-o FOLDER]
+
+Against random search without stopping, Optuna's TPE with its own pruners, Ray's OptunaSearch with its ASHA, and, with
+the Python of an environment that has syne-tune, Syne Tune's ASHA. The question: after how many epochs is the median of
+random search's best of 60 full trials reached? Prints a table; writes it and a picture to FOLDER. docs/search.md says
+what the curves are, what came out, and what did not help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+warnings.filterwarnings("ignore")
+
+import optuna  # noqa: E402
+from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner  # noqa: E402
+from optuna.samplers import TPESampler  # noqa: E402
+from ray.tune.schedulers import ASHAScheduler  # noqa: E402
+from replay.figures import Summary, draw, markdown  # noqa: E402
+from replay.others import Optuna, RayTune, SyneTune  # noqa: E402
+from replay.ours import Ours  # noqa: E402
+from replay.table import Curves  # noqa: E402
+from replay.workers import Contender, simulate  # noqa: E402
+
+from orchestrator.spec.load import Sweep, load_sweep  # noqa: E402
+
+HERE = Path(__file__).parent
+TRIALS = 60
+"""Full trials of random search whose best is to be reached."""
+
+GRACE = 2
+"""The first rung of everybody who says nothing else, epochs; as in ``replay.yaml``."""
+
+RANDOM = "random, no stopping"
+OURS = "agr: tpe + asha"
+
+Make = Callable[[int], AbstractContextManager[Contender]]
+"""A contender, of a seed."""
+
+
+def contenders(workers: int, syne_tune: Path | None, epochs: int) -> dict[str, Make]:
+    """All of them by name, this project first."""
+
+    def ours(*overrides: str) -> Make:
+        return lambda seed: Ours(_sweep(*overrides, f"search.seed={seed}"), workers=workers)
+
+    def optuna_with(pruner: Callable[[], optuna.pruners.BasePruner], **options: Any) -> Make:
+        def make(seed: int) -> AbstractContextManager[Contender]:
+            return nullcontext(Optuna(_sweep().space, sampler=TPESampler(seed=seed, **options), pruner=pruner()))
+
+        return make
+
+    def ray_tune(**options: Any) -> Make:
+        def make(seed: int) -> AbstractContextManager[Contender]:
+            asha = ASHAScheduler(metric="value", mode="min", max_t=epochs, **options)
+            return nullcontext(RayTune(_sweep().space, seed=seed, scheduler=asha))
+
+        return make
+
+    every: dict[str, Make] = {
+        OURS: ours(),
+        RANDOM: ours("search.algorithm=random", "scheduler=none"),
+        "agr: tpe + asha, first rung after 1 epoch": ours("scheduler.grace_epochs=1"),
+        "agr: tpe + hyperband": ours("scheduler.name=hyperband"),
+        "agr: random + asha": ours("search.algorithm=random"),
+        "Optuna: TPE, no pruner": optuna_with(NopPruner),
+        "Optuna: TPE + SuccessiveHalvingPruner": optuna_with(
+            lambda: SuccessiveHalvingPruner(min_resource=GRACE, reduction_factor=3)
+        ),
+        "Optuna: TPE + HyperbandPruner": optuna_with(
+            lambda: HyperbandPruner(min_resource=GRACE, max_resource=epochs, reduction_factor=3)
+        ),
+        "Ray: OptunaSearch + ASHA": ray_tune(grace_period=GRACE, reduction_factor=3),
+        "Ray: OptunaSearch + ASHA, its default rungs": ray_tune(),
+    }
+    if syne_tune is not None:
+        every["Syne Tune: ASHA"] = lambda seed: SyneTune(
+            _sweep().space, python=syne_tune, seed=seed, epochs=epochs, grace=GRACE
+        )
+    return every
+
+
+@functools.cache
+def _sweep(*overrides: str) -> Sweep:
+    return load_sweep(HERE / "replay.yaml", overrides=overrides)
+
+
+@functools.cache
+def _curves() -> Curves:
+    return Curves()
+
+
+def trace(job: tuple[str, int, int, Path | None, int]) -> list[float]:
+    """The best value after each epoch: name of the contender, seed, workers, Syne Tune's Python, epochs."""
+    name, seed, workers, syne_tune, epochs = job
+    warnings.filterwarnings("ignore")
+    with contenders(workers, syne_tune, _curves().epochs)[name](seed) as contender:
+        return simulate(contender, _curves(), workers=workers, epochs=epochs)
+
+
+def run(
+    seeds: range, *, workers: int, syne_tune: Path | None = None, only: tuple[str, ...] = (), processes: int = 2
+) -> Iterator[tuple[str, list[list[float]]]]:
+    """Every contender, or ``only`` those: its name and, for each seed, the best value after each epoch."""
+    epochs = TRIALS * _curves().epochs
+    names = only or tuple(contenders(workers, syne_tune, epochs))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for name in names:
+            yield name, pool.map(trace, [(name, seed, workers, syne_tune, epochs) for seed in seeds], chunksize=1)
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def main() -> None:
+    """Replay all, print and write the table and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=_seeds, default=range(100, 140), help="such as 100-139")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--syne-tune", type=Path, metavar="PYTHON", help="Python of an environment with syne-tune")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER")
+    arguments = parser.parse_args()
+    curves = _curves()
+    print(f"{curves.count} recorded curves of {curves.epochs} epochs; {arguments.workers} simulated workers; ", end="")
+    print(f"seeds {arguments.seeds[0]} to {arguments.seeds[-1]}", flush=True)
+    if arguments.syne_tune is None:
+        print("Syne Tune is left out: --syne-tune PYTHON names an environment that has it.", flush=True)
+    traces: dict[str, list[list[float]]] = {}
+    for name, of_seeds in run(arguments.seeds, workers=arguments.workers, syne_tune=arguments.syne_tune):
+        traces[name] = of_seeds
+        print(f"  {name}: done", flush=True)
+        if arguments.output is not None:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+            (arguments.output / "search.json").write_text(json.dumps(traces))
+    summary = Summary.of(traces, random=RANDOM)
+    print(markdown(summary))
+    if arguments.output is not None:
+        (arguments.output / "search.md").write_text(markdown(summary) + "\n")
+        draw(summary, arguments.output / "search.png")
+
+
+if __name__ == "__main__":
+    main()
