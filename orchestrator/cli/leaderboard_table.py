@@ -59,7 +59,8 @@ def leaderboard_table(
     left, values, right = _fixed_columns(shown, value_titles)
     # Room goes first to the best epoch's figures, then to what varies in every row, names before numbers, then to the
     # rest: test figures, and what only some branches have.
-    first = [name for name in metrics if name.startswith("best/")][:_METRICS_FIRST]
+    # Several objectives are figures enough.
+    first = [name for name in metrics if name.startswith("best/")][: _METRICS_FIRST if len(value_titles) == 1 else 0]
     everywhere = [path for path in params if all(path in row.params for row in shown)]
     everywhere.sort(key=lambda path: not all(isinstance(row.params[path], str) for row in shown))
     room = width - sum(column.width(shown) for column in (*left, *values, *right))
