@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -253,3 +254,46 @@ def test_gp_finds_the_bottom_of_a_bowl_and_a_restored_one_proposes_the_same() ->
         restored.report(number, 1, value)
         restored.finish(number, "completed", [value])
     assert smooth(restored, range(16, 18)) == whole[16:]
+
+
+# ---- several workers
+
+
+def with_five_workers(search: Search, trials: int) -> list[tuple[Any, ...]]:
+    """What happens, in order, when five run at once and are heard of in turns: proposals, rung values, ends."""
+    chance, log, running, number = random.Random(5), [], {}, 0
+    while number < trials or running:
+        if number < trials and len(running) < 5:
+            suggestion = search.propose(number)
+            config = suggestion.proposal.config.to_document()
+            log.append(("proposed", number, config, json.loads(json.dumps(suggestion.record))))
+            running[number] = [score(config), 0]
+            number += 1
+            continue
+        heard = chance.choice(sorted(running))
+        value, epoch = running[heard][0], running[heard][1] + 1
+        running[heard][1] = epoch
+        log.append(("reported", heard, epoch, value + 1 / epoch))
+        search.report(*log[-1][1:])
+        if epoch == 3 or value > 1.5:
+            log.append(("ended", heard, "completed" if epoch == 3 else "pruned", [value + 1 / epoch]))
+            search.finish(*log[-1][1:])
+            del running[heard]
+    return log
+
+
+def test_a_search_restored_among_five_workers_proposes_the_same() -> None:
+    """With rung values of pruned trials, and trials that run at the cut."""
+    sweep = small_sweep()
+    log = with_five_workers(make(sweep), 30)
+    for cut in (len(log) // 2, len(log) - 12):
+        restored = make(sweep)
+        for place, (what, number, *rest) in enumerate(log):
+            if what == "reported":
+                restored.report(number, *rest)
+            elif what == "ended":
+                restored.finish(number, *rest)
+            elif place < cut:
+                restored.restore(number, rest[1])
+            else:
+                assert restored.propose(number).proposal.config.to_document() == rest[0]
