@@ -14,7 +14,7 @@ from orchestrator.cli.terminal import harmless
 if TYPE_CHECKING:
     from orchestrator.mlflow_writer import MlflowWriter, ParentRun
     from orchestrator.ray_tune.driver import Engine, SweepResult
-    from orchestrator.records import SweepStarted
+    from orchestrator.records import Event, SweepStarted
     from orchestrator.settings import Settings
     from orchestrator.spec.load import Sweep
     from orchestrator.storage.base import Storage
@@ -76,6 +76,7 @@ class Watch:
         self.engine = replace(engine, listener=self._heard)
         self._writer: MlflowWriter | None = None
         self._linked = False
+        self._heard_early: list[Event] = []  # before the lines that come first
 
     def __enter__(self) -> None:
         self.progress.__enter__()
@@ -96,9 +97,14 @@ class Watch:
         say(f"storage  {self.engine.storage.uri}")
         say(f"mlflow   {without_credentials(self._settings.tracking_uri)}")
         self._writer = MlflowWriter(self.engine.storage, self._started.sweep_id, self._settings)
+        for event in self._heard_early:
+            self._heard(event)
 
-    def _heard(self, event: Any) -> None:
-        if self._writer is not None and not self._linked:
+    def _heard(self, event: Event) -> None:
+        if self._writer is None:
+            self._heard_early.append(event)
+            return
+        if not self._linked:
             parent = self._writer.parent_run(0.0)
             if parent is not None:
                 self._linked = True
