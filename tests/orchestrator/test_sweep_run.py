@@ -88,6 +88,7 @@ def test_repeated_configurations_differ_in_their_seed_only(tmp_path: Path) -> No
     assert len(set(without_seed[:3])) == len(set(without_seed[3:])) == 1
     assert without_seed[0] != without_seed[3]
     assert [trial.configuration for trial in trials if trial is not None] == [0, 0, 0, 1, 1, 1]
+    assert (run.planned, len(run.search._study.get_trials())) == (6, 2)  # the search hears of each once
 
 
 def test_an_epoch_that_is_journalled_is_not_journalled_again(tmp_path: Path) -> None:

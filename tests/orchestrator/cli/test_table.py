@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -98,9 +99,42 @@ def test_latex_is_a_booktabs_tabular_with_names_escaped(agr: Agr, ids: dict[str,
     assert f"% b_s: {' '.join(ids['b_s'])}" in text
 
 
+class Page(HTMLParser):
+    """The cells of each row, and the elements that were never closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+
 def test_html_is_a_page_with_every_trial(agr: Agr, ids: dict[str, list[str]]) -> None:
     text = agr("table", "faces", "--html").stdout
 
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    titles, *rows = page.rows
+    assert titles == ["variant", "against", "seeds", "age_mae", "gender_acc", "epochs", "seconds", "trials"]
+    assert [row[0] for row in rows] == list(ids)
+    assert [len(row) for row in rows] == [len(titles)] * 3
+    assert [row[-1] for row in rows] == ["".join(trials) for trials in ids.values()]
     assert text.startswith("<!doctype html>")
     assert '<span class="better">-0.97 ± 0.14 better</span>' in text
     assert all(trial in text for trials in ids.values() for trial in trials)
