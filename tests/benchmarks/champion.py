@@ -6,8 +6,9 @@
 The sweep read the test part once with each fresh seed of its winner, counted that, and stored what was said of each
 image. This script reads those answers: no weights, no training, no further read. The same images go to the package, in
 both ways that it offers for an image that is a face already. Figures of the winner are means over its seeds. Intervals
-(95 %) are percentiles of a bootstrap over images, the same images for both sides of a difference. Exit code 0: the
-winner is better in all three figures than the package in either way; 1: it is not.
+(95 %) are percentiles of a bootstrap over images, the same images for both sides of a difference. A difference whose
+interval contains 0 is marked: on other images it might point the other way. Exit code 0: the winner is better in all
+three figures than the package in either way; 1: it is not.
 """
 
 from __future__ import annotations
@@ -80,6 +81,12 @@ def is_better(difference: NDArray[np.float64]) -> bool:
     """Whether all three differences (3, 3) point the right way."""
     signs = np.where(list(HIGHER_IS_BETTER.values()), 1, -1)
     return bool((difference[:, 0] * signs > 0).all())
+
+
+def within_chance(difference: NDArray[np.float64]) -> bool:
+    """Whether the interval of one difference (3,) contains 0."""
+    _, low, high = difference
+    return bool(low <= 0 <= high)
 
 
 def winners_answers(storage_uri: str | None, sweep: str) -> tuple[list[Predictions], list[str], Path]:
@@ -158,7 +165,8 @@ def main() -> None:
         print(name)
         for side, rows in table.items():
             value, low, high = rows[place]
-            print(f"  {side:<16}{value:>9.4f}   [{low:.4f}, {high:.4f}]")
+            mark = "   contains 0" if side.startswith("ours - ") and within_chance(rows[place]) else ""
+            print(f"  {side:<16}{value:>9.4f}   [{low:.4f}, {high:.4f}]{mark}")
     better = all(is_better(rows) for side, rows in table.items() if side.startswith("ours - "))
     print(f"\n{'better in all three' if better else 'NOT better in all three'}")
     sys.exit(0 if better else 1)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 sys.path.insert(0, str(Path(__file__).parent))
-from champion import Answers, compare, is_better
+from champion import Answers, compare, is_better, within_chance
 
 IMAGES = 400
 
@@ -48,6 +48,7 @@ def test_a_better_model_is_called_better_and_its_differences_leave_zero_out() ->
     assert (difference[0] < 0).all()
     assert (difference[1:] > 0).all()
     assert not is_better(-difference)
+    assert not any(within_chance(each) for each in difference)
 
 
 def test_one_figure_that_is_worse_is_not_better() -> None:
@@ -64,6 +65,7 @@ def test_a_model_against_itself_differs_by_nothing_however_images_are_drawn() ->
     one = answers(rng, truth(rng), years=5, wrong=0.1)
     table = compare([one], {"itself": one}, draws=50)
     assert not table["ours - itself"].any()
+    assert all(within_chance(each) for each in table["ours - itself"])
     assert not is_better(table["ours - itself"])
 
 
