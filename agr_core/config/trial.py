@@ -27,6 +27,13 @@ class ComputeConfig(StrictModel):
     threads: int = Field(
         default=1, ge=1, le=256, description="CPU threads of torch; default: resources.cpus of the sweep."
     )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that share each batch, one a GPU; default: resources.gpus of the sweep. The same in all "
+        "trials of a sweep.",
+    )
     amp: Literal["none", "bf16", "fp16"] = Field(default="none", description="Automatic mixed precision.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU where the trial was given one."
@@ -117,6 +124,21 @@ class TrialConfig(StrictModel):
             raise ValueError(
                 f"augment=crop_flip cuts image.size={self.image.size} at random from a larger image: set "
                 "image.crop_from, for instance image: {size: 227, crop_from: 256}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_share_batches(self) -> Self:
+        processes = self.compute.processes
+        if processes > 1 and self.batch_size < 2 * processes:
+            raise ValueError(
+                f"batch_size={self.batch_size} is shared by compute.processes={processes}, and each needs at least 2 "
+                f"images: set batch_size to {2 * processes} or more, or use fewer processes (resources.gpus)."
+            )
+        if self.init is not None and self.init.config.compute.processes != 1:
+            raise ValueError(
+                f"stage {self.init.id} has compute.processes={self.init.config.compute.processes}: stages are trained "
+                "by one process. Write `compute: {processes: 1}` in the stage."
             )
         return self
 

@@ -72,9 +72,16 @@ class Batch:
     """B images and their labels.
 
     ``images`` (B, C, H, W) uint8, normalised by the trainer on its device; ``rows`` (B,) int64 row numbers in the
-    sample table.
+    sample table. ``whole``: images of the batch of which these are a part, where several processes share it; 0: these
+    are all.
     """
 
     images: Tensor
     labels: Labels
     rows: Tensor
+    whole: int = 0
+
+    @property
+    def images_of_all(self) -> int:
+        """Images of the whole batch."""
+        return self.whole or len(self.rows)

@@ -25,10 +25,14 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Job:
-    """One batch to make: its rows (B,) and, if the images are to be changed at random, the seed of each (B,)."""
+    """One batch to make: its rows (B,) and, if the images are to be changed at random, the seed of each (B,).
+
+    ``whole``: as in ``Batch``.
+    """
 
     rows: NDArray[np.int64]
     seeds: tuple[int, ...] | None = None
+    whole: int = 0
 
 
 class BatchMaker:
@@ -61,7 +65,8 @@ class BatchMaker:
             images = self._changed(images, job.seeds, augment)
         images = centre_crop(images, self._size)
         rows = torch.from_numpy(job.rows)
-        return Batch(images=torch.from_numpy(images).permute(0, 3, 1, 2), labels=self._labels.take(rows), rows=rows)
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+        return Batch(images=pixels, labels=self._labels.take(rows), rows=rows, whole=job.whole)
 
     def _changed(self, images: NDArray[np.uint8], seeds: tuple[int, ...], augment: Augment) -> NDArray[np.uint8]:
         """The images (B, D, D, C) changed at random, in place where that leaves them their size."""
@@ -79,26 +84,42 @@ class BatchMaker:
 
 
 def training_jobs(
-    order: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int, augmented: bool
+    order: NDArray[np.int64],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    augmented: bool,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Job]:
     """The batches of a training epoch; ``order`` (n,) holds the rows as drawn.
 
     The seed of an image follows from its place in the order, so that one drawn twice is changed in two ways.
+
+    Args:
+        order: The rows as drawn (n,).
+        batch_size: Images a batch.
+        seed: The trial's.
+        epoch: Counted from 0.
+        augmented: Whether images are changed at random.
+        part: Process r of R, which takes the r-th of R contiguous parts of each batch, equal to within one image.
     """
-    for start, stop in batch_bounds(len(order), batch_size):
-        places = range(start, stop)
-        seeds = tuple(sample_seed(seed, epoch, place) for place in places) if augmented else None
-        yield Job(order[start:stop], seeds)
+    rank, processes = part
+    for start, stop in batch_bounds(len(order), batch_size, processes=processes):
+        first, last = (start + (stop - start) * edge // processes for edge in (rank, rank + 1))
+        seeds = tuple(sample_seed(seed, epoch, place) for place in range(first, last)) if augmented else None
+        yield Job(order[first:last], seeds, whole=stop - start)
 
 
-def batch_bounds(n: int, batch_size: int) -> list[tuple[int, int]]:
+def batch_bounds(n: int, batch_size: int, *, processes: int = 1) -> list[tuple[int, int]]:
     """Start and stop of each training batch: ``batch_size`` images each, the last as many as are left.
 
     A single image left over joins the batch before it, which then has one more: batch normalisation cannot train on one
-    image, and none is dropped.
+    image, and none is dropped. Where several ``processes`` share each batch, that goes for each of them: fewer than two
+    images a process join the batch before.
     """
     bounds = [(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
-    if batch_size > 1 and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
+    if batch_size > 1 and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] < 2 * processes:
         bounds[-2:] = [(bounds[-2][0], n)]
     return bounds
 

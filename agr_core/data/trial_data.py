@@ -48,7 +48,14 @@ class TrialData:
     """
 
     def __init__(
-        self, config: TrialConfig, packed: Packed | Joined, split: Split, pixels: Pixels, *, workers: int = 0
+        self,
+        config: TrialConfig,
+        packed: Packed | Joined,
+        split: Split,
+        pixels: Pixels,
+        *,
+        workers: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         _check_fits(packed, split)
         self.vocabulary: Vocabulary = packed.vocabulary
@@ -61,6 +68,7 @@ class TrialData:
         self.split_digest: str = split.digest
         self._config = config
         self._workers = workers
+        self._part = part
         self._rows: dict[str, NDArray[np.int64]] = {part: split.rows(part) for part in (*PARTS, *split.foreign)}
         self._rows["train"] = draw_share(
             split.sample_ids, self._rows["train"], config.data.fraction, config.data.split.seed
@@ -78,7 +86,7 @@ class TrialData:
         )
         self.num_train = len(self._rows["train"])
         self.images_per_epoch = len(self._order(epoch=0))
-        batches = len(batch_bounds(self.images_per_epoch, config.batch_size))
+        batches = len(batch_bounds(self.images_per_epoch, config.batch_size, processes=part[1]))
         self.steps_per_epoch = math.ceil(batches / config.accumulate)
 
     @classmethod
@@ -90,6 +98,7 @@ class TrialData:
         split: Path,
         cache: Path,
         workers: int = 0,
+        part: tuple[int, int] = (0, 1),
         figures: CopyFigures | None = None,
     ) -> Self:
         """The data of a trial.
@@ -100,6 +109,7 @@ class TrialData:
             split: File of the split.
             cache: Folder of the node's decoded images.
             workers: Threads that make batches ahead; 0 makes each when it is asked for.
+            part: Process r of R that share each training batch and take the evaluated ones in turns.
             figures: Takes up what was decoded, or was spared.
 
         Raises:
@@ -112,7 +122,7 @@ class TrialData:
         data = open_data(packed)
         image = config.image
         pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache, figures=figures)
-        return cls(config, data, read_split(split), pixels, workers=workers)
+        return cls(config, data, read_split(split), pixels, workers=workers, part=part)
 
     def num_rows(self, part: str) -> int:
         """Number of images of a part."""
@@ -143,13 +153,18 @@ class TrialData:
             seed=config.seed,
             epoch=epoch,
             augmented=config.augment.name != "none" or config.image.crop_from is not None,
+            part=self._part,
         )
         return in_order(self._maker.make, jobs, self._workers)
 
     def batches(self, part: str) -> Iterator[Batch]:
-        """The images of a part in the order of the table, unchanged, ``batch_size`` at a time."""
+        """The images of a part in the order of the table, unchanged, ``batch_size`` at a time.
+
+        Of several processes each has every R-th batch, process 0 the first.
+        """
         rows, size = self._rows[part], self._config.batch_size
-        jobs = (Job(rows[start : start + size]) for start in range(0, len(rows), size))
+        rank, processes = self._part
+        jobs = (Job(rows[start : start + size]) for start in range(rank * size, len(rows), processes * size))
         return in_order(self._maker.make, jobs, self._workers)
 
     def close(self) -> None:

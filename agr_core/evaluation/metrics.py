@@ -7,7 +7,7 @@ batch waits for the host; the figures are then NumPy on the whole part and do no
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +125,17 @@ class PartMetrics:
             if not self._brief:
                 for name, shares in self._encoding.extra_figures(logits["age"], labels).items():
                     self._add(f"extra/{name}", shares)
+
+    def gather(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Take up the batches that other processes collected, in the order in which they were dealt out.
+
+        Args:
+            gather: Gives what each process has, in the order of their ranks.
+        """
+        own = {name: [each.cpu() for each in parts] for name, parts in self._parts.items()}
+        everybodys = gather(own)
+        names = dict.fromkeys(name for parts in everybodys for name in parts)
+        self._parts.update({name: _interleaved([parts.get(name, []) for parts in everybodys]) for name in names})
 
     def compute(self) -> tuple[dict[str, float], dict[str, Table]]:
         """The figures and confusion matrices of all batches so far; what is undefined is absent.
@@ -267,6 +278,12 @@ class PartMetrics:
 
     def _add(self, column: str, values: Tensor) -> None:
         self._parts[column].append(values)
+
+
+def _interleaved(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Batches that were dealt out in turns, process 0 first, in their order again."""
+    longest = max(map(len, parts), default=0)
+    return [part[place] for place in range(longest) for part in parts if place < len(part)]
 
 
 def _known(task: Task, labels: Labels) -> Tensor:

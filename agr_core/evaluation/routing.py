@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agr_core.config import Task
@@ -24,6 +24,11 @@ class RoutingMetrics(PartMetrics):
         super().__init__(encoding, tasks, *others, **more)
         self._by = by
         self.oracle = PartMetrics(encoding, [task for task in tasks if task != by], *others, **more | {"brief": True})
+
+    def gather(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Take up the batches that other processes collected."""
+        super().gather(gather)
+        self.oracle.gather(gather)
 
     def compute(self) -> tuple[dict[str, float], dict[str, Table]]:
         """The figures and confusion matrices of all batches so far; what is undefined is absent."""

@@ -29,9 +29,9 @@ def use_deterministic_algorithms(compute: ComputeConfig) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seed the generators of Python, NumPy and torch (all devices) from (seed, epoch)."""
-    mixed = int(digest(["epoch", seed, epoch])[:16], 16)
+def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
+    """Seed the generators of Python, NumPy and torch (all devices) from (seed, epoch), and from the process's rank."""
+    mixed = int(digest(["epoch", seed, epoch, *([rank] if rank else [])])[:16], 16)
     random.seed(mixed)
     np.random.seed(mixed % 2**32)
     torch.manual_seed(mixed)

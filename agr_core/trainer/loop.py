@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from agr_core.config import TrialConfig
-from agr_core.errors import DivergedError
+from agr_core.errors import ConfigError, DivergedError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import LEARNING_RATE
 from agr_core.models.weights_file import WeightsFile, named_weights
@@ -27,6 +28,7 @@ from agr_core.trainer.build import (
 from agr_core.trainer.checkpoint import Kept, Parts, TensorFile
 from agr_core.trainer.determinism import seed_everything, use_deterministic_algorithms
 from agr_core.trainer.device import grad_scaler
+from agr_core.trainer.distributed import ALONE, Team
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
 from agr_core.trainer.memory import give_back_freed_memory
 from agr_core.trainer.mixup import Mix, draw_mix
@@ -57,6 +59,7 @@ class Training:
         keep: What tells the epochs of further labels.
         further: Objectives that are reported beside the first and tell no epoch.
         weights: The file that ``model.weights`` stands for; None: that names a file on this machine, or none.
+        team: The processes that train it together, each with a ``Training`` and its part of the data.
 
     Raises:
         ConfigError: If the configuration cannot be trained on this data, or on this machine.
@@ -72,7 +75,11 @@ class Training:
         *,
         further: Sequence[Objective] = (),
         weights: WeightsFile | None = None,
+        team: Team = ALONE,
     ) -> None:
+        if team.size != config.compute.processes:
+            raise ConfigError(f"compute.processes={config.compute.processes}, but {team.size} train it together.")
+        self._team = team
         self._objectives = {BEST: objective, **(keep or {})}
         check_watched_metrics(config, data, self._objectives, further)
         check_milestones(config, data)
@@ -84,6 +91,7 @@ class Training:
         self._predictor = build_predictor(config, data, train_labels=data.labels("train"), weights=weights)
         self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
+        self._trained = replace(self._predictor, wrapped=team.wrap(model))
         self._parts = Parts(
             model=model,
             loss=self._predictor.loss,
@@ -136,11 +144,11 @@ class Training:
         self._between_epochs = False
         started = time.perf_counter()
         use_deterministic_algorithms(self._config.compute)
-        seed_everything(self._config.seed, self.epochs_done)
+        seed_everything(self._config.seed, self.epochs_done, self._team.rank)
         train_metrics = part_metrics(self._config, self._data, self._predictor, brief=True)
         try:
             train_one_epoch(
-                self._predictor,
+                self._trained,
                 self._parts.optimizer,
                 self._parts.scaler,
                 self._data.train_batches(self.epochs_done),
@@ -150,14 +158,18 @@ class Training:
                 lr_of=self._lr,
                 after_step=self._averaging.after_step,
                 metrics=train_metrics,
+                team=self._team,
             )
+            if self._team.size > 1:
+                train_metrics.gather(self._team.gather)
             trained, _ = train_metrics.compute()
             trained_s = time.perf_counter() - started
             predictor = self._averaging.after_epoch(
                 self.epochs_done + 1, lambda: self._data.train_batches(self.epochs_done)
             )
+            self._team.take_buffers(self._predictor.model, self._averaging.average)
             val_metrics = part_metrics(self._config, self._data, predictor)
-            val, tables = evaluate(predictor, self._data.batches("val"), val_metrics)
+            val, tables = evaluate(predictor, self._data.batches("val"), val_metrics, team=self._team)
         except DivergedError as error:
             raise DivergedError(f"epoch {self.epochs_done + 1}, {error}") from error
         val = prefixed("val", val)
@@ -201,7 +213,7 @@ class Training:
 
     def close(self) -> None:
         """Free the memory; only ``reports`` is of use afterwards. The data is its opener's to close."""
-        for attribute in ("_predictor", "_averaging", "_parts", "_kept", "_data"):
+        for attribute in ("_predictor", "_trained", "_averaging", "_parts", "_kept", "_data"):
             vars(self).pop(attribute, None)
         give_back_freed_memory()
         if torch.cuda.is_available():

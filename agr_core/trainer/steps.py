@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from agr_core.config import ComputeConfig, Task
@@ -24,6 +24,7 @@ from agr_core.labels.encodings import AgeEncoding
 from agr_core.models.cascade import Cascade
 from agr_core.models.face_model import TaskModel
 from agr_core.trainer.device import autocast
+from agr_core.trainer.distributed import ALONE, Team
 from agr_core.trainer.images import Normalizer
 from agr_core.trainer.losses import MultiTaskLoss
 from agr_core.trainer.mixup import Mix
@@ -47,11 +48,13 @@ class Predictor:
     device: torch.device
     mirrored: bool = False
     """Outside of training, outputs are the means of those for each image and for its mirror image."""
+    wrapped: nn.Module | None = None
+    """In training, the model with its gradients averaged over a team; None: the model itself."""
 
     def logits(self, images: Tensor, groups: Tensor | None = None) -> dict[Task, Tensor]:
         """Each task's outputs (B, outputs) for normalised images (B, C, S, S); ``groups`` (B,): see ``Cascade``."""
         with autocast(self.compute, self.device):
-            logits: dict[Task, Tensor] = self.model(images, groups)
+            logits: dict[Task, Tensor] = (self.wrapped or self.model)(images, groups)
             if self.mirrored and not self.model.training:
                 mirror_logits = self.model(images.flip(-1), groups)
                 logits = {task: (each + mirror_logits[task]) / 2 for task, each in logits.items()}
@@ -79,6 +82,7 @@ def train_one_epoch(
     lr_of: Callable[[int], float],
     after_step: Callable[[], None] = lambda: None,
     metrics: PartMetrics,
+    team: Team = ALONE,
 ) -> None:
     """Train on every batch once, with the learning rate ``lr_of(step in the epoch, from 0)``.
 
@@ -98,6 +102,7 @@ def train_one_epoch(
         lr_of: The learning rate of each step.
         after_step: Called after each update.
         metrics: Collects the figures.
+        team: The processes that share the batches.
 
     Raises:
         DivergedError: If a loss is not finite, before the update it would have made; the message names the step.
@@ -106,28 +111,34 @@ def train_one_epoch(
     for step, group in enumerate(_in_groups(enumerate(batches), accumulate)):
         set_lr(optimizer, lr_of(step))
         optimizer.zero_grad()
-        images_in_step = sum(len(batch.rows) for _, batch in group)
+        images_in_step = sum(batch.images_of_all for _, batch in group)
         for number, batch in group:
             labels = batch.labels.to(predictor.device)
             groups = predictor.model.true_groups(labels)
             labels = predictor.model.trained_labels(labels)
             images = predictor.normalize(batch.images)
             mix = mix_of(number, len(batch.rows)) if mix_of is not None else None
-            logits = predictor.logits(images if mix is None else mix.images(images), groups)
-            total, losses = predictor.loss.in_training(logits, labels, epoch=epoch, mix=mix)
-            is_finite = _finite_later(total)
-            torch.autograd.backward(scaler.scale(total * (len(batch.rows) / images_in_step)))
+            with team.summing(predictor.wrapped, now=number == group[-1][0]):
+                logits = predictor.logits(images if mix is None else mix.images(images), groups)
+                total, losses = predictor.loss.in_training(logits, labels, epoch=epoch, mix=mix)
+                checked = team.mean(total)
+                is_finite = _finite_later(checked)
+                # A team averages gradients over its processes; it is to be the mean over the images of the step.
+                torch.autograd.backward(scaler.scale(total * (team.size * len(batch.rows) / images_in_step)))
             if not is_finite():
-                raise DivergedError(f"step {step + 1}: the loss is {total.item():g}; the update was not made.")
+                raise DivergedError(f"step {step + 1}: the loss is {checked.item():g}; the update was not made.")
             metrics.update(logits, labels, losses, total)
+        team.average_gradients(predictor.loss.parameters())
         scaler.step(optimizer)
         scaler.update()
         after_step()
 
 
 @torch.inference_mode()
-def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetrics) -> Figures:
+def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetrics, *, team: Team = ALONE) -> Figures:
     """The figures of a part, dropout off and batch norm at its running statistics, nothing smoothed or weighted.
+
+    Each process of a ``team`` predicts its own batches, and all of them have the figures of the whole part.
 
     Raises:
         DivergedError: If a loss or an estimate is not finite.
@@ -145,6 +156,8 @@ def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetric
             logits = predictor.rerouted(images, logits, groups)
             total, losses = predictor.loss(logits, labels)
             metrics.oracle.update(logits, labels, losses, total)
+    if team.size > 1:
+        metrics.gather(team.gather)
     return metrics.compute()
 
 
