@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -24,41 +23,11 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from agr_core.reporting import EpochReport
 from orchestrator.ray_tune.drain import Drain
+from orchestrator.ray_tune.placement import Slots
 from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, STAGED, VALUE, Job
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.standing import LiveTrial
 from orchestrator.sweep_run import SweepRun
-
-SLOTS_S = 5.0
-"""The cluster's size is looked up so often (seconds)."""
-
-
-class Slots:
-    """How many trials the cluster can hold at once, by what each node has."""
-
-    def __init__(self, *, cpus: float, gpus: float, drain: Drain) -> None:
-        self._cpus = cpus
-        self._gpus = gpus
-        self._drain = drain
-        self._counted = 0
-        self._at = 0.0
-
-    def count(self) -> int:
-        """Trials that fit now, over all nodes that are alive and stay."""
-        if time.monotonic() - self._at > SLOTS_S:
-            leaving = self._drain.hosts()
-            nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] not in leaving]
-            self._counted = sum(self._fit(node["Resources"]) for node in nodes)
-            self._at = time.monotonic()
-        return self._counted
-
-    def _fit(self, node: dict[str, float]) -> int:
-        fits = [node.get("CPU", 0.0) // self._cpus] if self._cpus > 0 else []
-        if self._gpus > 0:
-            # A trial with a share of a GPU cannot use two of them, so whole GPUs are counted one by one.
-            gpus = node.get("GPU", 0.0)
-            fits.append(gpus // self._gpus if self._gpus >= 1 else gpus * (1 // self._gpus))
-        return int(min(fits)) if fits else 0
 
 
 class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
@@ -67,16 +36,17 @@ class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
     A proposal made early knows less. Only until every worker has started once, twice as many trials are given: a
     finishing trial's warm worker takes a pending trial and Tune then cancels that trial's own starting worker, so
     without others in the queue most workers would never start. A single worker is always given one at a time, which
-    makes its sweep repeatable.
+    makes its sweep repeatable. Nor are trials given ahead whose processes Ray Train places (``in_teams``): Tune would
+    start them, and they would wait for each other.
     """
 
-    def __init__(self, run: SweepRun, slots: Slots, job: Callable[[LiveTrial], Job]) -> None:
+    def __init__(self, run: SweepRun, slots: Slots, job: Callable[[LiveTrial], Job], *, in_teams: bool = False) -> None:
         self._run = run
         self._slots = slots
         self._job = job
         self._experiment: Experiment | None = None
         self._restarting = list(run.live)
-        self._all_started = False
+        self._all_started = in_teams
 
     def add_configurations(self, experiments: Any) -> None:
         """Remember the experiment, which holds the resources and the throwaway storage."""

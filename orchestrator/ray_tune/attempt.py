@@ -157,6 +157,22 @@ class Attempt:
         self._handler.close()
 
 
+class SilentAttempt(Attempt):
+    """Writes nothing to the storage: of several processes that train together one does."""
+
+    def describe(self, config: TrialConfig, *, provenance: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def describe_labels(self, vocabulary: Vocabulary, crop: Mapping[str, Any] | None) -> None:
+        """Nothing."""
+
+    def upload_log(self) -> None:
+        """Nothing."""
+
+    def save(self, training: Training) -> None:
+        """Nothing."""
+
+
 def resume(attempt: Attempt, training: Training) -> None:
     """Go on from the newest checkpoint of the earlier attempts, if there is one that can be used."""
     try:

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from orchestrator.records import Event, SweepStarted
 from orchestrator.search import Search
 from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep, sweep_from_document
-from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler, SweepSpec
+from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler
 from orchestrator.spec.space import Domain
 from orchestrator.standing import LiveTrial
 from orchestrator.storage.base import Storage
@@ -191,7 +191,7 @@ def _drive(
         on_replayed()
     try:
         with _ray(engine.settings), _terminate_as_interrupt():
-            _tune(run, sweep.spec, engine, scheduler)
+            _tune(run, sweep, engine, scheduler)
             if run.stop is not None:
                 run.close_all()
             interrupted = bool(run.live) or not run.proposals_over
@@ -220,37 +220,41 @@ def _drive(
     )
 
 
-def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> None:
+def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     import ray
     from ray import tune
     from ray.tune import CheckpointConfig, PlacementGroupFactory
     from ray.tune.execution import class_cache
 
-    from orchestrator.ray_tune.adapters import Silence, Slots, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.placement import TEAM_HOLDER, Slots, bundle
     from orchestrator.ray_tune.probe import refuse_if_a_node_lacks_storage
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
+    spec = sweep.spec
+    in_teams = sweep.space.build(_first).config.compute.processes > 1  # as in every trial: `agr validate` sees to it
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
 
     def job(live: LiveTrial) -> Job:
-        return Job.of(
+        of_trial = Job.of(
             live.created,
             run.started,
             storage=engine.storage.uri,
             attempt=live.attempt,
             last_journalled_epoch=live.epoch,
         )
+        return replace(of_trial, team=trial) if in_teams else of_trial
 
-    cpus, gpus = spec.resources.cpus, spec.resources.gpus
-    slots = Slots(cpus=cpus, gpus=gpus, drain=scheduler.drain)
+    trial = bundle(spec.resources)
+    slots = Slots(trial, leaving=scheduler.drain.hosts)
     if slots.count() == 0:
-        nodes = [{k: v for k, v in node["Resources"].items() if k in ("CPU", "GPU")} for node in ray.nodes()]
+        nodes = [{name: node["Resources"].get(name, 0.0) for name in trial} for node in ray.nodes() if node["Alive"]]
         raise InputError(
-            f"resources: a trial asks for cpus={cpus:g}, gpus={gpus:g}, and no node has that much: {nodes}. "
-            "Lower them, or join a larger node."
+            f"resources: a trial asks for {trial}, and no node has that much: {nodes}. Lower them, or join a larger "
+            "node."
         )
     refuse_if_a_node_lacks_storage(engine.storage, run.sweep_id)
-    search = SweepSearch(run, slots, job)
+    search = SweepSearch(run, slots, job, in_teams=in_teams)
     with tempfile.TemporaryDirectory(prefix="agr-tune-") as folder:
         try:
             tune.run(
@@ -260,7 +264,7 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
                 search_alg=search,
                 scheduler=scheduler,
                 callbacks=[SweepCallback(run, search, job, scheduler.drain), Silence()],
-                resources_per_trial=PlacementGroupFactory([bundle(cpus, gpus)]),
+                resources_per_trial=PlacementGroupFactory([TEAM_HOLDER if in_teams else trial]),
                 reuse_actors=True,
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 max_failures=-1,
@@ -272,11 +276,6 @@ def _tune(run: SweepRun, spec: SweepSpec, engine: Engine, scheduler: Any) -> Non
                 raise run.fatal from None
             last = str(error).strip().splitlines()[-1]
             raise SweepFailedError(f"Ray Tune gave up: {last}. The state is kept; --debug shows all of it.") from error
-
-
-def bundle(cpus: float, gpus: float) -> dict[str, float]:
-    """Ray's resources of one trial."""
-    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
 
 
 def build_scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:

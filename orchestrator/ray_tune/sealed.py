@@ -36,7 +36,8 @@ def read_sealed_parts(run: SweepRun, spec: SweepSpec, storage: Storage, settings
     run.flush()
     state = read_state(storage, run.sweep_id)
     due = [] if state.started.rerun_of is not None else winners(state, spec)
-    read = ray.remote(num_cpus=spec.resources.cpus, num_gpus=spec.resources.gpus, max_retries=2)(evaluate)
+    # One process reads, however many have trained.
+    read = ray.remote(num_cpus=spec.resources.cpus, num_gpus=min(spec.resources.gpus, 1), max_retries=2)(evaluate)
     has_test = {trial.created.split_digest: False for trial in due}
     for digest in has_test:
         has_test[digest] = _has_test(digest, storage)

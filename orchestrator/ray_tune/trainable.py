@@ -15,7 +15,7 @@ import logging
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,12 +26,12 @@ from ray.tune.result import DONE
 
 from agr_core.config import TrialConfig
 from agr_core.data.node_copy import CopyFigures
-from agr_core.errors import DivergedError, InputError
+from agr_core.errors import CheckpointError, DivergedError, InputError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator.datasets import DataRef, stage
 from orchestrator.provenance import collect
-from orchestrator.ray_tune.attempt import Attempt, resume
+from orchestrator.ray_tune.attempt import Attempt, SilentAttempt, resume
 from orchestrator.ray_tune.stage import Obtained, obtain
 from orchestrator.records import StageRef, SweepStarted, TrialCreated
 from orchestrator.settings import Settings
@@ -41,7 +41,9 @@ from orchestrator.weights import stage_weights
 
 if TYPE_CHECKING:
     from agr_core.data.trial_data import TrialData
+    from agr_core.trainer.distributed import Team
     from agr_core.trainer.loop import Training
+    from orchestrator.ray_tune.team import TeamSource
 
 EPOCH = "epoch"
 VALUE = "objective"
@@ -77,6 +79,8 @@ class Job:
     resume: bool = False
     """Look for a checkpoint of an earlier attempt."""
     stop_after_epochs: int | None = None
+    team: dict[str, float] | None = None
+    """Ray's resources of the processes that train it together, all of them; None: the worker trains it alone."""
 
     @classmethod
     def of(
@@ -124,8 +128,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         """Take a job; nothing slow happens here."""
         self._job = Job.from_json(config[JOB])
-        self._epochs: EpochSource | None = None
-        self._previous: EpochSource | None = None
+        self._epochs: EpochSource | TeamSource | None = None
+        self._previous: EpochSource | TeamSource | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Turn to the next trial. Nothing that can fail: Tune gives a trial up whose reset fails."""
@@ -163,9 +167,13 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             DONE: report.finished,
         }
 
-    def epochs(self, job: Job) -> EpochSource:
+    def epochs(self, job: Job) -> EpochSource | TeamSource:
         """Where the epochs of ``job`` come from; benchmarks put an empty one here."""
-        return EpochSource(job)
+        if job.team is None:
+            return EpochSource(job)
+        from orchestrator.ray_tune.team import TeamSource
+
+        return TeamSource(job)
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Tune's own fields, without the configuration, which would travel back with every epoch."""
@@ -188,10 +196,15 @@ def _for_journal(report: EpochReport) -> dict[str, Any]:
 
 
 class EpochSource:
-    """The epochs of one attempt: trained, or read from a checkpoint that is ahead of the journal."""
+    """The epochs of one attempt: trained, or read from a checkpoint that is ahead of the journal.
 
-    def __init__(self, job: Job) -> None:
+    Of a ``team`` each process has one, and the leader's alone writes.
+    """
+
+    def __init__(self, job: Job, *, team: Team | None = None) -> None:
         self._job = job
+        self._team = team
+        kind = Attempt if team is None or team.leads else SilentAttempt
         self._settings = Settings.from_environment()
         self._config = TrialConfig.from_document(job.config)
         self._objective = Objective.model_validate(job.objective)
@@ -199,7 +212,7 @@ class EpochSource:
         self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
         parent = layout.trial(job.sweep_id, job.trial_id)
         about = {"sweep_id": job.sweep_id, "trial_id": job.trial_id}
-        self._attempt = Attempt(self._storage, parent, job.attempt, scratch=self._scratch, about=about)
+        self._attempt = kind(self._storage, parent, job.attempt, scratch=self._scratch, about=about)
         self._reported = job.last_journalled_epoch
         self._stages_left = list(zip(self._config.stages, map(StageRef.model_validate, job.stages), strict=True))
         self._weights_sha256 = job.weights_sha256
@@ -217,9 +230,22 @@ class EpochSource:
         """The next stage that the trial starts from; None when it has the weights of all."""
         if not self._stages_left:
             return None
+        obtained = self._told(self._obtain_stage)
+        self._weights_sha256 = obtained.weights_sha256
+        del self._stages_left[0]
+        return obtained
+
+    def _told(self, find: Callable[[], Obtained]) -> Obtained:
+        """What the leader of the team finds, for all of it."""
+        if self._team is None:
+            return find()
+        told: Obtained = self._team.told(find() if self._team.leads else None)
+        return told
+
+    def _obtain_stage(self) -> Obtained:
         config, ref = self._stages_left[0]
         with self._failing():
-            obtained = obtain(
+            return obtain(
                 config,
                 ref,
                 self._weights_sha256 or ref.weights_sha256,
@@ -229,9 +255,6 @@ class EpochSource:
                 owner=f"{self._job.sweep_id}/{self._job.trial_id}",
                 say=self._say,
             )
-        self._weights_sha256 = obtained.weights_sha256
-        del self._stages_left[0]
-        return obtained
 
     def _say(self, words: str) -> None:
         self._attempt.log(words)
@@ -240,14 +263,21 @@ class EpochSource:
     def _open(self) -> Training:
         """Data and model, or all of it from the checkpoint of an earlier attempt."""
         from agr_core.data.trial_data import TrialData
+        from agr_core.trainer.distributed import ALONE
         from agr_core.trainer.loop import Training
 
+        team = self._team or ALONE
         job, cache = self._job, self._settings.cache
         ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
         figures = CopyFigures()
         staged = stage(ref, storage=self._storage, cache=cache, figures=figures)
         self._data = TrialData.open(
-            self._config, packed=staged.packed, split=staged.split, cache=cache, figures=figures
+            self._config,
+            packed=staged.packed,
+            split=staged.split,
+            cache=cache,
+            figures=figures,
+            part=(team.rank, team.size),
         )
         self._attempt.describe_labels(self._data.vocabulary, self._data.crop)
         keep = {label: Objective.model_validate(objective) for label, objective in job.keep.items()}
@@ -256,9 +286,14 @@ class EpochSource:
             weights = stage_weights(self._weights_sha256, storage=self._storage, cache=cache, figures=figures)
         self._copy = figures
         further = [Objective.model_validate(objective) for objective in job.further]
-        training = Training(self._config, self._data, self._objective, keep, further=further, weights=weights)
+        training = Training(
+            self._config, self._data, self._objective, keep, further=further, weights=weights, team=team
+        )
         if job.resume:
             resume(self._attempt, training)
+            epochs = team.gather(training.epochs_done)
+            if len(set(epochs)) > 1:
+                raise CheckpointError(f"the processes of the trial went on from different checkpoints: {epochs}.")
         return training
 
     def data_staged(self) -> CopyFigures | None:

@@ -20,6 +20,7 @@ from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.overrides import apply_overrides, refuse_ineffective
 from orchestrator.spec.parse import parse_space
 from orchestrator.spec.refusals import refuse_secrets, refuse_unbuilt
+from orchestrator.spec.resources_checks import refuse_unfit_processes
 from orchestrator.spec.search_checks import complete_search, search_warnings
 from orchestrator.spec.source import Source, from_document
 from orchestrator.spec.space import Space
@@ -95,6 +96,7 @@ def _check(source: Source) -> Sweep:
     space = Space(variant_bases(spec.variants, trial, source), parse_space(spec.space, ("space",), source))
     refuse_ineffective(source, space)
     proposals = check_configurations(trial, space, source)
+    refuse_unfit_processes(spec.resources, proposals, source)
     spec = complete_search(spec, space, source)
     refuse_unfit_objective(spec, proposals, source)
     start = () if source.problems else check_start(spec, space, source)
@@ -130,5 +132,12 @@ def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
 
 def _trial(spec: SweepSpec) -> Node:
     """The fixed part, over what the sweep's resources imply."""
-    threads = Node({"threads": Node(spec.resources.threads, ("resources", "cpus"))}, ("trial", "compute"))
-    return merge(Node({"compute": threads}, ("trial",)), read(spec.trial, ("trial",)))
+    resources, given_compute = spec.resources, spec.trial.get("compute")
+    processes = given_compute.get("processes") if isinstance(given_compute, dict) else None
+    if not isinstance(processes, int) or processes < 1:
+        processes = resources.processes  # what is given is no number: it is refused as part of the configuration
+    implied = {"threads": Node(resources.threads(processes), ("resources", "cpus"))}
+    if processes > 1:
+        implied["processes"] = Node(processes, ("resources", "gpus"))
+    compute = Node(implied, ("trial", "compute"))
+    return merge(Node({"compute": compute}, ("trial",)), read(spec.trial, ("trial",)))

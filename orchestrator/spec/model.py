@@ -17,6 +17,7 @@ from orchestrator.spec.paths import SEVERAL
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 _TAKEN_LABELS = (BEST, "last")
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
@@ -156,11 +157,30 @@ SchedulerSpec = Annotated[
 ]
 
 
+def _bytes(value: Any) -> Any:
+    """Bytes of an amount such as ``6GB`` or ``512MiB``; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    match = _AMOUNT.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(f"{value!r} is no amount of memory; write it as 6GB, 512MiB or as a number of bytes.")
+    number, binary = float(match[1]), match[3] == "i"
+    return int(number * (1024 if binary else 1000) ** " KMGT".index(match[2] or " "))
+
+
 class ResourcesSpec(StrictModel):
     """What one trial takes of a node."""
 
     cpus: float = Field(default=1, gt=0, description="CPU cores; may be a fraction.")
-    gpus: float = Field(default=0, ge=0, description="GPUs; below 1 a fraction, several trials sharing one.")
+    gpus: float = Field(
+        default=0,
+        ge=0,
+        description="GPUs; below 1 a fraction, several trials sharing one; above 1 a process trains on each.",
+    )
+    memory: Annotated[int, Field(gt=0), BeforeValidator(_bytes, json_schema_input_type=int | str)] | None = Field(
+        default=None,
+        description="Main memory of one trial, as 6GB, 6GiB or bytes: no node runs more trials than fit its memory.",
+    )
 
     @field_validator("gpus")
     @classmethod
@@ -172,9 +192,13 @@ class ResourcesSpec(StrictModel):
         return value
 
     @property
-    def threads(self) -> int:
-        """CPU threads a trial uses unless its configuration says so."""
-        return max(1, math.floor(self.cpus))
+    def processes(self) -> int:
+        """Processes that train a trial unless its configuration says so: one a GPU."""
+        return max(1, math.floor(self.gpus))
+
+    def threads(self, processes: int) -> int:
+        """CPU threads of each of so many processes of a trial unless its configuration says so."""
+        return max(1, math.floor(self.cpus / processes))
 
 
 def seconds(value: Any) -> Any:

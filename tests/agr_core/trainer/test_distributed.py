@@ -53,7 +53,7 @@ NOISY: dict[str, Any] = {
     "model": {"name": "basic_cnn", "conv_layers": 1, "base_features": 4, "hidden": 8},
     "optimizer": {"name": "adam", "lr": 0.01},
     "averaging": {"name": "swa", "start_epoch": 1},
-    "schedule": {"name": "constant", "epochs": 3},
+    "schedule": {"name": "constant", "epochs": 2},
 }
 CASCADE: dict[str, Any] = {
     **{part: NOISY[part] for part in ("image", "batch_size", "optimizer")},
@@ -105,7 +105,7 @@ distributed.destroy_process_group()
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the processes left."""
     folder = tmp_path_factory.mktemp("together")
-    pack("synthetic", folder / "packed", synthetic=SyntheticConfig(images=120, size=16, seed=3))
+    pack("synthetic", folder / "packed", synthetic=SyntheticConfig(images=60, size=16, seed=3))
     config = TrialConfig.from_document(PLAIN)
     write_split(make_split(Packed.open(folder / "packed").table, config.data.split), folder / "split.parquet")
     documents = {

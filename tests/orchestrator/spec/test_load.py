@@ -429,3 +429,44 @@ def test_drawn_faces_with_age_ranges_are_known_to_report_the_distance_to_the_ran
     found = problems(trial=trial, objective={"metric": "val/age_mae", "direction": "minimize"})
     assert "'val/age_mae' is no validation figure" in found[0]
     assert "val/age_interval_mae" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "memory"),
+    [("6GB", 6 * 10**9), ("1.5 GiB", 3 * 2**29), ("512MiB", 2**29), ("800K", 800_000), (10**9, 10**9)],
+)
+def test_memory_is_given_in_words_or_bytes(given: Any, memory: int) -> None:
+    assert sweep(resources={"memory": given}).spec.resources.memory == memory
+
+
+def test_memory_that_is_none_is_refused() -> None:
+    with pytest.raises(SpecError, match="'plenty' is no amount of memory; write it as 6GB"):
+        sweep(resources={"memory": "plenty"})
+
+
+def test_several_gpus_mean_a_process_on_each_and_the_cores_shared() -> None:
+    compute = sweep(resources={"cpus": 10, "gpus": 4}).space.build(lambda *_: None).config.compute
+    assert (compute.processes, compute.threads) == (4, 2)
+
+
+def test_processes_without_gpus_share_the_cores() -> None:
+    loaded = sweep(resources={"cpus": 4}, trial={"compute": {"processes": 2}})
+    assert loaded.space.build(lambda *_: None).config.compute.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("resources", "processes", "message"),
+    [
+        ({"gpus": 3}, 2, r"gpus=3 for compute\.processes=2: each process has a GPU of its own; give gpus: 2"),
+        ({"gpus": 0.5}, 2, r"gpus=0\.5 for compute\.processes=2"),
+        ({"gpus": 2}, 1, r"gpus=2 for compute\.processes=1: one process uses one GPU"),
+    ],
+)
+def test_processes_that_are_not_one_a_gpu_are_refused(resources: Any, processes: int, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        sweep(resources=resources, trial={"compute": {"processes": processes}})
+
+
+def test_processes_may_not_vary() -> None:
+    with pytest.raises(SpecError, match=r"compute\.processes is 1 and 2 in different trials"):
+        sweep(space={"compute": {"processes": [1, 2]}})

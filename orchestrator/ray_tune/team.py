@@ -1,0 +1,158 @@
+"""A trial that several processes train together, started and joined by Ray Train.
+
+The trial's own worker trains nothing then. It holds a ``TorchTrainer``, whose workers Ray places on one node with the
+trial's resources, and asks for one epoch at a time, so that early stopping, retries and checkpoints are as for any
+other trial: process 0 is the attempt, the others write nothing. See docs/decisions for why it is built so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray.util.queue import Empty, Queue
+
+from agr_core.data.node_copy import CopyFigures
+from agr_core.errors import AgrError
+from agr_core.reporting import EpochReport
+from orchestrator.errors import SweepFailedError
+from orchestrator.ray_tune.stage import Obtained
+from orchestrator.ray_tune.trainable import EpochSource, Job
+
+_NEXT, _STOP = "next", "stop"
+_POLL_S = 1.0
+_JOIN_S = 60.0
+_COLLECTIVE_S = 7 * 24 * 3600
+"""Process 0 may train a stage while the others wait. That a process is dead is for Ray Train to notice."""
+
+
+class TeamSource:
+    """The epochs of one attempt, trained by ``job.team``; as ``EpochSource``."""
+
+    def __init__(self, job: Job) -> None:
+        self._orders, self._answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"agr-team-{job.trial_id}-"))
+        self._answer: dict[str, Any] | None = None
+        self._staged: CopyFigures | None = None
+        self._failure: BaseException | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._train, args=(job,), name="team", daemon=True)
+        self._thread.start()
+
+    def next_stage(self) -> Obtained | None:
+        """As ``EpochSource.next_stage``."""
+        self._answer = self._ask()
+        if "stage" not in self._answer:
+            return None
+        obtained, self._answer = Obtained(**self._answer["stage"]), None
+        return obtained
+
+    def next_epoch(self) -> tuple[EpochReport, float]:
+        """As ``EpochSource.next_epoch``."""
+        answer = self._answer or self._ask()
+        self._answer = None
+        if answer["staged"] is not None:
+            self._staged = CopyFigures(**answer["staged"])
+        report = EpochReport.from_json(answer["report"])
+        if report.finished:
+            self._stop()  # so that its resources are free for the next trial, wherever that starts
+        return report, float(answer["value"])
+
+    def data_staged(self) -> CopyFigures | None:
+        """As ``EpochSource.data_staged``, by process 0."""
+        figures, self._staged = self._staged, None
+        return figures
+
+    def close(self) -> None:
+        """End the processes, after the epoch that they are in.
+
+        Raises:
+            SweepFailedError: If they do not end; who holds this must end then, so that Ray ends them.
+        """
+        self._stop()
+        self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            raise SweepFailedError(f"the processes that train together do not end within {_JOIN_S:g} s.")
+        for queue in (self._orders, self._answers):
+            queue.shutdown(force=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stop(self) -> None:
+        if not self._stopped and self._thread.is_alive():
+            self._orders.put(_STOP)
+        self._stopped = True
+
+    def _ask(self) -> dict[str, Any]:
+        self._orders.put(_NEXT)
+        while True:
+            try:
+                answer: dict[str, Any] = json.loads(self._answers.get(timeout=_POLL_S))
+                return answer
+            except Empty:
+                if not self._thread.is_alive():
+                    raise self._reason() from self._failure
+
+    def _reason(self) -> BaseException:
+        """What went wrong: what the trial itself says ended it rather than what the others noticed of it."""
+        from ray.train import WorkerGroupError
+
+        if not isinstance(self._failure, WorkerGroupError):
+            return self._failure or SweepFailedError("the processes that train together ended without a word.")
+        causes = [getattr(error, "_base_exc", error) for _, error in sorted(self._failure.worker_failures.items())]
+        return next((cause for cause in causes if isinstance(cause, AgrError)), causes[0])
+
+    def _train(self, job: Job) -> None:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        assert job.team is not None, "one process needs no team"
+        processes = job.config["compute"]["processes"]
+        trainer = TorchTrainer(
+            _train_in_team,
+            train_loop_config={"job": job.to_json(), "orders": self._orders, "answers": self._answers},
+            torch_config=TorchConfig(timeout_s=_COLLECTIVE_S),
+            scaling_config=ScalingConfig(
+                num_workers=processes,
+                use_gpu=job.team.get("GPU", 0) > 0,
+                resources_per_worker={name: amount / processes for name, amount in job.team.items()},
+                placement_strategy="STRICT_PACK",  # gradients do not travel between rented machines
+            ),
+            run_config=RunConfig(
+                name=f"{job.trial_id}-{job.attempt}",
+                storage_path=str(self._folder),
+                failure_config=FailureConfig(max_failures=0),  # Tune starts another attempt
+            ),
+        )
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the epoch is waited for
+            self._failure = error
+
+
+def _train_in_team(given: dict[str, Any]) -> None:
+    """What each of the processes does."""
+    from agr_core.trainer.distributed import Team
+
+    team = Team.joined()
+    source = EpochSource(Job.from_json(given["job"]), team=team)
+    try:
+        while team.told(given["orders"].get() if team.leads else None) == _NEXT:
+            answer = _answer(source)
+            if team.leads:
+                given["answers"].put(json.dumps(answer))
+    finally:
+        source.close()
+
+
+def _answer(source: EpochSource) -> dict[str, Any]:
+    obtained = source.next_stage()
+    if obtained is not None:
+        return {"stage": asdict(obtained)}
+    report, value = source.next_epoch()
+    staged = source.data_staged()
+    return {"report": report.to_json(), "value": value, "staged": None if staged is None else asdict(staged)}
