@@ -17,6 +17,7 @@ umask 077
 agr=${AGR:-${AGR_VENV:-$HOME/.agr-venv}/bin/agr}
 port=${AGR_PORT:-7379}
 secrets=$HOME/.agr/node.env
+export RAY_AUTH_MODE=token # a driver that is given an address shows its token only when told to
 if [[ -f $secrets ]]; then
     set -a
     # shellcheck source=/dev/null
@@ -96,7 +97,7 @@ sweep() {
 launcher() {
     local logs=/tmp/ray/session_latest/logs
     need_token
-    RAY_AUTH_MODE=token nohup "$(dirname "$agr")/python" -m ray.autoscaler._private.monitor \
+    nohup "$(dirname "$agr")/python" -m ray.autoscaler._private.monitor \
         --gcs-address "$(hostname -I | cut -d ' ' -f 1):$port" --autoscaling-config "$1" --logs-dir "$logs" \
         > "$logs/agr-launcher.log" 2>&1 < /dev/null &
     disown
