@@ -137,7 +137,7 @@ def test_leaderboard_ranks_confirmed_configurations_by_their_mean_and_says_tie(
     assert "8.033 ± 2.7" in lines[3]
     assert lines[3].split()[-2:] == ["confirmed,", "tie"]
     assert lines[4].split()[:2] == ["3", searched[2]]
-    assert "confirmed: mean and 95 % interval over fresh seeds" in text
+    assert "confirmed: means over fresh seeds, of the value with its 95 % interval" in text
     second = [row for row in found if row["rank"] == 2]
     assert {row["against_first"] for row in second} == {"tie"}
     assert [row.get("confirms") for row in second] == [searched[1]] * 3 + [None]
