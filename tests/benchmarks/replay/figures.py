@@ -65,8 +65,12 @@ def markdown(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+_COLOURS = 10
+"""Matplotlib's, after which they come again."""
+
+
 def draw(summary: Summary, path: Path) -> None:
-    """The median of the best so far with its quartiles, against epochs spent."""
+    """The median of the best so far against epochs spent, of the first contender with its quartiles."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -76,15 +80,20 @@ def draw(summary: Summary, path: Path) -> None:
     epochs = np.arange(1, summary.epochs + 1)
     for index, (name, best) in enumerate(summary.best.items()):
         low, middle, high = np.quantile(best, [0.25, 0.5, 0.75], axis=0)
-        first = index == 0
-        (line,) = axes.plot(epochs, middle, label=name, linewidth=2.4 if first else 1.2, zorder=3 if first else 2)
-        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.18 if first else 0.06, linewidth=0)
+        if index == 0:
+            axes.plot(epochs, middle, label=f"{name}, with quartiles", color="black", linewidth=2.6, zorder=3)
+            axes.fill_between(epochs, low, high, color="black", alpha=0.12, linewidth=0)
+        else:
+            axes.plot(epochs, middle, label=name, linewidth=1.4, linestyle="-" if index <= _COLOURS else "--")
     axes.axhline(summary.goal, color="black", linewidth=0.8, linestyle=":")
     axes.axvline(summary.epochs / 4, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
-    axes.set_xlim(4, summary.epochs)
-    near = np.concatenate([np.median(best[:, 8:], axis=0) for best in summary.best.values()])
-    axes.set_ylim(near.min() - 0.05, np.quantile(near, 0.995))
+    axes.set_xlim(20, summary.epochs)
+    axes.set_xticks([20, 40, 80, summary.epochs // 4, 270, summary.epochs])
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.minorticks_off()
+    medians = np.concatenate([np.median(best[:, 30:], axis=0) for best in summary.best.values()])
+    axes.set_ylim(medians.min() - 0.1, medians.max())
     axes.set_xlabel("epochs spent, all workers")
     axes.set_ylabel("best validation error of the age so far, years")
     axes.legend(fontsize=8)
