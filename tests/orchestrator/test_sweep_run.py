@@ -358,3 +358,22 @@ def test_stages_are_journalled_once_a_trial_and_counted(tmp_path: Path) -> None:
     again.replay(read_events(local(tmp_path), SWEEP)[0], Deaf())
     again.stage_obtained(first.trial_id, figures | {"seconds": 0.0}, trained=True)
     assert again.summary("running")["stages"] == {"trained": 1, "reused": 1}
+
+
+def test_what_trials_fetched_and_were_spared_is_summed_in_the_summary_also_after_a_resume(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    assert run.summary("running")["data"] == {}
+    for fetched_bytes, spent_s, saved_s in ((5000, 2.5, 0.0), (0, 0.25, 2.25)):
+        created = run.next_trial(8)
+        assert created is not None
+        figures = {"fetched_bytes": fetched_bytes, "spent_s": spent_s, "saved_s": saved_s}
+        run.data_staged(created.trial_id, figures)
+    sums = {"fetched_bytes": 5000, "spent_s": 2.75, "saved_s": 2.25}
+    assert run.summary("running")["data"] == sums
+
+    run.flush()
+    events, last = read_events(local(tmp_path), SWEEP)
+    again = make_run(local(tmp_path), small_sweep(), next_segment=last + 1)
+    again.replay(events, Deaf())
+    assert again.summary("running")["data"] == sums
