@@ -6,6 +6,7 @@ AgrError (agr_core)
 │   ├── NotFoundError              no such sweep, trial, object
 │   └── AmbiguousIdError           a prefix that fits several IDs
 ├── StorageError                   the object store refuses, or is not there
+│   └── StorageUnavailableError    it does not answer now; later it may
 ├── AlreadyExistsError             an exclusive create came second
 ├── SweepOwnedError                another driver writes this sweep's journal
 ├── TrackerError                   MLflow refuses, or is not there
@@ -64,6 +65,10 @@ class AmbiguousIdError(InputError):
 
 class StorageError(AgrError):
     """The storage refuses or does not answer."""
+
+
+class StorageUnavailableError(StorageError):
+    """The storage does not answer, or says that it cannot now; the same call may succeed later."""
 
 
 class AlreadyExistsError(AgrError):

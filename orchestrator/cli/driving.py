@@ -26,7 +26,7 @@ def engine_of(storage: str | None, address: str | None) -> tuple[Settings, Engin
     """Settings and storage of a command, with both MLflow and the storage known to answer."""
     from orchestrator.ray_tune.driver import Engine
     from orchestrator.settings import Settings
-    from orchestrator.storage import open_storage
+    from orchestrator.storage import open_patiently, open_storage
     from orchestrator.tracking import open_tracker
 
     settings = Settings.from_environment()
@@ -34,7 +34,7 @@ def engine_of(storage: str | None, address: str | None) -> tuple[Settings, Engin
     open_tracker(settings.tracking_uri, settings.mlflow_artifacts).check()
     place = open_storage(settings.storage)
     place.exists("sweeps/probe")  # a storage that is not there is told now, and not after the data is packed
-    return settings, Engine(settings=settings, storage=place)
+    return settings, Engine(settings=settings, storage=open_patiently(settings.storage))
 
 
 def started_of(

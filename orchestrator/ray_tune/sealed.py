@@ -24,7 +24,7 @@ from orchestrator.ray_tune.trainable import Job
 from orchestrator.settings import Settings
 from orchestrator.spec.model import NoScheduler, SweepSpec
 from orchestrator.state import SweepState, TrialState
-from orchestrator.storage import layout, open_storage
+from orchestrator.storage import layout, open_patiently
 from orchestrator.storage.base import Storage
 from orchestrator.sweep_run import SweepRun
 
@@ -146,7 +146,7 @@ def evaluate(job_json: str, attempt: str, epoch: int, cache: str) -> tuple[dict[
     from orchestrator.datasets import DataRef, stage
 
     job = Job.from_json(job_json)
-    storage = open_storage(job.storage)
+    storage = open_patiently(job.storage)
     config = TrialConfig.from_document(job.config)
     ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
     staged = stage(ref, storage=storage, cache=Path(cache))

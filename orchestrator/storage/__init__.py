@@ -9,7 +9,7 @@ from agr_core.errors import InputError
 from orchestrator.storage.base import ObjectInfo, Storage
 from orchestrator.storage.keys import check_prefix
 
-__all__ = ["ObjectInfo", "Storage", "is_remote", "open_storage"]
+__all__ = ["ObjectInfo", "Storage", "is_remote", "open_patiently", "open_storage"]
 
 _S3 = "s3://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -54,6 +54,13 @@ def open_storage(uri: str) -> Storage:
     except ValueError as error:
         raise InputError(f"{uri!r} is no storage: {error}") from error
     return S3Storage(bucket, prefix)
+
+
+def open_patiently(uri: str) -> Storage:
+    """As ``open_storage``, for drivers and workers: a store at an address is waited for while it does not answer."""
+    from orchestrator.storage.patient import PatientStorage
+
+    return PatientStorage(open_storage(uri)) if is_remote(uri) else open_storage(uri)
 
 
 def _without_credentials(uri: str) -> str:

@@ -29,7 +29,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError
+from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError, StorageUnavailableError
 from orchestrator.storage.base import ObjectInfo
 from orchestrator.storage.keys import check_key, check_prefix, is_key
 
@@ -50,6 +50,7 @@ _PIECE_BYTES = 2**18
 _STREAM_ATTEMPTS = 5
 _CREATOR = "agr-creator"
 _REFUSED = {401, 403}
+_BUSY = {408, 429}
 _CONFLICTS = 5
 _SILENCE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ConnectionError, TimeoutError)
 _PROBE = ".agr-probe"
@@ -231,7 +232,7 @@ class S3Storage:
                 '(for the local stack: eval "$(agr stack env)"), or use the AWS files.'
             )
         if isinstance(error, _SILENCE):
-            return StorageError(
+            return StorageUnavailableError(
                 f"{what}{self._endpoint} does not answer ({type(error).__name__}). Check AWS_ENDPOINT_URL and that "
                 "the store runs (`agr stack status`)."
             )
@@ -253,7 +254,8 @@ class S3Storage:
                 "AWS_SECRET_ACCESS_KEY, what they may do, and this machine's clock."
             )
         detail = error.response.get("Error", {}).get("Message", "")
-        return StorageError(f"{what}{self._endpoint} answered {status} {code}: {detail} Try again later.")
+        kind = StorageUnavailableError if status >= 500 or status in _BUSY else StorageError
+        return kind(f"{what}{self._endpoint} answered {status} {code}: {detail} Try again later.")
 
     @property
     def _endpoint(self) -> str:

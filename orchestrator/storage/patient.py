@@ -1,0 +1,130 @@
+"""A storage whose outages are waited out, for those who would lose work by an error: drivers and workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrator.errors import AlreadyExistsError, StorageUnavailableError
+from orchestrator.storage.base import ObjectInfo, Storage
+
+PATIENCE_S = 600.0
+"""An outage is waited out for so long (seconds)."""
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 15.0
+
+_LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class PatientStorage:
+    """Another storage (``Storage``), asked again while it does not answer. A refusal is an error at once, as there.
+
+    Args:
+        storage: The other one.
+        patience_s: How long an outage may take; then its ``StorageUnavailableError`` is raised.
+        sleep: Waits so many seconds.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        patience_s: float = PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage = storage
+        self._patience_s = patience_s
+        self._sleep = sleep
+        self._clock = clock
+
+    @property
+    def uri(self) -> str:
+        """The other's address."""
+        return self._storage.uri
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes (``Storage.read``)."""
+        return self._waiting(lambda: self._storage.read(key))
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store ``data``, replacing what was there (``Storage.write``)."""
+        self._waiting(lambda: self._storage.write(key, data))
+
+    def create(self, key: str, data: bytes) -> None:
+        """Store ``data`` unless something is there (``Storage.create``).
+
+        The store may have taken it before it fell silent, so after an outage an equal object is taken for ours.
+        """
+        attempts = 0
+
+        def create() -> None:
+            nonlocal attempts
+            attempts += 1
+            self._storage.create(key, data)
+
+        try:
+            self._waiting(create)
+        except AlreadyExistsError:
+            if attempts == 1 or self.read(key) != data:
+                raise
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes, piece by piece (``Storage.stream``); waits for the first piece only."""
+
+        def begin() -> tuple[Iterator[bytes], bytes]:
+            pieces = self._storage.stream(key)
+            return pieces, next(pieces, b"")
+
+        pieces, first = self._waiting(begin)
+        yield first
+        yield from pieces
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there (``Storage.exists``)."""
+        return self._waiting(lambda: self._storage.exists(key))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects below the folder ``prefix``, ascending (``Storage.list``)."""
+        return iter(self._waiting(lambda: [*self._storage.list(prefix)]))
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Folders directly below the folder ``prefix`` (``Storage.folders``)."""
+        return self._waiting(lambda: self._storage.folders(prefix))
+
+    def delete(self, key: str) -> None:
+        """Remove the object (``Storage.delete``)."""
+        self._waiting(lambda: self._storage.delete(key))
+
+    def upload(self, path: Path, key: str) -> None:
+        """Store a file (``Storage.upload``)."""
+        self._waiting(lambda: self._storage.upload(path, key))
+
+    def download(self, key: str, path: Path) -> None:
+        """Fetch an object into a file (``Storage.download``)."""
+        self._waiting(lambda: self._storage.download(key, path))
+
+    def _waiting(self, operation: Callable[[], _Result]) -> _Result:
+        began: float | None = None
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                result = operation()
+            except StorageUnavailableError as error:
+                if began is None:
+                    began = self._clock()
+                    _LOG.warning("%s Trying again for up to %.0f s; nothing is lost.", error, self._patience_s)
+                if self._clock() - began + pause > self._patience_s:
+                    raise
+                self._sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
+                if began is not None:
+                    _LOG.warning("%s answers again after %.0f s.", self.uri, self._clock() - began)
+                return result
