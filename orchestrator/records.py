@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from agr_core.config import StrictModel
 from agr_core.objective import BEST, Direction, Objective
-from orchestrator.outcome import Outcome, SweepStatus
+from orchestrator.outcome import Cause, Outcome, SweepStatus
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$")]
 """An ID or digest: it becomes part of keys and file names, and journals come from buckets that others write to."""
@@ -133,6 +133,11 @@ class TrialCreated(_Event):
         """Whether the search proposed it; a repetition or a confirmation says nothing to the search."""
         return self.repeat == 0 and self.confirms is None
 
+    @property
+    def initial_weights_key(self) -> str | None:
+        """What its digest holds of the weights that it starts from: its last stage's key, or a file's SHA-256."""
+        return self.stages[-1].key if self.stages else self.weights_sha256
+
 
 class AttemptStarted(_Event):
     """An attempt of a trial began to train."""
@@ -140,7 +145,25 @@ class AttemptStarted(_Event):
     kind: Literal["attempt_started"] = "attempt_started"
     trial_id: Name
     attempt: int = Field(ge=0)
-    node: str
+    node: str = Field(description="Address of the node; empty if its worker did not say.")
+    node_id: str = Field(default="", description="Ray's ID of the node, new with each start of it; empty if unknown.")
+
+
+class TrialReconfigured(_Event):
+    """A trial begins again with another configuration than it was created with, which is its own from now on."""
+
+    kind: Literal["trial_reconfigured"] = "trial_reconfigured"
+    trial_id: str
+    config: dict[str, Any] = Field(description="The complete TrialConfig that is trained now.")
+    params: dict[str, Any] = Field(description="What varies in this sweep, with the values of now.")
+    config_digest: str
+    reason: str = Field(description="One line.")
+
+    def applied_to(self, created: TrialCreated) -> TrialCreated:
+        """The trial as if it had been created so."""
+        return created.model_copy(
+            update={"config": self.config, "params": self.params, "config_digest": self.config_digest}
+        )
 
 
 class _StageObtained(_Event):
@@ -199,7 +222,20 @@ class AttemptFailed(_Event):
     attempt: int = Field(ge=0)
     error: str = Field(description="One line.")
     details: str = Field(default="", description="Traceback, as far as known.")
-    charged: bool = Field(description="Whether it counts against the sweep's retries.")
+    cause: Cause = "error"
+    charged: bool = Field(
+        description="Whether it counts against the sweep's retries; not if its node is quarantined later."
+    )
+
+
+class NodeQuarantined(_Event):
+    """A node failed trial after trial: it gets no more of this sweep's, and what failed there is charged to nobody."""
+
+    kind: Literal["node_quarantined"] = "node_quarantined"
+    node: str = Field(description="Its address.")
+    node_id: str = Field(description="Ray's ID of it; started anew it has another, and is given trials again.")
+    failures: int = Field(ge=1, description="Failures in a row, with no epoch reported in between.")
+    error: str = Field(description="The last of them, one line.")
 
 
 class TrialEnded(_Event):
@@ -302,11 +338,13 @@ Event = Annotated[
     | DriverStarted
     | TrialCreated
     | AttemptStarted
+    | TrialReconfigured
     | StageTrained
     | StageReused
     | DataStaged
     | TrialReported
     | AttemptFailed
+    | NodeQuarantined
     | TrialEnded
     | TestOpened
     | TrialResumed

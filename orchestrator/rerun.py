@@ -72,7 +72,7 @@ def rerun_sweep(original: Original, settings: Sequence[str]) -> Sweep:
         "objective": started.objective_document,
         "keep": {label: objective.model_dump(mode="json") for label, objective in started.keep.items()},
         "scheduler": "none",
-        **{part: started.document[part] for part in ("resources", "retries") if part in started.document},
+        **{part: started.document[part] for part in ("resources", "retries", "limits") if part in started.document},
     }
     return sweep_from_document(document, overrides=[f"trial.{setting}" for setting in settings])
 
@@ -85,7 +85,7 @@ def drift(original: Original, storage: Storage, settings: Settings) -> list[str]
     again = config.digest(
         data_digest=created.data_digest,
         split_digest=created.split_digest,
-        weights_sha256=created.stages[-1].key if created.stages else created.weights_sha256,
+        weights_sha256=created.initial_weights_key,
     )
     if again != created.config_digest:
         lines.append(f"configuration: its digest was {created.config_digest[:12]} and is {again[:12]} in this version.")

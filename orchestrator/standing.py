@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from agr_core.objective import Objective
 from orchestrator.confirmation import Confirmation
+from orchestrator.node_health import NodeHealth
 from orchestrator.outcome import Outcome, SweepStatus
 from orchestrator.pareto import ordering
 from orchestrator.records import (
@@ -22,6 +23,7 @@ from orchestrator.records import (
     DriverStarted,
     Event,
     HistoryTaken,
+    NodeQuarantined,
     StageReused,
     StageTrained,
     SweepEnded,
@@ -30,13 +32,14 @@ from orchestrator.records import (
     TestRead,
     TrialCreated,
     TrialEnded,
+    TrialReconfigured,
     TrialReported,
     TrialResumed,
 )
 from orchestrator.search import Search
 
-ALIKE_FAILURES = 3
-"""So many failures with one and the same error before any trial reported an epoch stop the sweep."""
+_NOBODYS_FAULT = ("node_lost", "moved", "out_of_memory")
+"""Causes that say nothing against a node or against all trials: there are no such nodes, and smaller trials, left."""
 
 
 @dataclass
@@ -45,7 +48,17 @@ class LiveTrial:
 
     created: TrialCreated
     attempt: int = 0
-    node: str | None = None
+    node: str = ""
+    """Address of the node of its last attempt; empty before the first, and where it is not known."""
+    node_id: str = ""
+    running: bool = False
+    """Whether an attempt is under way."""
+    heard: float = 0.0
+    """When something was last heard of it: its start, a stage, an epoch."""
+    hung: bool = False
+    """Whether its attempt was given up because nothing was heard of it."""
+    reconfigured: bool = False
+    """Whether it trains another configuration than the one proposed."""
     epoch: int = 0
     value: float | None = None
     best: tuple[int, float] | None = None
@@ -56,7 +69,9 @@ class LiveTrial:
     kept: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Best epoch and its value for each label of ``keep``."""
     reported_attempt: int | None = None
-    charged: int = 0
+    failures: int = 0
+    charges: list[str] = field(default_factory=list)
+    """Of the failures those that count against the retries, by the node (ID) where they happened."""
     finished: bool = False
     stopped_early: bool = False
     ending: tuple[Outcome, str] | None = None
@@ -68,6 +83,11 @@ class LiveTrial:
     def trial_id(self) -> str:
         """The trial's ID."""
         return self.created.trial_id
+
+    @property
+    def charged(self) -> int:
+        """Failures that count against the retries."""
+        return len(self.charges)
 
 
 @dataclass
@@ -108,7 +128,10 @@ class Standing:
     """Keys of the commands that were journalled."""
     stop: Stop | None = None
     reported_any: bool = False
-    _alike: Counter[str] = field(default_factory=Counter)
+    alike: dict[str, list[str]] = field(default_factory=dict)
+    """Before any trial reported an epoch: the nodes (IDs) on which something failed, by the error."""
+    health: NodeHealth = field(default_factory=NodeHealth)
+    quarantines: list[NodeQuarantined] = field(default_factory=list)
     _wall_before: float = 0.0
     _session: tuple[float, float] | None = None
     """Start and last event of the newest driver."""
@@ -128,19 +151,25 @@ class Standing:
                 self.last_created = event
                 self._note_confirmation(event)
             case AttemptStarted():
-                self.live[event.trial_id].attempt = event.attempt
-                self.live[event.trial_id].node = event.node
+                trial = self.live[event.trial_id]
+                trial.attempt, trial.node, trial.node_id = event.attempt, event.node, event.node_id
+                trial.running, trial.heard, trial.hung = True, event.time, False
+            case TrialReconfigured():
+                trial = self.live[event.trial_id]
+                trial.created, trial.reconfigured = event.applied_to(trial.created), True
             case StageTrained() | StageReused():
                 self.live[event.trial_id].stages.add(event.key)
+                self.live[event.trial_id].heard = event.time
                 self.stages["trained" if isinstance(event, StageTrained) else "reused"] += 1
             case DataStaged():
+                self.live[event.trial_id].heard = event.time
                 self.copies.update(fetched_bytes=event.fetched_bytes, spent_s=event.spent_s, saved_s=event.saved_s)  # type: ignore[call-overload]
             case TrialReported():
                 self._apply_report(self.live[event.trial_id], event)
             case AttemptFailed():
-                trial = self.live[event.trial_id]
-                trial.charged += event.charged
-                self._count_alike(event.error)
+                self._apply_failure(self.live[event.trial_id], event)
+            case NodeQuarantined():
+                self._apply_quarantine(event)
             case TrialEnded():
                 self._apply_end(self.live.pop(event.trial_id), event)
             case HistoryTaken():
@@ -166,6 +195,10 @@ class Standing:
         """Seconds that drivers of this sweep have run, the newest until ``now``; between drivers no time passes."""
         return 0.0 if self._session is None else max(0.0, self._wall_before + now - self._session[0])
 
+    def quarantined_nodes(self) -> list[dict[str, str]]:
+        """Address and last error of each node that is given no more trials."""
+        return [{"node": event.node, "error": event.error} for event in self.quarantines]
+
     def stage_counts(self) -> dict[str, int]:
         """Stages ``trained`` and ``reused``; empty in a sweep without stages."""
         return {name: self.stages[name] for name in ("trained", "reused")} if self.stages else {}
@@ -179,6 +212,8 @@ class Standing:
             return
         trial.epoch, trial.value, trial.reported_attempt = event.epoch, event.value, event.attempt
         trial.finished, trial.stopped_early = event.finished, event.stopped_early
+        trial.heard = event.time
+        self.health.reported(trial.node_id, trial.trial_id)
         if self.objective.better(event.value, None if trial.best is None else trial.best[1]):
             trial.best = (event.epoch, event.value)
             further = (objective.value(event.metrics) for objective in self.started.further)
@@ -197,17 +232,32 @@ class Standing:
         elif self.confirmation is not None:
             self.confirmation.created += 1
 
-    def _count_alike(self, error: str) -> None:
-        if self.reported_any:
-            return
-        self._alike[error] += 1
-        if self._alike[error] >= ALIKE_FAILURES and self.stop is None:
-            self.stop_all(Stop("failed", f"the first trials failed alike: {error}"))
+    def _apply_failure(self, trial: LiveTrial, event: AttemptFailed) -> None:
+        trial.running = False
+        trial.failures += 1
+        if event.charged:
+            trial.charges.append(trial.node_id)
+        if event.cause not in _NOBODYS_FAULT:
+            self._count_failure(trial, event.error)
+
+    def _count_failure(self, trial: LiveTrial, error: str) -> None:
+        self.health.failed(trial.node_id, trial.trial_id)
+        if not self.reported_any:
+            self.alike.setdefault(error, []).append(trial.node_id)
+
+    def _apply_quarantine(self, event: NodeQuarantined) -> None:
+        self.health.quarantined.add(event.node_id)
+        self.quarantines.append(event)
+        for trial in self.live.values():
+            trial.charges = [node for node in trial.charges if node != event.node_id]
+        for error, nodes in self.alike.items():
+            self.alike[error] = [node for node in nodes if node != event.node_id]
 
     def _apply_end(self, trial: LiveTrial, event: TrialEnded) -> None:
         self.counts[event.outcome] += 1
-        if event.outcome == "failed" and not trial.charged:  # it said so itself; failed attempts are counted already
-            self._count_alike(event.error or "")
+        if event.outcome == "failed" and not trial.failures:  # it said so itself; failed attempts are counted already
+            self._count_failure(trial, event.error or "")
+        self.health.ended(trial.trial_id)
         if event.resumable:
             self.interrupted[event.trial_id] = trial
             return
@@ -231,7 +281,7 @@ class Standing:
     def forget_stop(self) -> None:
         """What stopped the sweep before is past: whoever resumes it wants it to go on."""
         self.stop = None
-        self._alike.clear()
+        self.alike.clear()
 
     def stop_all(self, stop: Stop) -> None:
         """End the sweep, and with it every trial that lives."""

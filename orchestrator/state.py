@@ -21,6 +21,7 @@ from orchestrator.records import (
     DataStaged,
     DriverStarted,
     Event,
+    NodeQuarantined,
     StageReused,
     StageTrained,
     SweepEnded,
@@ -29,6 +30,7 @@ from orchestrator.records import (
     TestRead,
     TrialCreated,
     TrialEnded,
+    TrialReconfigured,
     TrialReported,
     TrialResumed,
 )
@@ -39,6 +41,8 @@ class TrialState:
     """One trial so far."""
 
     created: TrialCreated
+    """With the configuration that it trains, also where that is not the one it was created with."""
+    reconfigured: TrialReconfigured | None = None
     reports: list[TrialReported] = field(default_factory=list)
     attempts: int = 0
     node: str | None = None
@@ -103,6 +107,8 @@ class SweepState:
     drivers: list[DriverStarted] = field(default_factory=list)
     obeyed: set[str] = field(default_factory=set)
     ended: SweepEnded | None = None
+    quarantined: list[NodeQuarantined] = field(default_factory=list)
+    """Nodes that were given no more trials."""
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     """Validation figures of the mean / majority predictor, by split digest."""
 
@@ -144,6 +150,9 @@ class SweepState:
                 trial.attempts = max(trial.attempts, event.attempt + 1)
                 trial.node = event.node
                 trial.started_at = trial.started_at or event.time
+            case TrialReconfigured():
+                trial = self.trials[event.trial_id]
+                trial.created, trial.reconfigured = event.applied_to(trial.created), event
             case StageTrained() | StageReused():
                 self.trials[event.trial_id].stages[event.key] = event
             case DataStaged():
@@ -156,6 +165,8 @@ class SweepState:
                     reports[:] = [*(r for r in reports if r.epoch < event.epoch), event]
             case AttemptFailed():
                 self.trials[event.trial_id].failures.append(event)
+            case NodeQuarantined():
+                self.quarantined.append(event)
             case TrialEnded():
                 self.trials[event.trial_id].ended = event
             case TestOpened():

@@ -21,13 +21,13 @@ from agr_core.reporting import EpochReport
 from orchestrator import control
 from orchestrator.confirmation import Confirmation
 from orchestrator.errors import NotFoundError
+from orchestrator.failures import Failures
 from orchestrator.journal import JournalWriter
-from orchestrator.outcome import OUTCOMES, SweepStatus
+from orchestrator.outcome import OUTCOMES, Cause, SweepStatus
 from orchestrator.pareto import plain
 from orchestrator.proposals import DataRef, Proposals
 from orchestrator.recorder import Recorder
 from orchestrator.records import (
-    AttemptFailed,
     AttemptStarted,
     BaselineMeasured,
     ControlReceived,
@@ -47,9 +47,9 @@ from orchestrator.records import (
     TrialResumed,
 )
 from orchestrator.search import Search
-from orchestrator.spec.model import ConfirmSpec
 from orchestrator.standing import LiveTrial, Standing, Stop
 from orchestrator.storage.base import Storage
+from orchestrator.sweep_settings import SweepSettings
 
 POLL_S = 2.0
 """Commands are looked for so often (seconds)."""
@@ -72,17 +72,6 @@ class Replayed(Protocol):
 
 
 @dataclass
-class SweepSettings:
-    """What a sweep file says about running, beside its space."""
-
-    seeds: int = 1
-    retries: int = 3
-    concurrency: int | None = None
-    wall_s: float | None = None
-    confirm: ConfirmSpec | None = None
-
-
-@dataclass
 class SweepRun:
     """One driver's hold on one sweep."""
 
@@ -96,10 +85,13 @@ class SweepRun:
     writer: JournalWriter
     listener: Callable[[Event], None] = lambda _: None
     clock: Callable[[], float] = time.time
+    fits_elsewhere: Callable[[str], bool] = lambda _: False
+    """Whether a node other than this one (ID), and none that is quarantined, could run a trial."""
 
     standing: Standing = field(init=False)
     proposals: Proposals = field(init=False)
     recorder: Recorder = field(init=False)
+    failures: Failures = field(init=False)
     fatal: Exception | None = field(default=None, init=False)
     """An error of ours raised inside Tune, which would hide it; the driver raises it again."""
     _polled: float = field(default=0.0, init=False)
@@ -118,6 +110,13 @@ class SweepRun:
         )
         self.recorder = Recorder(
             self.standing, self.writer, self.storage, summary=self.summary, listener=self.listener, clock=self.clock
+        )
+        self.failures = Failures(
+            self.standing,
+            self.settings,
+            record=self.recorder.record,
+            fits_elsewhere=lambda node_id: self.fits_elsewhere(node_id),
+            clock=self.clock,
         )
 
     @property
@@ -198,7 +197,7 @@ class SweepRun:
         # process still lives and writes. So each driver counts attempts from a number none before it can have used.
         self.standing.first_attempt = 2 * sum(isinstance(event, DriverStarted) for event in events)
         for trial in list(self.live.values()):
-            trial.ending, trial.resumable = None, False
+            trial.ending, trial.resumable, trial.running = None, False, False
             if trial.finished or decided.get(trial.trial_id):
                 scheduler.ended(trial.trial_id, trial.epoch, trial.value)
                 self.trial_over(trial.trial_id)
@@ -240,10 +239,10 @@ class SweepRun:
 
     # ---- what happens to trials
 
-    def attempt_started(self, trial_id: str, node: str) -> None:
-        """The trial's current attempt begins to train on ``node``."""
-        trial = self.live[trial_id]
-        self._record(AttemptStarted(time=self.clock(), trial_id=trial_id, attempt=trial.attempt, node=node))
+    def attempt_started(self, trial_id: str, node: str, node_id: str = "") -> None:
+        """The trial's current attempt begins to train on the node with this address and Ray's ID of it."""
+        attempt = self.live[trial_id].attempt
+        self._record(AttemptStarted(time=self.clock(), trial_id=trial_id, attempt=attempt, node=node, node_id=node_id))
 
     def stage_obtained(self, trial_id: str, figures: Mapping[str, Any], *, trained: bool) -> None:
         """A trial has the weights of a stage. What a further attempt finds again is left out."""
@@ -275,24 +274,15 @@ class SweepRun:
             )
         )
 
-    def attempt_failed(self, trial_id: str, *, error: str, details: str, charged: bool) -> Literal["retry", "give up"]:
+    def attempt_failed(
+        self, trial_id: str, *, error: str, details: str = "", cause: Cause = "error"
+    ) -> Literal["retry", "give up"]:
         """The current attempt ended by an error; says whether there is to be another."""
-        trial = self.live[trial_id]
-        self._record(
-            AttemptFailed(
-                time=self.clock(),
-                trial_id=trial_id,
-                attempt=trial.attempt,
-                error=error,
-                details=details,
-                charged=charged,
-            )
-        )
-        if trial.charged > self.settings.retries:
-            trial.ending = ("failed", error)
-            return "give up"
-        trial.attempt += 1
-        return "retry"
+        return self.failures.attempt_failed(self.live[trial_id], error=error, details=details, cause=cause)
+
+    def newly_hung(self) -> list[str]:
+        """IDs of trials whose attempts have said nothing for longer than the limit: their workers are to be ended."""
+        return [trial.trial_id for trial in self.failures.newly_hung()]
 
     def trial_over(self, trial_id: str) -> None:
         """A trial ended: as it, the budget or a person said; by its own last epoch; or else by the scheduler."""
@@ -317,6 +307,8 @@ class SweepRun:
                 resumable=trial.resumable,
             )
         )
+        if outcome == "failed":
+            self.failures.blame(trial, reason)
         self.flush()
 
     def test_opened(self, trial_id: str, epoch: int, labels: Sequence[str]) -> None:
@@ -388,6 +380,7 @@ class SweepRun:
             "trials": {**{name: self.counts[name] for name in OUTCOMES}, "running": len(self.live)},
             "stages": self.standing.stage_counts(),
             "data": self.standing.copy_figures(),
+            "quarantined": self.standing.quarantined_nodes(),
             "planned": self.planned,
             "test_reads": self.standing.test_reads,
             "best": None if self.best is None else {"trial_id": self.best[0], "value": plain(self.best[1])},

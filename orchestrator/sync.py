@@ -352,7 +352,8 @@ class Syncer:
         names = self._metrics(sweep, trial)
         new = [report for report in trial.reports if report.epoch > delivered.epoch]
         points = describe.epoch_points(new, names)
-        params = None if delivered.described else describe.trial_params(trial.created)
+        settled = _is_settled(sweep, trial)
+        params = describe.trial_params(trial.created) if settled and not delivered.described else None
         tags = None
         if trial.ended is not None:
             with _scratch() as folder:
@@ -364,7 +365,7 @@ class Syncer:
             self._tracker.reopen(delivered.run_id)
         delivered.parked = False
         self._tracker.log(delivered.run_id, params=params, metrics=points, tags=tags)
-        delivered.described = True
+        delivered.described = settled
         delivered.epoch = new[-1].epoch if new else delivered.epoch
         if trial.ended is not None:
             status = describe.RUN_STATUS[trial.ended.outcome]
@@ -379,6 +380,12 @@ class Syncer:
 
     def _metrics(self, sweep: SweepStarted, trial: TrialState) -> tuple[str, ...]:
         return describe.shown_metrics(trial.created, sweep.objectives)
+
+
+def _is_settled(sweep: SweepStarted, trial: TrialState) -> bool:
+    """Whether its configuration is final: MLflow lets no param change, and a batch may be halved before an epoch."""
+    may_change = sweep.document.get("out_of_memory") == "halve_batch"
+    return not may_change or trial.reconfigured is not None or bool(trial.reports) or trial.ended is not None
 
 
 def _is_closed(run: TrackedRun, tag: str, value: str) -> bool:

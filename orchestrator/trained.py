@@ -68,7 +68,8 @@ def fetched(storage: Storage, text: str) -> Iterator[Trained]:
     if best is None or key is None or not storage.exists(key):
         raise NotFoundError(
             f"trial {trial_id} of sweep {sweep_id} has no weights in {storage.uri} (outcome: "
-            f"{trial.outcome or 'running'}). Choose a trial that finished an epoch: `agr leaderboard {sweep_id}`."
+            f"{trial.outcome or 'running'}). Once a sweep is over, those of its best trials stay (keep_checkpoints): "
+            f"see `agr leaderboard {sweep_id}`, or train this one again by `agr rerun {trial_id}`."
         )
     vocabulary, crop = _labels(storage, sweep_id, trial)
     with tempfile.TemporaryDirectory(prefix="agr-model-") as scratch:

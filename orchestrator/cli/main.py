@@ -11,6 +11,7 @@ import typer
 
 from orchestrator.cli import (
     bins,
+    cleanup,
     cluster,
     compare,
     data,
@@ -58,6 +59,7 @@ predict.register(app)
 serve.register(app)
 run.register(app)
 remote.register(app)
+cleanup.register(app)
 sync.register(app)
 validate.register(app)
 

@@ -22,11 +22,13 @@ from orchestrator.records import (
     ControlReceived,
     Event,
     HistoryTaken,
+    NodeQuarantined,
     StageTrained,
     SweepEnded,
     TestRead,
     TrialCreated,
     TrialEnded,
+    TrialReconfigured,
     TrialReported,
     TrialResumed,
 )
@@ -107,6 +109,13 @@ class Progress:
                 self._report(self._rows[event.trial_id], event)
             case AttemptFailed():
                 self._say(f"{self._name(event.trial_id)}  attempt {event.attempt} failed: {event.error}")
+            case TrialReconfigured():
+                row = self._rows[event.trial_id]
+                row.created = event.applied_to(row.created)
+                self._say(f"{self._name(event.trial_id)}  begins again with {event.reason}")
+            case NodeQuarantined():
+                words = f"{event.failures} failures in a row, the last: {event.error}"
+                self._say(f"node {event.node} is quarantined, it gets no more trials of this sweep: {words}")
             case TrialEnded():
                 self._end(self._rows[event.trial_id], event)
             case TrialResumed():

@@ -189,12 +189,15 @@ def status(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOpt
     """Say how far a sweep is, what runs where, and whether its driver lives."""
     with errors_in_one_line():
         from orchestrator.lookup import find_sweep, read_summary
+        from orchestrator.retention import usage
 
         place = storage_at(storage)
         now = time.time()
         summary = read_summary(place, find_sweep(place, sweep), now=now)
         summary["heartbeat_age_s"] = round(now - summary["heartbeat"], 1)
         summary["nodes"] = _running_by_node(place, summary)
+        used = usage(place, summary["sweep_id"])
+        summary["storage"] = {"weights_bytes": used.weights, "other_bytes": used.others}
         if as_json:
             print_json(summary)
         else:
@@ -235,10 +238,14 @@ def _print_status(summary: dict[str, Any]) -> None:
             f"decoding, {data['saved_s']:.1f} s saved by what was on the node"
         )
     lines["ran"] = f"{summary['wall_s']:.0f} s" + ("" if budget is None else f" of {budget:.0f} s")
+    used = summary["storage"]
+    lines["storage"] = f"{used['weights_bytes'] / 1e6:.1f} MB of weights, {used['other_bytes'] / 1e6:.1f} MB of records"
     if summary["status"] in ("running", "lost"):
         lines["driver"] = f"last heard of {summary['heartbeat_age_s']:.0f} s ago"
     for node, trials in sorted(summary["nodes"].items()):
         lines[node] = ", ".join(trials)
+    for quarantine in summary.get("quarantined", ()):
+        lines[f"{quarantine['node']} (quarantined)"] = f"no more trials; the last error: {quarantine['error']}"
     print_pairs(summary["sweep_id"], lines)
     if summary["status"] in ("lost", "interrupted"):
         say(f"Its state is kept. Go on with: agr resume {summary['sweep_id']}")

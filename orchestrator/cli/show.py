@@ -75,6 +75,7 @@ def show(
             "metrics": trained | metrics,
             "provenance": _provenance(place, state, found),
             "params": found.created.params,
+            "reconfigured": None if found.reconfigured is None else found.reconfigured.reason,
             "variant": found.created.variant,
             "number": found.created.number,
             "epochs": found.reports[-1].epoch if found.reports else 0,
@@ -156,6 +157,8 @@ def _print_trial(
         out.print(f"because: {document['error']}", style="red")
     for failure in trial.failures:
         out.print(f"attempt {failure.attempt} failed: {failure.error}", style="red")
+    if document["reconfigured"]:
+        out.print(f"not as proposed: {document['reconfigured']}", style="yellow", soft_wrap=True)
     for words in document["warnings"]:
         out.print(f"warning: {words}", style="yellow", soft_wrap=True)
     config = TrialConfig.from_document(document["config"])

@@ -13,21 +13,27 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import ray
-from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-from ray.tune import Callback
+from ray._private.state import actors
+from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from agr_core.reporting import EpochReport
+from orchestrator.outcome import Cause
 from orchestrator.ray_tune.drain import Drain
+from orchestrator.ray_tune.failure import cause_of, error_of, one_line
+from orchestrator.ray_tune.nodes import is_lost
 from orchestrator.ray_tune.placement import Slots
 from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, STAGED, VALUE, Job
+from orchestrator.retention import release
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.standing import LiveTrial
 from orchestrator.sweep_run import SweepRun
+
+Place = Callable[[], PlacementGroupFactory]
+"""What a trial asks of Ray, now."""
 
 
 class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
@@ -40,10 +46,13 @@ class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
     start them, and they would wait for each other.
     """
 
-    def __init__(self, run: SweepRun, slots: Slots, job: Callable[[LiveTrial], Job], *, in_teams: bool = False) -> None:
+    def __init__(
+        self, run: SweepRun, slots: Slots, job: Callable[[LiveTrial], Job], place: Place, *, in_teams: bool = False
+    ) -> None:
         self._run = run
         self._slots = slots
         self._job = job
+        self._place = place
         self._experiment: Experiment | None = None
         self._restarting = list(run.live)
         self._all_started = in_teams
@@ -85,7 +94,7 @@ class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
             trial_id=live.trial_id,
             storage=self._experiment.storage,
             experiment_tag=live.trial_id,
-            placement_group_factory=spec["resources_per_trial"],
+            placement_group_factory=self._place(),
             checkpoint_config=spec["checkpoint_config"],
             max_failures=-1,  # we count, because a lost node is not the trial's failure
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -97,6 +106,14 @@ class _Polls:
 
     run: SweepRun
     drain: Drain
+    failed: Callable[[Trial], None]
+    """Called before Tune queues a trial again whose attempt failed; what changes then (job, place) Tune queues."""
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """An attempt failed. Tune has ended its worker, and queues the trial again unless it gave it up by itself."""
+        super().on_trial_error(tune_controller, trial)  # type: ignore[misc]
+        if trial.status == Trial.ERROR:
+            self.failed(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Poll, stop trials mid-epoch where asked, then choose as Tune does."""
@@ -106,11 +123,10 @@ class _Polls:
         if ending:
             for trial in [trial for trial in tune_controller.get_live_trials() if trial.trial_id in ending]:
                 tune_controller.stop_trial(trial)
-        moving = set(self.drain.due(self.run.live.values()))
-        if moving:
-            for trial in [trial for trial in tune_controller.get_live_trials() if trial.trial_id in moving]:
-                if trial.status == Trial.RUNNING:
-                    ray.kill(trial.temporary_state.ray_actor)  # Tune hears of it as of any lost worker
+        hung, moving = set(self.run.newly_hung()), set(self.drain.due(self.run.live.values()))
+        for trial in [trial for trial in tune_controller.get_live_trials() if trial.trial_id in hung | moving]:
+            if trial.status == Trial.RUNNING:
+                ray.kill(trial.temporary_state.ray_actor)  # Tune hears of it as of any lost worker
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)  # type: ignore[misc]
         return chosen
 
@@ -213,12 +229,15 @@ def _remembers_errors(method: _Method) -> _Method:
 class SweepCallback(Callback):  # type: ignore[misc]
     """Tells the sweep run what happens to its trials."""
 
-    def __init__(self, run: SweepRun, search: SweepSearch, job: Callable[[LiveTrial], Job], drain: Drain) -> None:
+    def __init__(
+        self, run: SweepRun, search: SweepSearch, job: Callable[[LiveTrial], Job], place: Place, drain: Drain
+    ) -> None:
         self.run = run
         self._search = search
         self._drain = drain
+        self._place = place
         self._job = job
-        self._nodes: dict[str, str] = {}  # actor ID -> node address
+        self._places: dict[str, tuple[str, str]] = {}  # actor ID -> address and ID of its node
         self._running: set[str] = set()
 
     @_remembers_errors
@@ -226,17 +245,15 @@ class SweepCallback(Callback):  # type: ignore[misc]
         """A worker takes the trial."""
         self._running.add(trial.trial_id)
         self._search.started(len(self._running))
-        self.run.attempt_started(trial.trial_id, self._node(trial.temporary_state.ray_actor))
+        self.run.attempt_started(trial.trial_id, *self._where(trial.temporary_state.ray_actor))
 
-    def _node(self, actor: Any) -> str:
-        """Address of the node a worker lives on; asked once a worker. Empty if it does not answer within 5 s."""
+    def _where(self, actor: Any) -> tuple[str, str]:
+        """Address and ID of the node a worker lives on, as the cluster has it: a busy worker may not answer."""
         key = actor._actor_id.hex()
-        if key not in self._nodes:
-            try:
-                self._nodes[key] = str(ray.get(actor.get_current_ip_pid.remote(), timeout=5)[0])
-            except (GetTimeoutError, RayActorError):
-                return ""  # Tune hears of a dead worker itself; here only the address is missing
-        return self._nodes[key]
+        if key not in self._places:
+            address = actors(key).get("Address", {})
+            self._places[key] = address.get("IPAddress", ""), address.get("NodeID", "")
+        return self._places[key]
 
     @_remembers_errors
     def on_trial_result(
@@ -258,34 +275,41 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial is over. Tune keeps every trial to the end of the sweep, so its bulk is let go here."""
         self._running.discard(trial.trial_id)
+        live = self.run.live[trial.trial_id]
+        has_checkpoint = live.epoch > 0 and not live.resumable
         self.run.trial_over(trial.trial_id)
+        if has_checkpoint:
+            release(self.run.storage, self.run.sweep_id, trial.trial_id)
         trial.run_metadata.last_result = {}
         trial.run_metadata.metric_analysis = {}
         trial.run_metadata.metric_n_steps = {}
         trial.config = {}
 
     @_remembers_errors
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """An attempt failed; Tune has queued the trial again, and we say with which job, or end it."""
+    def attempt_failed(self, trial: Trial) -> None:
+        """An attempt failed, and Tune is about to queue the trial again: we say with which job and where, or end it."""
         self._running.discard(trial.trial_id)
-        error = _error_of(trial)
         live = self.run.live[trial.trial_id]
-        moved = live.node in self._drain.hosts()
-        verdict = self.run.attempt_failed(
-            trial.trial_id,
-            error=f"moved: node {live.node} is being drained" if moved else _one_line(error),
-            details=str(error),
-            charged=not moved and not _node_lost(live),
-        )
-        if verdict == "retry":
+        error = error_of(trial)
+        cause, line = self._cause(live, error), one_line(error)
+        if cause == "hung":
+            line = f"no report for {self.run.settings.report_limit_s:g} s"
+        elif cause == "moved":
+            line = f"moved: node {live.node} is being drained"
+        if self.run.attempt_failed(trial.trial_id, error=line, details=str(error), cause=cause) == "retry":
             trial.set_config({JOB: self._job(live).to_json()})
+            trial.update_resources(self._place())
+
+    def _cause(self, live: LiveTrial, error: BaseException | None) -> Cause:
+        if live.node in self._drain.hosts():
+            return "moved"
+        return cause_of(error, node_lost=is_lost(live.node_id), hung=live.hung)
 
     @_remembers_errors
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune gave the trial up by itself."""
         self._running.discard(trial.trial_id)
-        error = _error_of(trial)
-        self.run.live[trial.trial_id].ending = ("failed", _one_line(error))
+        self.run.live[trial.trial_id].ending = ("failed", one_line(error_of(trial)))
         self.run.trial_over(trial.trial_id)
 
 
@@ -302,25 +326,3 @@ class Silence(TrialProgressCallback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Print nothing."""
-
-
-def _error_of(trial: Trial) -> BaseException | None:
-    """The exception Tune has just written into the trial's local folder (Tune itself looks in its storage)."""
-    path = trial.pickled_error_file
-    if path is None:
-        return None
-    with open(path, "rb") as file:  # noqa: PTH123 - Tune gives a string
-        error: BaseException = cloudpickle.load(file)  # this process wrote it a moment ago
-    return error
-
-
-def _one_line(error: BaseException | None) -> str:
-    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
-    text = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {text[-1] if text else ''}"[:500]
-
-
-def _node_lost(live: LiveTrial) -> bool:
-    """Whether the node of the failed attempt has left the cluster."""
-    alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    return live.node is not None and live.node != "" and live.node not in alive

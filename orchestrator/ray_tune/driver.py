@@ -23,10 +23,11 @@ from agr_core.errors import InputError
 from orchestrator.datasets import DataRef, prepare_data
 from orchestrator.errors import SweepFailedError
 from orchestrator.history import read_history
-from orchestrator.journal import JournalWriter, read_events
+from orchestrator.journal import JournalWriter, read_events, read_state
 from orchestrator.outcome import OUTCOMES, SweepStatus
 from orchestrator.ray_tune.sealed import read_sealed_parts
 from orchestrator.records import Event, SweepStarted
+from orchestrator.retention import tidy
 from orchestrator.search import Search
 from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep, sweep_from_document
@@ -34,7 +35,8 @@ from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler
 from orchestrator.spec.space import Domain
 from orchestrator.standing import LiveTrial
 from orchestrator.storage.base import Storage
-from orchestrator.sweep_run import SweepRun, SweepSettings
+from orchestrator.sweep_run import SweepRun
+from orchestrator.sweep_settings import SweepSettings
 from orchestrator.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -168,6 +170,8 @@ def build_run(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segme
             concurrency=spec.concurrency,
             wall_s=spec.budget.wall,
             confirm=spec.confirm,
+            report_limit_s=spec.limits.report,
+            out_of_memory=spec.out_of_memory,
         ),
         prepare=prepare,
         prepare_weights=engine.prepare_weights or prepare_weights,
@@ -197,6 +201,10 @@ def _drive(
             interrupted = bool(run.live) or not run.proposals_over
             if not interrupted and engine.read_sealed:
                 read_sealed_parts(run, sweep.spec, engine.storage, engine.settings)
+            if not interrupted:
+                run.flush()
+                state = read_state(engine.storage, run.sweep_id)
+                tidy(engine.storage, state, keep=sweep.spec.keep_checkpoints, over=True)
     except KeyboardInterrupt:
         interrupted = True
     except (InputError, SweepFailedError) as error:
@@ -223,17 +231,19 @@ def _drive(
 def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     import ray
     from ray import tune
-    from ray.tune import CheckpointConfig, PlacementGroupFactory
-    from ray.tune.execution import class_cache
+    from ray.tune import CheckpointConfig
+    from ray.tune.execution import class_cache, tune_controller
 
     from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
-    from orchestrator.ray_tune.placement import TEAM_HOLDER, Slots, bundle
+    from orchestrator.ray_tune.failure import ActorManager
+    from orchestrator.ray_tune.placement import TEAM_HOLDER, Slots, bundle, placement
     from orchestrator.ray_tune.probe import refuse_if_a_node_lacks_storage
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
     spec = sweep.spec
     in_teams = sweep.space.build(_first).config.compute.processes > 1  # as in every trial: `agr validate` sees to it
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
+    tune_controller.RayActorManager = ActorManager
 
     def job(live: LiveTrial) -> Job:
         of_trial = Job.of(
@@ -246,7 +256,9 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
         return replace(of_trial, team=trial) if in_teams else of_trial
 
     trial = bundle(spec.resources)
-    slots = Slots(trial, leaving=scheduler.drain.hosts)
+    quarantined = run.standing.health.quarantined
+    place = partial(placement, TEAM_HOLDER if in_teams else trial, quarantined)
+    slots = Slots(trial, leaving=scheduler.drain.hosts, avoided=quarantined)
     if slots.count() == 0:
         nodes = [{name: node["Resources"].get(name, 0.0) for name in trial} for node in ray.nodes() if node["Alive"]]
         raise InputError(
@@ -254,7 +266,10 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
             "node."
         )
     refuse_if_a_node_lacks_storage(engine.storage, run.sweep_id)
-    search = SweepSearch(run, slots, job, in_teams=in_teams)
+    search = SweepSearch(run, slots, job, place, in_teams=in_teams)
+    callback = SweepCallback(run, search, job, place, scheduler.drain)
+    scheduler.failed = callback.attempt_failed
+    run.fits_elsewhere = slots.fits_elsewhere
     with tempfile.TemporaryDirectory(prefix="agr-tune-") as folder:
         try:
             tune.run(
@@ -263,8 +278,8 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
                 storage_path=folder,
                 search_alg=search,
                 scheduler=scheduler,
-                callbacks=[SweepCallback(run, search, job, scheduler.drain), Silence()],
-                resources_per_trial=PlacementGroupFactory([TEAM_HOLDER if in_teams else trial]),
+                callbacks=[callback, Silence()],
+                resources_per_trial=place(),
                 reuse_actors=True,
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 max_failures=-1,

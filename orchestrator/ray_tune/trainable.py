@@ -35,7 +35,7 @@ from orchestrator.ray_tune.attempt import Attempt, SilentAttempt, resume
 from orchestrator.ray_tune.stage import Obtained, obtain
 from orchestrator.records import StageRef, SweepStarted, TrialCreated
 from orchestrator.settings import Settings
-from orchestrator.storage import layout, open_storage
+from orchestrator.storage import layout, open_patiently
 from orchestrator.storage.base import Storage
 from orchestrator.weights import stage_weights
 
@@ -351,7 +351,7 @@ class EpochSource:
 @functools.lru_cache(maxsize=4)
 def _storage(uri: str) -> Storage:
     """One client a worker: making one for S3 takes a tenth of a second."""
-    return open_storage(uri)
+    return open_patiently(uri)
 
 
 logging.getLogger("agr_core").setLevel(logging.INFO)

@@ -18,6 +18,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 _TAKEN_LABELS = (BEST, "last")
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.ASCII)
+
+KEEP_CHECKPOINTS = 10
+"""Of so many of a sweep's best configurations the weights stay, unless it says otherwise."""
+
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
@@ -216,12 +220,29 @@ def seconds(value: Any) -> Any:
     return hours * 3600 + minutes * 60 + rest
 
 
+_Duration = Annotated[float, Field(gt=0), BeforeValidator(seconds, json_schema_input_type=float | str)]
+
+
 class BudgetSpec(StrictModel):
     """When the sweep ends although trials are left."""
 
-    wall: Annotated[float, Field(gt=0), BeforeValidator(seconds, json_schema_input_type=float | str)] | None = Field(
+    wall: _Duration | None = Field(
         default=None, description="Wall-clock time of the sweep: 90s, 20m, 1h30m, or seconds."
     )
+
+
+class LimitsSpec(StrictModel):
+    """When a trial is taken for hung."""
+
+    report: _Duration | None = Field(
+        default=None,
+        description="Longest time from an attempt's start, a stage or an epoch to the next: 30m, or seconds. "
+        "A trial that exceeds it is retried. Fetching data belongs to the first epoch, and a stage is one wait.",
+    )
+
+
+OutOfMemory = Literal["retry", "halve_batch", "infeasible"]
+"""What becomes of a trial that runs out of memory before its first epoch is reported."""
 
 
 class SweepSpec(StrictModel):
@@ -262,6 +283,18 @@ class SweepSpec(StrictModel):
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="What one trial takes of a node.")
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="When the sweep ends although trials are left.")
     retries: int = Field(default=3, ge=0, le=100, description="Further attempts of a trial that fails.")
+    out_of_memory: OutOfMemory = Field(
+        default="retry",
+        description="What becomes of a trial that runs out of memory before its first epoch: retry: a failure like any "
+        "other; halve_batch: it begins once again with half of batch_size, recorded as its own; infeasible: it ends.",
+    )
+    keep_checkpoints: int | None = Field(
+        default=KEEP_CHECKPOINTS,
+        ge=1,
+        le=1_000_000,
+        description="Once the sweep is over, the weights of so many of its best configurations stay; null: of all.",
+    )
+    limits: LimitsSpec = Field(default_factory=LimitsSpec, description="When a trial is taken for hung.")
     concurrency: int | None = Field(
         default=None, ge=1, description="Most trials at a time; default: as many as there is room for."
     )

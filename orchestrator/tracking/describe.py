@@ -145,6 +145,9 @@ def end_tags(trial: TrialState) -> dict[str, str]:
         tags["agr.stopped_early"] = "true"
     if ended.error is not None:
         tags["agr.error"] = ended.error
+    if trial.reconfigured is not None:  # the run may have been made before
+        tags["agr.reconfigured"] = trial.reconfigured.reason
+        tags["agr.config_digest"] = trial.created.config_digest
     best = trial.best_report
     said = [] if best is None else warnings(best.metrics)
     if said:
@@ -171,7 +174,7 @@ def sweep_tags(sweep: SweepStarted, storage_uri: str) -> dict[str, str]:
 
 def sweep_params(sweep: SweepStarted) -> dict[str, Any]:
     """How the sweep searches, flat; what its trials have in common is among the params of each."""
-    parts = ("objective", "search", "scheduler", "repeat", "budget", "resources")
+    parts = ("objective", "search", "scheduler", "repeat", "budget", "resources", "out_of_memory", "limits")
     return dict(flat({part: sweep.document[part] for part in parts if part in sweep.document}))
 
 

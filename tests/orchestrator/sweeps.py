@@ -15,7 +15,8 @@ from orchestrator.search import Search
 from orchestrator.spec.load import Sweep, sweep_from_document
 from orchestrator.storage import open_storage
 from orchestrator.storage.base import Storage
-from orchestrator.sweep_run import SweepRun, SweepSettings
+from orchestrator.sweep_run import SweepRun
+from orchestrator.sweep_settings import SweepSettings
 
 DOCUMENT: dict[str, Any] = {
     "name": "small",

@@ -133,9 +133,9 @@ def test_failures_up_to_the_retries_are_retried_and_a_lost_node_is_not_charged(t
     assert created is not None
     trial = created.trial_id
     run.epoch_reported(trial, report(1, 5.0))
-    assert run.attempt_failed(trial, error="node lost", details="", charged=False) == "retry"
-    assert run.attempt_failed(trial, error="boom", details="", charged=True) == "retry"
-    assert run.attempt_failed(trial, error="boom", details="", charged=True) == "give up"
+    assert run.attempt_failed(trial, error="node lost", cause="node_lost") == "retry"
+    assert run.attempt_failed(trial, error="boom") == "retry"
+    assert run.attempt_failed(trial, error="boom") == "give up"
     assert run.poll() == [trial]
     run.trial_over(trial)
     ended = read_state(local(tmp_path), SWEEP).trials[trial].ended
@@ -149,7 +149,7 @@ def test_first_trials_that_fail_alike_stop_the_sweep_with_the_error(tmp_path: Pa
     created = run.next_trial(1)
     assert created is not None
     for _ in range(3):
-        run.attempt_failed(created.trial_id, error="ValueError: no such layer", details="", charged=True)
+        run.attempt_failed(created.trial_id, error="ValueError: no such layer")
     assert run.stop is not None
     assert run.stop.status == "failed"
     assert "no such layer" in run.stop.reason

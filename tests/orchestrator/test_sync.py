@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import DeliveryOwnedError, NotFoundError, TrackerError, TrackerUnavailableError
-from orchestrator.records import TrialResumed
+from orchestrator.journal import read_state
+from orchestrator.records import TrialReconfigured, TrialResumed
 from orchestrator.sync import BEST_WEIGHTS, ORPHAN_S, Syncer, exclusive
 from orchestrator.tracking.memory import MemoryRun, MemoryTracker
 from orchestrator.tracking.view import view_key
@@ -582,3 +583,31 @@ def test_one_process_of_a_machine_delivers_a_sweep(tmp_path: Path) -> None:
 
     with exclusive(tmp_path, "a", timeout_s=0):
         pass
+
+
+def test_a_trial_whose_batch_was_halved_shows_what_it_trains(record_sweep: Recorder) -> None:
+    """MLflow lets no param change, so none is delivered while the batch may still be halved."""
+    document = {"name": "faces", "search": {"algorithm": "tpe", "trials": 4}, "out_of_memory": "halve_batch"}
+    tracker, sweep = MemoryTracker(), record_sweep(document=document)
+    syncer = Syncer(sweep.storage, tracker, sweep.sweep_id)
+    trial = sweep.create(0, {"batch_size": 64})
+    sweep.start(trial)
+    syncer.run_once()
+    assert run_of(tracker, trial).params == {}
+
+    config = {**read_state(sweep.storage, sweep.sweep_id).trials[trial].created.config, "batch_size": 32}
+    half = {
+        "params": {"batch_size": 32},
+        "config_digest": "h" * 64,
+        "reason": "half the batch (64 to 32): out of memory",
+    }
+    sweep.record(TrialReconfigured(time=sweep.tick(), trial_id=trial, config=config, **half))
+    sweep.start(trial, attempt=1)
+    sweep.report(trial, 1, 5.0, attempt=1)
+    sweep.end_trial(trial, "completed", [5.0], attempt=1)
+    sweep.end()
+    syncer.run_once()
+    run = run_of(tracker, trial)
+    assert run.params["batch_size"] == 32
+    assert run.tags["agr.config_digest"] == "h" * 64
+    assert run.tags["agr.reconfigured"] == half["reason"]

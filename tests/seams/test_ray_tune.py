@@ -102,3 +102,31 @@ def test_a_result_that_says_done_is_not_shown_to_the_scheduler() -> None:
     from ray.tune.experiment import Trial
 
     assert Trial.should_stop(Stand("a"), {"done": True})  # type: ignore[arg-type]
+
+
+def test_a_worker_ended_by_the_memory_monitor_is_a_failed_attempt() -> None:
+    """For Tune's own manager it is no error of an actor, and ends the whole run."""
+    from ray.air.execution._internal import RayActorManager
+    from ray.air.execution._internal.tracked_actor import TrackedActor
+    from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+    from ray.exceptions import OutOfMemoryError
+
+    from orchestrator.ray_tune.failure import ActorManager, WorkerOutOfMemoryError
+
+    class Bare(ActorManager):
+        """Without a cluster, so without anything to clean up."""
+
+        def __init__(self) -> None:
+            self._failed_actor_ids: set[int] = set()
+
+        def _cleanup_actor(self, tracked_actor: TrackedActor) -> None:
+            pass
+
+    heard: list[Exception] = []
+    task = TrackedActorTask(TrackedActor(1, on_error=lambda _, error: heard.append(error)))
+    killed = OutOfMemoryError("killed, the node was running low on memory")
+    with pytest.raises(RuntimeError, match="unexpected exception"):
+        RayActorManager._actor_task_failed(Bare(), task, killed)
+    Bare()._actor_task_failed(task, killed)
+    assert [type(error) for error in heard] == [WorkerOutOfMemoryError]
+    assert str(heard[0]) == str(killed)

@@ -87,6 +87,22 @@ def test_the_most_advanced_checkpoint_of_all_attempts_is_brought_back(storage: S
     assert (third.folder / predictions_file("worst")).read_text() == "predictions 1"
 
 
+def test_a_worker_that_comes_back_writes_beside_the_attempt_that_took_over(storage: Storage, tmp_path: Path) -> None:
+    """Its node was cut off after two epochs; a second attempt began, and the first one goes on, not knowing of it."""
+    cut_off = attempt(storage, tmp_path, 0)
+    train(cut_off, [2.0, 1.0])
+    second = attempt(storage, tmp_path, 1)
+    assert second.fetch_newest_checkpoint()
+    train(second, [2.0, 1.0, 3.0])
+    own = {key: storage.read(key) for key in (info.key for info in storage.list(layout.attempt(SWEEP, TRIAL, 1)))}
+
+    train(cut_off, [2.0, 1.0, 9.0, 9.0])
+
+    after = {key: storage.read(key) for key in (info.key for info in storage.list(layout.attempt(SWEEP, TRIAL, 1)))}
+    assert after == own
+    assert "checkpoints/000004/state.json" in keys(storage, 0)
+
+
 def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: Path) -> None:
     """The worker died between the weights and the state of epoch 2; epoch 1 is still whole."""
     train(attempt(storage, tmp_path, 0), [3.0])

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from orchestrator.ray_tune.adapters import SweepSearch
-from orchestrator.ray_tune.placement import Slots, bundle, fitting
+from orchestrator.ray_tune.placement import Slots, bundle, fitting, placement
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.spec.model import ResourcesSpec
 from orchestrator.sweep_run import LiveTrial
@@ -46,13 +46,17 @@ def test_a_node_holds_what_fits_every_resource(trial: dict[str, float], node: di
 def test_nodes_of_different_size_are_counted_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = ({"CPU": 3.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 3.0}, {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0})
     nodes = [
-        {"Alive": number < 3, "NodeManagerAddress": f"10.0.0.{number}", "Resources": each}
+        {"NodeID": str(number), "Alive": number < 3, "NodeManagerAddress": f"10.0.0.{number}", "Resources": each}
         for number, each in enumerate(resources)
     ]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     assert Slots(bundle(ResourcesSpec(cpus=2, gpus=0.5))).count() == 1 + 6
     assert Slots(bundle(ResourcesSpec(cpus=2))).count() == 1 + 8 + 8
     assert Slots(bundle(ResourcesSpec(cpus=2)), leaving=lambda: {"10.0.0.1"}).count() == 1 + 8
+    slots = Slots(bundle(ResourcesSpec(cpus=2)), avoided={"2"})
+    assert slots.count() == 1 + 8
+    assert slots.fits_elsewhere("0")
+    assert not Slots(bundle(ResourcesSpec(cpus=8)), avoided={"2"}).fits_elsewhere("1")
     assert bundle(ResourcesSpec(cpus=2, memory=GB)) == {"CPU": 2, "memory": GB}
 
 
@@ -71,7 +75,7 @@ def search(tmp_path: Path, *, in_teams: bool = False) -> SweepSearch:
     def job(live: LiveTrial) -> Job:
         return Job.of(live.created, run.started, storage="")
 
-    found = SweepSearch(run, cast(Slots, Cluster()), job, in_teams=in_teams)
+    found = SweepSearch(run, cast(Slots, Cluster()), job, lambda: placement({"CPU": 1}, ()), in_teams=in_teams)
     spec: dict[str, Any] = {
         "run": "trainable",
         "resources_per_trial": PlacementGroupFactory([{"CPU": 1}]),

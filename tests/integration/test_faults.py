@@ -1,0 +1,295 @@
+"""Workers and nodes that fail under real trials, on real Ray: what it costs, and that no figure changes.
+
+The driver runs in this process, on the session's Ray. Workers are those of the product but for one thing: before some
+epoch of some attempt they do what a fault does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import cloudpickle
+
+from agr_core.reporting import EpochReport
+from orchestrator.cli.driving import started_of
+from orchestrator.journal import read_state
+from orchestrator.node_health import QUARANTINE_AFTER
+from orchestrator.ray_tune.driver import Engine, SweepResult, start_sweep
+from orchestrator.ray_tune.trainable import EpochSource, Job, TrialTrainable
+from orchestrator.records import AttemptStarted, Event, TrialReported
+from orchestrator.settings import Settings
+from orchestrator.spec.load import sweep_from_document
+from orchestrator.state import SweepState, TrialState
+from orchestrator.storage import open_storage
+
+pytestmark = pytest.mark.slow
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+
+Fault = Callable[[Job, int], None]
+
+
+class Faulty(EpochSource):
+    """A real training that a fault comes between."""
+
+    def __init__(self, job: Job, fault: Fault) -> None:
+        super().__init__(job)
+        self._fault = fault
+        self._next = 1
+
+    def next_epoch(self) -> tuple[EpochReport, float]:
+        self._fault(self._job, self._next)
+        report, value = super().next_epoch()
+        self._next = report.epoch + 1
+        return report, value
+
+
+class Empty:
+    """Two epochs in which nothing is trained, so that they take no time, and a fault between them."""
+
+    def __init__(self, job: Job, fault: Fault) -> None:
+        self._job = job
+        self._fault = fault
+        self._epoch = job.last_journalled_epoch
+
+    def next_stage(self) -> None:
+        """There is none."""
+
+    def data_staged(self) -> None:
+        """There is none."""
+
+    def next_epoch(self) -> tuple[EpochReport, float]:
+        self._epoch += 1
+        self._fault(self._job, self._epoch)
+        value = self._job.config["optimizer"]["lr"]
+        return EpochReport(epoch=self._epoch, metrics={"val/age_mae": value}, finished=self._epoch == 2), value
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def trainable(source: type, fault: Fault) -> type[TrialTrainable]:
+    class FaultyTrainable(TrialTrainable):
+        def epochs(self, job: Job) -> Any:
+            return source(job, fault)
+
+    return FaultyTrainable
+
+
+def no_fault(job: Job, epoch: int) -> None:
+    """Nothing happens."""
+
+
+def worker_faults(job: Job, epoch: int) -> None:
+    """By learning rate: killed before its third epoch; a batch that does not fit; no batch that fits."""
+    import torch
+
+    lr, batch_size = job.config["optimizer"]["lr"], job.config["batch_size"]
+    if job.attempt == 0 and epoch == 3 and lr == 0.001:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if epoch == 1 and ((lr == 0.002 and batch_size > 30) or lr == 0.003):
+        torch.empty(2**46)
+
+
+DOCUMENT: dict[str, Any] = {
+    "name": "faulty",
+    "trial": {
+        "data": {"source": "synthetic", "synthetic": {"images": 200, "size": 16}},
+        "tasks": ["age"],
+        "image": {"size": 16},
+        "batch_size": 60,
+        "schedule": {"name": "constant", "epochs": 4},
+        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 8},
+    },
+    "space": {"optimizer": {"name": "adam", "lr": [0.001, 0.002, 0.003]}},
+    "search": {"algorithm": "grid"},
+    "objective": {"metric": "val/age_mae", "direction": "minimize"},
+    "out_of_memory": "halve_batch",
+}
+
+
+def run(
+    home: Path, fault: Fault, source: type = Faulty, listener: Callable[[Event], None] = lambda _: None, **changes: Any
+) -> tuple[SweepResult, SweepState]:
+    settings = Settings.from_environment()
+    storage = open_storage(str(home / "storage"))
+    sweep = sweep_from_document({**DOCUMENT, **changes})
+    started = started_of(sweep)
+    engine = Engine(
+        settings=settings,
+        storage=storage,
+        listener=listener,
+        trainable=trainable(source, fault),
+        read_sealed=False,
+    )
+    result = start_sweep(sweep, started, engine, on_begin=lambda: None)
+    return result, read_state(storage, started.sweep_id)
+
+
+def by_lr(state: SweepState) -> dict[float, TrialState]:
+    return {trial.created.config["optimizer"]["lr"]: trial for trial in state.trials.values()}
+
+
+def figures(trial: TrialState) -> list[dict[str, float]]:
+    return [{k: v for k, v in report.metrics.items() if not k.startswith("time/")} for report in trial.reports]
+
+
+@pytest.fixture(scope="module")
+def calm(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[float, TrialState]:
+    _, state = run(tmp_path_factory.mktemp("calm"), no_fault)
+    return by_lr(state)
+
+
+@pytest.fixture(scope="module")
+def faulty(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[float, TrialState]:
+    result, state = run(tmp_path_factory.mktemp("faulty"), worker_faults)
+    assert (result.status, result.counts["completed"], result.counts["failed"]) == ("completed", 2, 1)
+    return by_lr(state)
+
+
+def test_a_killed_worker_costs_a_retry_from_the_checkpoint_and_no_figure(
+    calm: dict[float, TrialState], faulty: dict[float, TrialState]
+) -> None:
+    trial = faulty[0.001]
+    (failure,) = trial.failures
+    assert (failure.cause, failure.charged, failure.attempt) == ("worker_died", True, 0)
+    assert [report.attempt for report in trial.reports] == [0, 0, 1, 1], "epochs 1 and 2 were not trained again"
+    assert figures(trial) == figures(calm[0.001])
+
+
+def test_out_of_memory_trains_half_the_batch_from_the_start(
+    calm: dict[float, TrialState], faulty: dict[float, TrialState]
+) -> None:
+    trial = faulty[0.002]
+    (failure,) = trial.failures
+    assert (failure.cause, failure.charged) == ("out_of_memory", False)
+    assert trial.created.config["batch_size"] == 30
+    assert [report.attempt for report in trial.reports] == [1, 1, 1, 1]
+    assert figures(trial) != figures(calm[0.002])
+
+
+def test_a_trial_that_does_not_fit_with_half_the_batch_is_infeasible(faulty: dict[float, TrialState]) -> None:
+    trial = faulty[0.003]
+    assert [failure.cause for failure in trial.failures] == ["out_of_memory"] * 2
+    assert trial.ended is not None
+    assert trial.ended.error is not None
+    assert trial.ended.error.startswith("infeasible: RuntimeError")
+
+
+def hangs_once(job: Job, epoch: int) -> None:
+    if job.attempt == 0 and epoch == 2 and job.config["optimizer"]["lr"] == 0.001:
+        time.sleep(3600)
+
+
+def test_a_hung_worker_is_ended_and_its_trial_retried(ray_address: str, tmp_path: Path) -> None:
+    result, state = run(tmp_path, hangs_once, Empty, limits={"report": 3})
+    assert result.counts["completed"] == 3
+    trial = by_lr(state)[0.001]
+    (failure,) = trial.failures
+    assert (failure.cause, failure.charged, failure.error) == ("hung", True, "no report for 3 s")
+    assert [report.attempt for report in trial.reports] == [0, 1]
+
+
+# ---- nodes
+
+
+class ExtraNode:
+    """One more node of the session's cluster: a raylet of its own, with one CPU."""
+
+    def __init__(self, address: str) -> None:
+        from ray._private.node import Node
+        from ray._private.parameter import RayParams
+
+        before = {node["NodeID"] for node in ray.nodes()}
+        parameters = RayParams(
+            gcs_address=address,
+            num_cpus=1,
+            object_store_memory=80 * 2**20,
+            node_ip_address=ray.util.get_node_ip_address(),
+            include_log_monitor=False,
+        )
+        self._node = Node(parameters, head=False, shutdown_at_exit=False, spawn_reaper=False)
+        until = time.monotonic() + 60
+        while not (new := {node["NodeID"] for node in ray.nodes() if node["Alive"]} - before):
+            assert time.monotonic() < until, "the node did not join"
+            time.sleep(0.1)
+        (self.id,) = new
+
+    def kill(self) -> None:
+        """As ``kill -9`` of all that runs there."""
+        self._node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """So that the other node has its share, however slowly its workers start."""
+    until = time.monotonic() + 90
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def extra_node(ray_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExtraNode]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # as the session's cluster has it
+    node = ExtraNode(ray_address)
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+def test_a_node_that_fails_every_trial_is_quarantined_and_the_others_go_on(
+    ray_address: str, extra_node: ExtraNode, tmp_path: Path
+) -> None:
+    broken, seen = extra_node.id, tmp_path / "failures"
+
+    def breaks(job: Job, epoch: int) -> None:
+        if ray.get_runtime_context().get_node_id() == broken:
+            with seen.open("a") as file:
+                file.write("x")
+            raise OSError(28, "No space left on device")
+        wait_for(lambda: seen.exists() and seen.stat().st_size >= QUARANTINE_AFTER)
+
+    lrs = [round(0.001 * i, 4) for i in range(1, 13)]
+    result, state = run(tmp_path, breaks, Empty, space={"optimizer": {"name": "adam", "lr": lrs}})
+    assert (result.status, result.counts["completed"]) == ("completed", 12)
+    (event,) = state.quarantined
+    assert event.node_id == broken
+    assert "No space left on device" in event.error
+    failed = [failure for trial in state.trials.values() for failure in trial.failures]
+    assert 3 <= len(failed) <= 5, "after the third one no trial was placed there, but for those that were queued"
+
+
+def test_a_killed_node_costs_its_trials_no_retry(ray_address: str, extra_node: ExtraNode, tmp_path: Path) -> None:
+    taken, arrived = extra_node.id, tmp_path / "arrived"
+
+    def waits(job: Job, epoch: int) -> None:
+        if ray.get_runtime_context().get_node_id() != taken:
+            wait_for(arrived.exists)
+        elif epoch == 2:
+            time.sleep(3600)
+        else:
+            arrived.touch()
+
+    killed = threading.Event()
+
+    def heard(event: Event) -> None:
+        if isinstance(event, TrialReported) and event.trial_id in on_node and not killed.is_set():
+            killed.set()
+            extra_node.kill()
+        if isinstance(event, AttemptStarted) and event.node_id == taken:
+            on_node.add(event.trial_id)
+
+    on_node: set[str] = set()
+    result, state = run(tmp_path, waits, Empty, heard, retries=0)
+    assert killed.is_set(), "no trial was placed there"
+    assert (result.status, result.counts["completed"]) == ("completed", 3)
+    failed = [failure for trial in state.trials.values() for failure in trial.failures]
+    assert [(failure.cause, failure.charged) for failure in failed] == [("node_lost", False)]

@@ -1,0 +1,93 @@
+"""agr gc and agr rm."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from orchestrator.records import DriverStarted
+from orchestrator.storage import layout
+from orchestrator.sync import Syncer
+from orchestrator.tracking import open_tracker
+
+Agr = Callable[..., Result]
+Recorder = Callable[..., Any]
+
+
+def with_weights(sweep: Any, values: list[float]) -> list[str]:
+    trials = [sweep.trial(number, [value]) for number, value in enumerate(values)]
+    for trial in trials:
+        sweep.storage.write(layout.best_weights(layout.attempt(sweep.sweep_id, trial, 0), 1), b"x" * 1_000_000)
+    return trials
+
+
+def weights(sweep: Any) -> int:
+    return sum("/best/" in info.key for info in sweep.storage.list(layout.SWEEPS))
+
+
+def test_gc_says_what_it_would_free_and_then_frees_it(record_sweep: Recorder, agr: Agr) -> None:
+    sweep = record_sweep()
+    with_weights(sweep, [5.0, 6.0, 7.0])
+    sweep.end()
+    assert "2.0 MB could be freed" in agr("gc", "--keep", "1", "--dry-run").stdout
+    assert weights(sweep) == 3
+    assert f"{sweep.sweep_id}  2.0 MB" in agr("gc", "--keep", "1").stdout
+    assert weights(sweep) == 1
+    assert "0.0 MB freed" in agr("gc", "--keep", "1").stdout
+
+
+def test_gc_keeps_as_many_as_the_sweep_says(record_sweep: Recorder, agr: Agr) -> None:
+    document = {"name": "faces", "search": {"algorithm": "random", "trials": 3}, "keep_checkpoints": 2}
+    sweep = record_sweep(document=document)
+    with_weights(sweep, [5.0, 6.0, 7.0])
+    sweep.end()
+    agr("gc")
+    assert weights(sweep) == 2
+
+
+def test_gc_and_rm_leave_a_running_sweep_alone(record_sweep: Recorder, agr: Agr) -> None:
+    sweep = record_sweep()
+    with_weights(sweep, [5.0, 6.0])
+    sweep.record(
+        DriverStarted(time=time.time(), driver_id="1", host=socket.gethostname(), pid=os.getpid(), resumed=True)
+    )
+    assert "is running and is left alone" in agr("gc", "--keep", "1").stderr
+    assert "is being run by process" in agr("rm", "faces", "--yes", code=1).stderr
+    assert weights(sweep) == 2
+
+
+def test_a_removed_sweep_is_gone_from_storage_and_mlflow_and_sync_does_not_bring_it_back(
+    record_sweep: Recorder, agr: Agr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    gone, stays = record_sweep("gone-20260102-030405-abcd"), record_sweep("stays-20260102-030405-abcd")
+    tracker = open_tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+    for sweep in (gone, stays):
+        with_weights(sweep, [5.0])
+        sweep.end()
+        Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
+
+    assert "2 runs in MLflow" in agr("rm", "gone", "--yes").stdout
+
+    agr("sync")
+    assert [info.key for info in gone.storage.list(layout.sweep(gone.sweep_id))] == []
+    assert gone.sweep_id not in agr("list").stdout
+    assert stays.sweep_id in agr("list").stdout
+    experiment = tracker.find_experiment("faces")
+    assert experiment is not None
+    assert {run.tags["agr.sweep_id"] for run in tracker.runs(experiment, {})} == {stays.sweep_id}
+
+
+def test_rm_asks_first(record_sweep: Recorder, agr: Agr) -> None:
+    sweep = record_sweep()
+    with_weights(sweep, [5.0])
+    sweep.end()
+    assert "for good?" in agr("rm", "faces", code=1).stderr
+    assert weights(sweep) == 1
