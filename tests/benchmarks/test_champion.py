@@ -42,7 +42,7 @@ def test_a_better_model_is_called_better_and_its_differences_leave_zero_out() ->
     rng = np.random.default_rng(2)
     true = truth(rng)
     ours = [answers(rng, true, years=3, wrong=0.03) for _ in range(3)]
-    table = compare(ours, {"theirs": answers(rng, true, years=8, wrong=0.2)}, draws=200)
+    table = compare(ours, {"theirs": answers(rng, true, years=8, wrong=0.2)}, draws=60)
     difference = table["ours - theirs"]
     assert is_better(difference)
     assert (difference[0] < 0).all()
@@ -72,8 +72,8 @@ def test_a_model_against_itself_differs_by_nothing_however_images_are_drawn() ->
 def test_intervals_cover_the_figure_of_the_whole_population() -> None:
     rng = np.random.default_rng(5)
     covered = 0
-    for _ in range(60):
+    for _ in range(20):
         one = answers(rng, truth(rng), years=6, wrong=0.1)
-        _, low, high = compare([one], {}, draws=150)["ours"][1]
+        _, low, high = compare([one], {}, draws=60)["ours"][1]
         covered += low <= 0.9 <= high
-    assert 50 <= covered <= 60
+    assert 16 <= covered <= 20
