@@ -40,7 +40,7 @@ class Settings:
         Raises:
             InputError: If one of them is not what it should be.
         """
-        home = Path(os.environ.get("AGR_HOME") or Path.home() / ".agr").expanduser().absolute()
+        home = home_folder()
         with suppress(OSError):  # where something is kept in it, that fails too, and says what for
             home.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds faces, results and the stack's keys
         return cls(
@@ -61,6 +61,11 @@ class Settings:
     def mlflow_artifacts(self) -> Path:
         """Artifacts of the embedded MLflow."""
         return self.home / "mlartifacts"
+
+
+def home_folder() -> Path:
+    """``AGR_HOME``, default ``~/.agr``; whether it is there or not."""
+    return Path(os.environ.get("AGR_HOME") or Path.home() / ".agr").expanduser().absolute()
 
 
 def _gigabytes(name: str) -> int | None:

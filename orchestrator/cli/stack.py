@@ -34,7 +34,7 @@ def up() -> None:
     """
     with errors_in_one_line():
         begun = time.monotonic()
-        stack = _stack()
+        stack = _stack(make_home=True)
         started = stack.up()
         _print_table(stack.status())
         what = f"started {', '.join(started)}" if started else "everything was up already"
@@ -81,11 +81,11 @@ def env() -> None:
             raise typer.Exit(EXIT_FAILED)
 
 
-def _stack() -> Stack:
+def _stack(*, make_home: bool = False) -> Stack:
     from orchestrator.services.stack import Stack
-    from orchestrator.settings import Settings
+    from orchestrator.settings import Settings, home_folder
 
-    return Stack(Settings.from_environment().home, say)
+    return Stack(Settings.from_environment().home if make_home else home_folder(), say)
 
 
 def _print_table(services: Sequence[ServiceStatus]) -> None:
