@@ -106,7 +106,7 @@ def crossed_mean(values: NDArray[np.float64], *, level: float = LEVEL) -> Estima
 
     Each term has its own margin, ``t(S - 1)`` and ``t(N - 1)`` times its root, and the margin of the sum is the root of
     the sum of their squares (Howe 1974; Zou and Donner 2008), never below that over seeds alone. One ``t`` for both,
-    with Hillis's (2007) or Satterthwaite's degrees of freedom, covers the truth in only 87 to 94 % of the cases at two
+    with Hillis's (2007) or Satterthwaite's degrees of freedom, covers the truth in 87 to 96 % of the cases at two
     or three seeds; resampling seeds and images (the multi-bootstrap of Sellam et al. 2022) in 58 to 79 %, where seeds
     matter more than images.
 
