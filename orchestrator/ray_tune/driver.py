@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -334,7 +335,9 @@ def _ray(settings: Settings) -> Iterator[None]:
         # "local": a stale file of an earlier cluster would otherwise be taken for one to join.
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
     try:
-        yield
+        # Ray prints what the cluster tells its drivers, as of a node that died, on stdout, which is for results alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         ray.shutdown()
 

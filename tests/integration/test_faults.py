@@ -31,7 +31,7 @@ from orchestrator.spec.load import sweep_from_document
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import open_storage
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 
 Fault = Callable[[Job, int], None]

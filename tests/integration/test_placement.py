@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.services]
+pytestmark = pytest.mark.cluster
 
 # A cluster of two Ray nodes, and a sweep on it whose trials only write down when they were where. Nothing ends before
 # all four slots have been busy at once, or a minute has passed.

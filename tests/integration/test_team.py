@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Agr
 
-pytestmark = [pytest.mark.slow, pytest.mark.services]
+pytestmark = pytest.mark.cluster
 
 
 def test_two_processes_train_a_trial_and_one_writes(agr: Agr) -> None:

@@ -64,7 +64,7 @@ CASCADE: dict[str, Any] = {
 # One process of the three. For each configuration: trains it, and trains it again in a second training that goes on
 # from the checkpoint of the first after one epoch.
 PROCESS = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from torch import distributed
 from agr_core.config import TrialConfig
@@ -98,6 +98,7 @@ for name, document in json.loads((folder / "configs.json").read_text()).items():
     sums = team.gather(sum(float(p.double().sum()) for p in again._predictor.model.state_dict().values()))
     assert len(set(sums)) == 1, sums
 distributed.destroy_process_group()
+os._exit(0)  # all is written; now and then a thread of torch's aborts a process that ends in the usual way
 """
 
 
