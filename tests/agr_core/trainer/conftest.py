@@ -1,9 +1,10 @@
-"""A small data set in memory with what the trainer asks of its data, and the configurations trained on it."""
+"""A small data set in memory with what the trainer asks of its data, what is trained on it, and checkpoints of that."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,25 @@ from agr_core.config import TrialConfig
 from agr_core.data.batch import AgeLabels, Batch, Labels
 from agr_core.labels.attributes import Vocabulary
 from agr_core.objective import Objective
+from agr_core.reporting import EpochReport
+from agr_core.trainer import checkpoint
+from agr_core.trainer.loop import Training
+
+MakeConfig = Callable[..., TrialConfig]
+
+BEST = "best.safetensors"
+SAID = "best.parquet"
+FILES = (BEST, SAID, checkpoint.LAST, checkpoint.STATE)
+"""What a checkpoint folder holds: kept weights, what they said of the val part, and the state to go on from."""
+
+BASIC_CNN = {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 16, "dropout": 0.6}
+
+KEEP = {
+    "gender": Objective(metric="val/gender_acc", direction="maximize"),
+    "first": Objective(metric="val/age_mae", direction="maximize"),
+    "again": Objective(metric="val/age_mae", direction="minimize"),
+}
+"""Further labels for which the weights of the best epoch are kept."""
 
 
 @dataclass
@@ -104,3 +124,35 @@ def make_config() -> Callable[..., TrialConfig]:
         return TrialConfig.from_document(document | parts)
 
     return make
+
+
+# ---- checkpoints
+
+
+def trained(training: Training, *, until: int | None = None) -> Training:
+    """The training itself, after epoch ``until`` or at its end."""
+    while not training.finished and training.epochs_done != until:
+        training.run_epoch()
+    return training
+
+
+def saved(make_config: MakeConfig, data: Any, objective: Objective, folder: Path, *, epochs: int = 2) -> TrialConfig:
+    """Configuration of a training whose checkpoint after so many epochs is in ``folder``."""
+    config = make_config()
+    trained(Training(config, data, objective), until=epochs).save(folder)
+    return config
+
+
+def weights_of(training: Training) -> dict[str, torch.Tensor]:
+    """The model's state now: the tensors themselves, which the next step changes."""
+    return dict(training._predictor.model.state_dict())
+
+
+def timeless(reports: list[EpochReport]) -> list[dict[str, Any]]:
+    """Reports without how long things took."""
+    documents = [report.to_json() for report in reports]
+    for document in documents:
+        document["metrics"] = {
+            name: value for name, value in document["metrics"].items() if not name.startswith("time/")
+        }
+    return documents

@@ -22,6 +22,8 @@ from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from agr_core.trainer.loop import Training, train
 
+from .conftest import timeless
+
 MakeConfig = Callable[..., TrialConfig]
 
 
@@ -35,15 +37,6 @@ def _parameters(training: Training) -> dict[str, torch.Tensor]:
 
 def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _timeless(reports: list[EpochReport]) -> list[dict[str, Any]]:
-    documents = [report.to_json() for report in reports]
-    for document in documents:
-        document["metrics"] = {
-            name: value for name, value in document["metrics"].items() if not name.startswith("time/")
-        }
-    return documents
 
 
 def test_training_learns_what_the_images_tell(make_config: MakeConfig, data: Any, objective: Objective) -> None:
@@ -122,7 +115,7 @@ def test_the_same_configuration_gives_the_same_bits_whatever_ran_before(
     train(second, lambda report: None)
 
     assert _same(_weights(first), _weights(second))
-    assert _timeless(first.reports) == _timeless(second.reports)
+    assert timeless(first.reports) == timeless(second.reports)
 
 
 def test_other_seeds_train_other_weights(make_config: MakeConfig, data: Any, objective: Objective) -> None:
