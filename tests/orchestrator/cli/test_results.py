@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from threading import Thread
@@ -34,6 +36,21 @@ def quickstart(record_sweep: Recorder) -> Any:
     sweep.trial(1, [12.0], "pruned", params={"model.name": "basic_cnn", "optimizer.name": "nadam"})
     sweep.trial(2, [6.0, 5.0], params={"model.name": "basic_cnn", "optimizer.name": "nadam", "optimizer.lr": 0.001})
     return sweep
+
+
+@pytest.mark.parametrize("command", [["list"], ["status", "faces"], ["leaderboard", "faces"], ["show", "TRIAL"]])
+def test_what_reads_a_sweep_starts_without_the_heavy_packages(record_sweep: Recorder, command: list[str]) -> None:
+    sweep = quickstart(record_sweep)
+    trial = sweep.trial(3, [8.0])
+    words = [trial if word == "TRIAL" else word for word in command]
+    code = (
+        "import sys; from typer.testing import CliRunner; from orchestrator.cli.main import app\n"
+        f"assert CliRunner().invoke(app, {[*words, '--storage', sweep.storage.uri]}).exit_code == 0\n"
+        "print([name for name in ('torch', 'ray', 'mlflow', 'boto3', 'pandas', 'scipy') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "[]"
 
 
 # ---- leaderboard
