@@ -46,6 +46,8 @@ class TrialState:
     reports: list[TrialReported] = field(default_factory=list)
     attempts: int = 0
     node: str | None = None
+    running: bool = False
+    """Whether an attempt is under way; a trial that lives and is not running waits for a worker."""
     started_at: float | None = None
     failures: list[AttemptFailed] = field(default_factory=list)
     ended: TrialEnded | None = None
@@ -143,12 +145,14 @@ class SweepState:
             case DriverStarted():
                 self.drivers.append(event)
                 self.ended = None
+                for trial in self.trials.values():
+                    trial.running = False
             case TrialCreated():
                 self.trials[event.trial_id] = TrialState(created=event)
             case AttemptStarted():
                 trial = self.trials[event.trial_id]
                 trial.attempts = max(trial.attempts, event.attempt + 1)
-                trial.node = event.node
+                trial.node, trial.running = event.node, True
                 trial.started_at = trial.started_at or event.time
             case TrialReconfigured():
                 trial = self.trials[event.trial_id]
@@ -164,11 +168,14 @@ class SweepState:
                 else:
                     reports[:] = [*(r for r in reports if r.epoch < event.epoch), event]
             case AttemptFailed():
-                self.trials[event.trial_id].failures.append(event)
+                trial = self.trials[event.trial_id]
+                trial.failures.append(event)
+                trial.running = False
             case NodeQuarantined():
                 self.quarantined.append(event)
             case TrialEnded():
-                self.trials[event.trial_id].ended = event
+                trial = self.trials[event.trial_id]
+                trial.ended, trial.running = event, False
             case TestOpened():
                 self.trials[event.trial_id].opened.update(event.labels)
                 self.trials[event.trial_id].test_reads += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +23,7 @@ from orchestrator.cli.common import (
 
 if TYPE_CHECKING:
     from orchestrator.leaderboard import Row
-    from orchestrator.state import SweepState
+    from orchestrator.state import SweepState, TrialState
     from orchestrator.storage.base import Storage
 
 SweepArgument = Annotated[str, typer.Argument(help="Sweep ID, or a unique beginning of one.")]
@@ -195,34 +195,47 @@ def status(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOpt
         now = time.time()
         summary = read_summary(place, find_sweep(place, sweep), now=now)
         summary["heartbeat_age_s"] = round(now - summary["heartbeat"], 1)
-        summary["nodes"] = _running_by_node(place, summary)
+        live = _live(place, summary)
+        summary["nodes"] = _by_node(live, lambda trial: trial.trial_id)
+        summary["waiting"] = sum(not trial.running for trial in live)
         used = usage(place, summary["sweep_id"])
         summary["storage"] = {"weights_bytes": used.weights, "other_bytes": used.others}
         if as_json:
             print_json(summary)
         else:
-            _print_status(summary)
+            _print_status(summary, _by_node(live, _epoch_of))
 
 
-def _running_by_node(storage: Storage, summary: dict[str, Any]) -> dict[str, list[str]]:
-    """Trials that run, by node; only the journal knows, so it is read only if something runs."""
+def _live(storage: Storage, summary: dict[str, Any]) -> list[TrialState]:
+    """Trials that run, or wait for a worker; only the journal knows, so it is read only if there are any."""
     from orchestrator.journal import read_state
 
+    if summary["status"] != "running" or not summary["trials"]["running"]:
+        return []
+    return [trial for trial in read_state(storage, summary["sweep_id"]).trials.values() if trial.ended is None]
+
+
+def _by_node(live: Sequence[TrialState], words: Callable[[TrialState], str]) -> dict[str, list[str]]:
+    """``words`` of each trial that runs, by the address of its node."""
     nodes: dict[str, list[str]] = {}
-    if summary["status"] == "running" and summary["trials"]["running"]:
-        for trial in read_state(storage, summary["sweep_id"]).trials.values():
-            if trial.ended is None and trial.node is not None:
-                nodes.setdefault(trial.node, []).append(trial.trial_id)
+    for trial in live:
+        if trial.running and trial.node is not None:
+            nodes.setdefault(trial.node, []).append(words(trial))
     return nodes
 
 
-def _print_status(summary: dict[str, Any]) -> None:
+def _epoch_of(trial: TrialState) -> str:
+    epoch = trial.reports[-1].epoch if trial.reports else 0
+    return f"{trial.trial_id} (epoch {epoch} of {trial.created.config['schedule']['epochs']})"
+
+
+def _print_status(summary: dict[str, Any], nodes: Mapping[str, Sequence[str]]) -> None:
     from agr_core.objective import Objective, objective_names
 
     given = summary["objective"]
     objectives = [Objective.model_validate(each) for each in (given if isinstance(given, list) else [given])]
     best, budget = summary["best"], summary["budget_wall_s"]
-    lines = {"status": summary["status"], "trials": _progress(summary)}
+    lines = {"status": summary["status"], "trials": _progress(summary, waiting=summary["waiting"])}
     if best is not None:
         names = ", ".join(objective_names(objectives))
         lines["best"] = f"{names} {_figures(best['value'], '.5g')} by trial {best['trial_id']}"
@@ -242,8 +255,8 @@ def _print_status(summary: dict[str, Any]) -> None:
     lines["storage"] = f"{used['weights_bytes'] / 1e6:.1f} MB of weights, {used['other_bytes'] / 1e6:.1f} MB of records"
     if summary["status"] in ("running", "lost"):
         lines["driver"] = f"last heard of {summary['heartbeat_age_s']:.0f} s ago"
-    for node, trials in sorted(summary["nodes"].items()):
-        lines[node] = ", ".join(trials)
+    for node, trials in sorted(nodes.items()):
+        lines[f"on {node}"] = ", ".join(trials)
     for quarantine in summary.get("quarantined", ()):
         lines[f"{quarantine['node']} (quarantined)"] = f"no more trials; the last error: {quarantine['error']}"
     print_pairs(summary["sweep_id"], lines)
@@ -258,8 +271,10 @@ def _figures(value: float | Sequence[float], precision: str) -> str:
     return ", ".join(format(each, precision) for each in point_of(value))
 
 
-def _progress(summary: dict[str, Any]) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in summary["trials"].items() if count) or "none"
+def _progress(summary: dict[str, Any], *, waiting: int = 0) -> str:
+    """Trials by outcome; ``waiting``: of those that the summary calls running so many wait for a worker."""
+    shown = {**summary["trials"], "running": summary["trials"]["running"] - waiting, "waiting": waiting}
+    counts = ", ".join(f"{count} {name}" for name, count in shown.items() if count) or "none"
     return counts if summary["planned"] is None else f"{counts} (of {summary['planned']})"
 
 

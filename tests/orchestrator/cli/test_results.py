@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from orchestrator.records import AttemptFailed
 from orchestrator.settings import Settings
 from orchestrator.storage import layout
 from orchestrator.sync import Syncer
@@ -304,6 +305,29 @@ def test_status_of_a_running_sweep_says_what_runs_where(record_sweep: Recorder, 
     assert "node-1" in text
     assert trial in text
     assert "last heard of" in text
+
+
+def test_status_tells_trials_that_wait_for_a_worker_from_those_that_run(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = record_sweep()
+    sweep.now = time.time()
+    running, failed, created = (sweep.create(number) for number in range(3))
+    sweep.start(running)
+    sweep.report(running, 1, 5.0)
+    sweep.start(failed)
+    sweep.record(
+        AttemptFailed(time=sweep.now, trial_id=failed, attempt=0, error="gone", charged=False, cause="node_lost")
+    )
+
+    found = json.loads(agr("status", "faces", "--json").stdout)
+
+    assert (found["trials"]["running"], found["waiting"], found["nodes"]) == (3, 2, {"node-1": [running]})
+    text = agr("status", "faces").stdout
+    assert "1 running, 2 waiting" in text
+    assert f"{running} (epoch 1 of " in text
+    assert failed not in text
+    assert created not in text
 
 
 def test_status_of_a_lost_sweep_says_how_to_go_on(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
