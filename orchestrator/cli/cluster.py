@@ -108,8 +108,7 @@ def status(
             print_json(asdict(summary))
             return
         _print_nodes([node for node in nodes if node.alive])
-        lost = sum(not node.alive for node in nodes)
-        typer.echo(summary.line() + (f"; {lost} nodes are gone" if lost else ""))
+        typer.echo(summary.line())
 
 
 @commands.command()

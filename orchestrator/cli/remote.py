@@ -104,7 +104,8 @@ class _Job:
         from orchestrator.storage import layout
 
         def begun() -> bool:
-            return self._storage.exists(layout.segment(self._sweep_id, self._segment + 1))
+            written = (layout.segment(self._sweep_id, self._segment + 1), layout.summary(self._sweep_id))
+            return all(map(self._storage.exists, written))
 
         until = time.monotonic() + _BEGIN_S
         while not begun():

@@ -43,6 +43,10 @@ class Node:
                 return 1 - self.available.get(resource, 0.0) / total
         return 0.0
 
+    def is_idle(self) -> bool:
+        """Whether nothing is taken of what trials ask for; a node with GPUs may run trials that ask for none."""
+        return all(self.available.get(name, 0.0) >= self.total.get(name, 0.0) for name in ("CPU", "GPU", "memory"))
+
 
 class Gcs:
     """A connection to the GCS of the cluster at ``HOST:PORT``.

@@ -154,13 +154,13 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
         _end_processes(mark)
         if _TOO_SLOW not in problem or attempt == _ATTEMPTS - 1:
             raise ClusterError(f"Ray did not start: {problem}; its logs are in /tmp/ray.")
+    try:
+        node_id = _wait_for(Gcs(address), host).node_id
+    except ClusterError:
+        _end_processes(mark)  # without a record of it nothing else would
+        raise
     started = Started(
-        address=address,
-        host=host,
-        port=options.port,
-        is_head="--head" in arguments,
-        mark=mark,
-        node_id=_wait_for(Gcs(address), host).node_id,
+        address=address, host=host, port=options.port, is_head="--head" in arguments, mark=mark, node_id=node_id
     )
     record = _record(settings)
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -206,6 +206,7 @@ def _call_doorman(address: str) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    os.environ.pop("RAY_BACKEND_LOG_LEVEL", None)  # else Ray's core says on standard error that it has read it
     ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace=doorman.ACTOR_NAMESPACE)
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -213,6 +214,11 @@ def _call_doorman(address: str) -> None:
             name=doorman.NAME, lifetime="detached", num_cpus=0, max_restarts=-1, scheduling_strategy=here
         )
         ray.get(actor.remote(address).watches.remote(), timeout=_START_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ClusterError(
+            f"the head runs, but what answers machines that want to join did not start within {_START_S:.0f} s. "
+            "`agr cluster leave`, and start it again."
+        ) from error
     finally:
         ray.shutdown()
 
@@ -300,7 +306,7 @@ def _drain(gcs: Gcs, node: Started, deadline_s: float, say: Callable[[str], None
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
         here = next((each for each in gcs.nodes() if each.node_id == node.node_id), None)
-        if here is None or not here.alive or here.busy_share() == 0:
+        if here is None or not here.alive or here.is_idle():
             return
         time.sleep(_POLL_S)
     say(f"still busy after {deadline_s:.0f} s: what runs here ends, and goes on elsewhere from its last checkpoint")

@@ -94,9 +94,12 @@ class Ports:
         return lines
 
     def taken(self, host: str, *, head: bool) -> list[int]:
-        """Ports somebody listens on already (workers' left out: Ray takes the next one)."""
+        """Ports somebody listens on already.
+
+        Of the workers' ports Ray takes the next one, so only the one that the head dials before a machine joins counts.
+        """
         named = [self.node_manager, self.object_manager, self.agent, self.agent_grpc, self.runtime_env, self.metrics]
-        named += [self.base, self.client, DASHBOARD] if head else []
+        named += [self.base, self.client, DASHBOARD] if head else [self.workers[0]]
         return sorted(port for port in named if not _free(host, port))
 
 

@@ -27,8 +27,10 @@ class ClusterSummary:
     def line(self) -> str:
         """The totals, for people."""
         alive = sum(node["alive"] for node in self.nodes)
+        gone = len(self.nodes) - alive
         price = f"{self.usd_per_hour:g} $/h" + (f" ({self.unpriced} without a price)" if self.unpriced else "")
-        return f"{alive} nodes, {self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.busy_share:.0%} busy, {price}"
+        line = f"{_count(alive)}, {self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.busy_share:.0%} busy, {price}"
+        return f"{line}; {_count(gone)} gone" if gone else line
 
 
 def summarise(address: str, nodes: Sequence[Node]) -> ClusterSummary:
@@ -47,6 +49,10 @@ def summarise(address: str, nodes: Sequence[Node]) -> ClusterSummary:
         usd_per_hour=round(sum(price for price in prices if price is not None), 6),
         unpriced=prices.count(None),
     )
+
+
+def _count(nodes: int) -> str:
+    return "1 node" if nodes == 1 else f"{nodes} nodes"
 
 
 def _document(node: Node) -> dict[str, Any]:

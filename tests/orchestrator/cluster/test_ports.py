@@ -30,6 +30,13 @@ def test_a_port_in_use_is_named() -> None:
         assert listener.getsockname()[1] in Ports(base).taken("127.0.0.1", head=False)
 
 
+def test_the_workers_port_that_the_head_dials_must_be_free_where_a_machine_joins() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert port in Ports(port - 1000).taken("127.0.0.1", head=False)
+        assert port not in Ports(port - 1000).taken("127.0.0.1", head=True)
+
+
 @pytest.mark.parametrize("address", ["10.0.0.1", ":6379", "10.0.0.1:x", "10.0.0.1:70000", "http://10.0.0.1:6379"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="write HOST:PORT"):
