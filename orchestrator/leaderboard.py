@@ -169,6 +169,7 @@ class _Group:
         if self.confirmed:
             estimate = mean_interval(self.values)
             against_first = None if difference is None else difference.verdict(direction)
+            said = "" if difference is None else f", {against_first or 'no interval'}"
             return [
                 replace(
                     row,
@@ -178,7 +179,7 @@ class _Group:
                     margin=estimate.margin,
                     means=means,
                     seeds=self.confirm_seeds,
-                    note="confirmed" if against_first is None else f"confirmed, {against_first}",
+                    note=f"confirmed{said}",
                     confirmed=True,
                     difference=difference,
                     against_first=against_first,

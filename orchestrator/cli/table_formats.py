@@ -11,11 +11,13 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from orchestrator.intervals import LEVEL, Estimate
+from orchestrator.intervals import LEVEL, SEEDS_WITHOUT_SPREAD, Estimate
 from orchestrator.table import Cell, Table, TableRow
 
 _STYLES = {"better": "green", "worse": "red", "tie": "dim", None: ""}
 _MOST_DECIMALS = 6
+_UNSPREAD = "at every seed"
+"""Behind a difference that is the same under every seed."""
 
 _LATEX = str.maketrans(
     {
@@ -139,11 +141,14 @@ def caption(table: Table) -> str:
         if any(each is not None and each.margin is not None and each.images is None for each in found)
     ]
     alone = f" (of {', '.join(over_seeds)}: over the seeds alone)" if over_seeds else ""
+    alike = any(_stands_alone(cell) for row in table.rows for cell in row.cells.values())
+    rule = f"has no interval, and a verdict from {SEEDS_WITHOUT_SPREAD} seeds on."
+    same = f" A difference that is the same {_UNSPREAD} {rule}" if alike else ""
     reads = f" Reads of the test part: {table.test_reads}." if table.test_reads else ""
     return (
         f"{table.sweep_id}, split {table.split_digest[:8]}: mean and {LEVEL:.0%} interval over seeds; with it the "
         f"difference to the row it builds on, over the same seeds and images{alone}, a tie where its interval "
-        f"contains 0.{reads}"
+        f"contains 0.{same}{reads}"
     )
 
 
@@ -155,7 +160,7 @@ def seeds(row: TableRow) -> str:
 def figure(estimate: Estimate, *, signed: bool = False) -> str:
     """The mean to the second figure of its margin, ``7.12 ± 0.21``; four figures where there is no margin."""
     sign = "+" if signed else ""
-    if not estimate.margin:
+    if estimate.margin is None:
         return f"{estimate.mean:{sign}#.4g}"
     decimals = min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(estimate.margin))))
     return f"{estimate.mean:{sign}.{decimals}f} ± {estimate.margin:.{decimals}f}"
@@ -172,7 +177,13 @@ def _title(metric: str) -> str:
 def _difference(cell: Cell) -> str:
     if cell.difference is None:
         return ""
-    return " ".join(filter(None, (figure(cell.difference, signed=True), cell.verdict)))
+    same = _UNSPREAD if _stands_alone(cell) else None
+    return " ".join(filter(None, (figure(cell.difference, signed=True), same, cell.verdict)))
+
+
+def _stands_alone(cell: Cell | None) -> bool:
+    """Whether its difference is the same under every seed, and not 0."""
+    return cell is not None and cell.difference is not None and cell.difference.unspread and cell.difference.mean != 0
 
 
 def _text_cell(cell: Cell | None) -> Text:
@@ -197,9 +208,9 @@ def _latex_cell(cell: Cell | None) -> tuple[str, str]:
     if cell.difference is None:
         return mean, ""
     difference = _latex_figure(cell.difference, signed=True)
-    if cell.verdict == "better":
-        return mean, rf"$\mathbf{{{difference}}}$"
-    return mean, f"${difference}$ (tie)" if cell.verdict == "tie" else f"${difference}$"
+    difference = rf"$\mathbf{{{difference}}}$" if cell.verdict == "better" else f"${difference}$"
+    said = "tie" if cell.verdict == "tie" else _UNSPREAD if _stands_alone(cell) else None
+    return mean, difference if said is None else f"{difference} ({said})"
 
 
 def _latex_figure(estimate: Estimate, *, signed: bool = False) -> str:

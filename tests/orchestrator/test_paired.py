@@ -173,7 +173,7 @@ def test_a_weighted_objective_is_the_sum_of_what_each_image_adds(record_sweep: R
     assert (found.mean, found.margin) == pytest.approx((2 * expected.mean, 2 * expected.margin), abs=1e-5)
 
 
-def confirmed(record_sweep: Recorder, effect: float) -> Any:
+def confirmed(record_sweep: Recorder, effect: float, noise: float = 0.2) -> Any:
     """Two configurations, each confirmed with three fresh seeds; the second differs by ``effect`` years."""
     document = {"search": {"algorithm": "grid"}, "confirm": {"top": 2, "seeds": 3}}
     sweep = record_sweep(document=document)
@@ -181,7 +181,7 @@ def confirmed(record_sweep: Recorder, effect: float) -> Any:
     hard = random.uniform(4, 9, IMAGES)
     originals = [sweep.trial(n, [9.0, 8.0 + n], params={"batch_size": size}) for n, size in enumerate((16, 32))]
     for number, (which, seed) in enumerate([(which, seed) for seed in (1, 2, 3) for which in (0, 1)], start=2):
-        errors = hard + effect * which + random.normal(0, 0.2, IMAGES)
+        errors = hard + effect * which + random.normal(0, noise, IMAGES)
         trial = sweep.trial(
             number,
             [mean_error(errors) + 1, mean_error(errors)],
@@ -207,6 +207,19 @@ def test_the_leaderboard_compares_the_confirmed_over_seeds_and_images(
     assert second.difference is not None
     assert (second.against_first, second.difference.count, second.difference.images) == (verdict, 3, IMAGES)
     assert second.to_json()["difference"]["images"] == IMAGES
+
+
+def test_confirmed_configurations_that_differ_by_the_same_under_every_seed_are_not_told_apart(
+    record_sweep: Recorder,
+) -> None:
+    sweep = confirmed(record_sweep, 0.5, noise=0.0)
+
+    found = rows([read_state(sweep.storage, sweep.sweep_id)], storage=sweep.storage)
+
+    second = next(row for row in found if row.rank == 2)
+    assert second.difference is not None
+    assert (second.difference.mean, second.difference.margin) == (pytest.approx(0.5), None)
+    assert (second.against_first, second.note) == (None, "confirmed, no interval")
 
 
 def test_the_figures_of_a_confirmed_row_are_means_over_its_fresh_seeds(record_sweep: Recorder) -> None:

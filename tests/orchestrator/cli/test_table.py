@@ -55,6 +55,27 @@ def test_the_text_has_mean_interval_difference_and_the_trials_of_each_row(agr: A
         assert f"{variant:<4}  {' '.join(trials)}" in text
 
 
+def test_a_difference_that_is_the_same_at_every_seed_is_shown_and_not_judged(agr: Agr, record_sweep: Recorder) -> None:
+    sweep = record_sweep(document={"variants": {"base": {}, "b_s": {"x": 1}}, "repeat": {"seeds": 2}})
+    for row, (variant, values) in enumerate({"base": [7.0, 8.0], "b_s": [6.5, 7.5]}.items()):
+        for repeat, value in enumerate(values):
+            place = {"configuration": row, "repeat": repeat, "variant": variant}
+            sweep.trial(2 * row + repeat, [value], params={"seed": repeat}, **place)
+
+    shown = agr("table", "faces", "--cols", "age_mae")
+    latex = agr("table", "faces", "--cols", "age_mae", "--latex").stdout
+    [difference] = [
+        row["cells"]["best/age_mae"]["difference"]
+        for row in json.loads(agr("table", "faces", "--json").stdout)["rows"]
+        if row["from"]
+    ]
+
+    assert re.search(r"^\s+-0\.5000 at every seed\s*$", shown.stdout, flags=re.MULTILINE)
+    assert "the same at every seed has no interval" in " ".join(shown.stdout.split())
+    assert r"$-0.5000$ (at every seed)" in latex
+    assert difference == {"mean": -0.5, "low": None, "high": None, "count": 2, "verdict": None}
+
+
 def test_a_table_wider_than_the_line_is_not_cut(agr: Agr, ids: dict[str, list[str]]) -> None:
     lines = agr("table", "faces", "--cols", "age_mae,gender_acc,race_acc,loss,age_cs5").stdout.splitlines()
 
@@ -163,7 +184,7 @@ def test_what_cannot_be_shown_is_refused(
         (Estimate(0.91234, 0.00234, 5), "0.9123 ± 0.0023"),
         (Estimate(1234.5, 340.0, 5), "1234 ± 340"),
         (Estimate(7.1234, None, 1), "7.123"),
-        (Estimate(7.0, 0.0, 2), "7.000"),
+        (Estimate(7.0, None, 2), "7.000"),
         (Estimate(7.0, 1e-9, 2), "7.000000 ± 0.000000"),
     ],
 )
