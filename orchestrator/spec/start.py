@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agr_core.errors import ConfigError, InputError
 from orchestrator.spec.domains import Domain
 from orchestrator.spec.merge import Node, read
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.paths import ConfigPath
+from orchestrator.spec.paths import IDENTITIES, ConfigPath
 from orchestrator.spec.source import DocPath, Source
 from orchestrator.spec.space import VARIANT, Fixed, Group, Space, Tree, Varied
 from orchestrator.spec.stages import STAGES
@@ -81,7 +81,8 @@ def point_of_trial(space: Space, config: Mapping[str, Any], variant: str | None)
     label = {VARIANT: Node(variant, ())} if space.variants else {}
     entry = Node({**read(dict(config), ()).value, **label}, ())
     try:
-        return _match(space, entry)
+        # Options that overlap give the same configuration.
+        return _matches(space, entry)[0]
     except _OutsideError as error:
         raise InputError(f"it lies outside the space: {error}") from error
 
@@ -98,14 +99,41 @@ def config_at(space: Space, point: Point) -> dict[str, Any]:
 def _point(space: Space, entry: Node) -> Point:
     """The point that an entry names.
 
+    On a branch that it does not name it may say what only one branch has.
+
     Raises:
         _OutsideError: If it says something that the space does not give.
-        ConfigError: If its values do not go together.
+        ConfigError: If its values do not go together, or several branches give them.
     """
     if not entry.value:
         raise _OutsideError((), entry.origin, "{} given, which says nothing.")
-    point = _match(space, entry)
-    config = space.build(_choose(point)).config.to_document()
+    fitting: dict[tuple[tuple[str, Any], ...], Point] = {}
+    reason: _OutsideError | ConfigError | None = None
+    for point in _matches(space, entry):
+        try:
+            branches = _branches(space, entry, point)
+        except (_OutsideError, ConfigError) as error:
+            reason = reason or error
+        else:
+            fitting.setdefault(branches, point)  # of options that overlap the first
+    if not fitting:
+        assert reason is not None, "an entry without a match was refused"
+        raise reason
+    if len(fitting) > 1:
+        raise _ambiguous(entry, fitting)
+    return next(iter(fitting.values()))
+
+
+def _branches(space: Space, entry: Node, point: Point) -> tuple[tuple[str, Any], ...]:
+    """The names at a point by path, where the configuration there is as the entry says.
+
+    Raises:
+        _OutsideError: If it is not.
+        ConfigError: If its values do not go together.
+    """
+    proposal = space.build(_choose(point))
+    config = proposal.config.to_document()
+    names = tuple((path, name) for path, name in proposal.params.items() if path.rsplit(".", 1)[-1] in IDENTITIES)
     for path, said in _leaves(entry, ()):
         if path == (VARIANT,) and space.variants:
             continue
@@ -117,56 +145,78 @@ def _point(space: Space, entry: Node) -> Point:
         if not there or given != said.value:
             rule = f"is {given!r} in this sweep and does not vary so" if there else "is no field of this configuration"
             raise _OutsideError(path, said.origin, f"{said.value!r} given, but {'.'.join(path)} {rule}.")
-    return point
+    return names
 
 
-def _match(space: Space, entry: Node) -> Point:
-    point: dict[str, Any] = {}
+def _ambiguous(entry: Node, fitting: Iterable[tuple[tuple[str, Any], ...]]) -> ConfigError:
+    """``fitting``: the names by path of each point that the entry fits."""
+    names: dict[str, dict[Any, None]] = {}
+    for branches in fitting:
+        for path, name in branches:
+            names.setdefault(path, {})[name] = None
+    path, several = next((path, several) for path, several in names.items() if len(several) > 1)
+    *where, key = path.split(".")
+    said = _at(entry, tuple(where))
+    given = "nothing" if said is None else said.plain()
+    shown = " and ".join(map(str, several))
+    return ConfigError(
+        f"{'.'.join(where)}: {given} given, which fits {shown}; say which, as {key}: {next(iter(several))}."
+    )
+
+
+def _matches(space: Space, entry: Node) -> list[Point]:
+    """Every point of which the entry says something, one for each choice of branches that it leaves open."""
     variant = entry.child(VARIANT)
+    label: Point = {}
     if space.variants and variant is not None:
         if variant.value not in space.variants:
             known = ", ".join(space.variants)
             raise _OutsideError((VARIANT,), variant.origin, f"{variant.value!r} is no variant; there are {known}.")
-        point[VARIANT] = variant.value
-    return {**point, **_values(space.tree, entry, ())}
+        label = {VARIANT: variant.value}
+    return [{**label, **values} for values in _values(space.tree, entry, ())]
 
 
-def _values(tree: Tree, entry: Node, path: ConfigPath) -> dict[str, Any]:
-    """Values of the domains of ``tree`` for which it gives ``entry``, as far as ``entry`` says."""
+def _values(tree: Tree, entry: Node, path: ConfigPath) -> list[dict[str, Any]]:
+    """Values of the domains of ``tree`` for which it gives ``entry``, as far as ``entry`` says; at least one set."""
     match tree:
         case Fixed(node):
             for below, fixed in _leaves(node, path):
                 said = _at(entry, below[len(path) :])
                 if said is not None and said.plain() != fixed.value:
                     raise _OutsideError(below, said.origin, f"{said.plain()!r} given, where it is {fixed.value!r}.")
-            return {}
+            return [{}]
         case Group(children):
             if not isinstance(entry.value, dict):
                 raise _OutsideError(path, entry.origin, f"{entry.value!r} given, where fields vary.")
-            found: dict[str, Any] = {}
+            found: list[dict[str, Any]] = [{}]
             for key, child in children.items():
                 said = entry.child(key)
-                found |= {} if said is None else _values(child, said, (*path, key))
+                if said is not None:
+                    inner = _values(child, said, (*path, key))
+                    found = [{**one, **other} for one in found for other in inner]
             return found
         case Varied(name, domain) if domain.kind == "categorical":
-            return _option(tree, entry, path)
+            return _options(tree, entry, path)
         case Varied(name, domain):
             try:
-                return {name: domain.value(entry.value)}
+                return [{name: domain.value(entry.value)}]
             except ConfigError as error:
                 raise _OutsideError(path, entry.origin, str(error)) from error
 
 
-def _option(tree: Varied, entry: Node, path: ConfigPath) -> dict[str, Any]:
-    """The first option that gives ``entry``; of those that do not, the nearest one says why."""
+def _options(tree: Varied, entry: Node, path: ConfigPath) -> list[dict[str, Any]]:
+    """What each option that gives ``entry`` makes of it; where none does, the nearest one says why."""
+    found: list[dict[str, Any]] = []
     nearest: _OutsideError | None = None
     for label, option in zip(tree.domain.choices, tree.options, strict=True):
         try:
-            return {tree.name: label, **_values(option, entry, path)}
+            found += [{tree.name: label, **values} for values in _values(option, entry, path)]
         except _OutsideError as error:
-            said_name = error.path[-1:] and error.path[-1] in ("name", "encoding")
+            said_name = error.path[-1:] and error.path[-1] in IDENTITIES
             if not said_name and len(error.path) > len(path):
                 nearest = nearest or error
+    if found:
+        return found
     if nearest is not None:
         raise nearest
     shown = entry.child("name") or entry.child("encoding") or entry

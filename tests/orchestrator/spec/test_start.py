@@ -45,6 +45,10 @@ def sweep(*start: Any, **more: Any) -> Sweep:
         ({"optimizer": {"name": "sgd"}}, {"optimizer": "sgd"}),
         # The learning rate is of one branch only.
         ({"optimizer": {"lr": 0.2}}, {"optimizer": "sgd", "optimizer[sgd].lr": 0.2}),
+        # And so is the momentum; nadam, which comes first, has none.
+        ({"optimizer": {"momentum": 0.85}}, {"optimizer": "sgd", "optimizer[sgd].momentum": 0.85}),
+        # Which of the two encodings with these bins is drawn.
+        ({"age": {"bins": "utk7"}}, {"age": "onehot|ordinal", "age[onehot|ordinal].bins": "utk7"}),
         (
             {"age": {"encoding": "ordinal", "bins": [0, 13, 20, 60]}},
             {
@@ -59,6 +63,34 @@ def sweep(*start: Any, **more: Any) -> Sweep:
 )
 def test_an_entry_names_the_values_of_the_domains_it_speaks_of(entry: dict[str, Any], point: dict[str, Any]) -> None:
     assert sweep(entry).start == (point,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            {"optimizer": {"lr": 0.005}},
+            "optimizer: {'lr': 0.005} given, which fits adam and nadam; say which, as name: adam.",
+        ),
+        ({"model": {}}, "model: {} given, which fits basic_cnn and resnet10t; say which, as name: basic_cnn."),
+        ({"optimizer": {"momentum": 0.85}}, "0.85 given, but optimizer.momentum is no field"),
+        ({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.5 is no value of loguniform"),
+    ],
+)
+def test_what_several_branches_or_none_have_is_refused(entry: dict[str, Any], problem: str) -> None:
+    either = [{"name": name, "lr": {"loguniform": [1.0e-4, 1.0e-2]}} for name in ("adam", "nadam")]
+    with pytest.raises(InputError) as caught:
+        sweep(entry, space={**SPACE, "optimizer": either})
+    assert problem in str(caught.value)
+
+
+def test_of_options_that_overlap_the_first_is_taken() -> None:
+    overlapping = [{"name": "sgd", "lr": {"uniform": [0.1, 0.3]}}, {"name": "sgd", "lr": {"uniform": [0.2, 0.4]}}]
+    found = sweep({"optimizer": {"lr": 0.25}}, {"optimizer": {"lr": 0.35}}, space={"optimizer": overlapping})
+    first, second = (dict(point) for point in found.start)
+    assert first != second
+    assert list(first.values())[1] == 0.25
+    assert list(second.values())[1] == 0.35
 
 
 def test_a_variant_may_be_named() -> None:
