@@ -24,12 +24,17 @@ def gc(
         int | None,
         typer.Option("--keep", min=1, help="Of how many of the best configurations; default: as each sweep says."),
     ] = None,
+    shared: Annotated[
+        bool,
+        typer.Option("--unreferenced", help="Also data sets, splits, stages and initial weights of no sweep here."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing, only say how much there is.")] = False,
     storage: StorageOption = None,
 ) -> None:
     """Remove checkpoints and weights that nothing needs: of sweeps that are over, all but those of the best trials.
 
-    Journals, metrics and logs stay, and any trial can be trained again by `agr rerun`.
+    Journals, metrics and logs stay, and any trial can be trained again by `agr rerun`. Data sets, splits, stages and
+    initial weights to which no sweep of this storage refers are listed, and removed with --unreferenced.
     """
     with errors_in_one_line():
         from orchestrator.errors import SweepOwnedError
@@ -57,7 +62,24 @@ def gc(
             total += size
             if size:
                 typer.echo(f"{sweep_id}  {size / 1e6:.1f} MB")
+        total += _unreferenced(place, remove=shared and not dry_run, counts=shared)
         typer.echo(f"{total / 1e6:.1f} MB {'could be freed' if dry_run else 'freed'} in {place.uri}")
+
+
+def _unreferenced(place: Storage, *, remove: bool, counts: bool) -> int:
+    """List what no sweep refers to, and remove it where asked; returns its bytes, where they count."""
+    from orchestrator.shared_objects import KINDS, remove_unreferenced, unreferenced
+
+    found = remove_unreferenced(place) if remove else unreferenced(place)
+    for kind, called in KINDS.items():
+        of_kind = [each for each in found if each.kind == kind]
+        if of_kind:
+            digests = ", ".join(each.digest[:12] for each in of_kind)
+            size = sum(each.size for each in of_kind)
+            typer.echo(f"{called} of no sweep here  {size / 1e6:.1f} MB  {digests}")
+    if found and not counts:
+        say("data sets, splits, stages and weights of no sweep here stay; agr gc --unreferenced removes them")
+    return sum(each.size for each in found) if counts else 0
 
 
 def rm(

@@ -31,6 +31,7 @@ from orchestrator.records import Event, SweepStarted
 from orchestrator.retention import tidy
 from orchestrator.search import Search
 from orchestrator.settings import Settings
+from orchestrator.shared_objects import starting
 from orchestrator.spec.load import Sweep, sweep_from_document
 from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler
 from orchestrator.spec.space import Domain
@@ -102,10 +103,11 @@ def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin
     """
     run = build_run(sweep, started, engine, next_segment=1)
     first = sweep.space.build(_first).config
-    data = run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
-    if not run.proposals.prepare_stages(first):
-        run.prepare_weights(first.model)
-    run.begin(read_history(sweep, engine.storage, split_digest=data.split_digest))
+    with starting(engine.storage, started.sweep_id):
+        data = run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
+        if not run.proposals.prepare_stages(first):
+            run.prepare_weights(first.model)
+        run.begin(read_history(sweep, engine.storage, split_digest=data.split_digest))
     on_begin()
     return _drive(run, sweep, engine, replay=None)
 

@@ -13,6 +13,7 @@ sweeps/<sweep_id>/trials/<trial_id>/attempt-<n>/    everything one attempt write
     predictions/val-000003.parquet                  what those weights said of each image; of test too where it was read
 probes/<sweep_id>/<node>-<hex>                      a word that a node wrote, to show that it can; removed at once
 submissions/<sweep_id>.json                         a sweep that a laptop left for the driver on a cluster's head
+starts/<sweep_id>.json                              a sweep that looks for its data, until it has a journal
 datasets/<data_digest>/                             packed data sets: manifest.json and shards
 joins/<data_digest>.json                            several data sets as one: their names, addresses and digests
 splits/<split_digest>.parquet                       splits
@@ -25,9 +26,15 @@ weights/<sha256>.safetensors                        initial weights
 from __future__ import annotations
 
 SWEEPS = "sweeps"
+STARTS = "starts"
+SUBMISSIONS = "submissions"
 DATASETS = "datasets"
-LABELS = "labels.json"
 JOINS = "joins"
+SPLITS = "splits"
+STAGES = "stages"
+WEIGHTS = "weights"
+LABELS = "labels.json"
+DONE = "done.json"
 
 
 def sweep(sweep_id: str) -> str:
@@ -77,7 +84,12 @@ def probe(sweep_id: str, name: str) -> str:
 
 def submission(sweep_id: str) -> str:
     """What the driver of a sweep is to run, left by whoever submitted it from elsewhere."""
-    return f"submissions/{sweep_id}.json"
+    return f"{SUBMISSIONS}/{sweep_id}.json"
+
+
+def start(sweep_id: str) -> str:
+    """A sweep's word that it is about to use what sweeps share."""
+    return f"{STARTS}/{sweep_id}.json"
 
 
 def dataset(data_digest: str) -> str:
@@ -92,12 +104,12 @@ def join(data_digest: str) -> str:
 
 def split(split_digest: str) -> str:
     """A split file."""
-    return f"splits/{split_digest}.parquet"
+    return f"{SPLITS}/{split_digest}.parquet"
 
 
 def stage(key: str) -> str:
     """Folder of a stage that trials start from."""
-    return f"stages/{key}"
+    return f"{STAGES}/{key}"
 
 
 def stage_claims(key: str) -> str:
@@ -112,12 +124,12 @@ def stage_claim(key: str, number: int) -> str:
 
 def stage_done(key: str) -> str:
     """What came of a stage."""
-    return f"{stage(key)}/done.json"
+    return f"{stage(key)}/{DONE}"
 
 
 def weights(sha256: str) -> str:
     """A file of initial weights."""
-    return f"weights/{sha256}.safetensors"
+    return f"{WEIGHTS}/{sha256}.safetensors"
 
 
 def checkpoints(attempt_folder: str) -> str:

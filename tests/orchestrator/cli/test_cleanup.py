@@ -52,6 +52,26 @@ def test_gc_keeps_as_many_as_the_sweep_says(record_sweep: Recorder, agr: Agr) ->
     assert weights(sweep) == 2
 
 
+def test_gc_lists_what_no_sweep_refers_to_and_removes_it_where_asked(record_sweep: Recorder, agr: Agr) -> None:
+    sweep = record_sweep()
+    sweep.trial(0, [5.0])
+    sweep.end()
+    for digest in ("d" * 64, "1" * 64):  # the first one is the trial's
+        sweep.storage.write(f"{layout.dataset(digest)}/manifest.json", b"x" * 2_000_000)
+
+    listed, tried = agr("gc"), agr("gc", "--unreferenced", "--dry-run")
+
+    line = "data sets of no sweep here  2.0 MB  111111111111"
+    assert line in listed.stdout
+    assert "0.0 MB freed" in listed.stdout
+    assert "agr gc --unreferenced removes them" in listed.stderr
+    assert line in tried.stdout
+    assert "2.0 MB could be freed" in tried.stdout
+    assert sweep.storage.folders(layout.DATASETS) == ("1" * 64, "d" * 64)
+    assert "2.0 MB freed" in agr("gc", "--unreferenced").stdout
+    assert sweep.storage.folders(layout.DATASETS) == ("d" * 64,)
+
+
 def test_gc_and_rm_leave_a_running_sweep_alone(record_sweep: Recorder, agr: Agr) -> None:
     sweep = record_sweep()
     with_weights(sweep, [5.0, 6.0])
