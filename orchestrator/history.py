@@ -12,7 +12,6 @@ from typing import Any
 
 from agr_core.errors import InputError
 from orchestrator.journal import read_state
-from orchestrator.leaderboard import splits
 from orchestrator.lookup import find_sweep
 from orchestrator.records import HistoryTaken, KnownTrial
 from orchestrator.spec.load import Sweep
@@ -54,8 +53,8 @@ def _taken(sweep: Sweep, state: SweepState, split_digest: str) -> HistoryTaken:
             f"search.history: sweep {sweep_id} was to {shown[0]}, and this one is to {shown[1]}; figures of other "
             "objectives teach nothing. Take it out, or name its best trials in search.start."
         )
-    if splits(state) != (split_digest,):
-        used = ", ".join(split[:8] for split in splits(state)) or "none"
+    if state.splits != (split_digest,):
+        used = ", ".join(split[:8] for split in state.splits) or "none"
         raise InputError(
             f"search.history: the trials of sweep {sweep_id} were validated on another split ({used}) than its own "
             f"({split_digest[:8]}); figures of other images do not compare. Take it out, or name its best trials in "

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agr_core.errors import InputError
 from agr_core.evaluation.guards import warnings
-from agr_core.evaluation.names import better_direction, is_of_one_group
-from agr_core.objective import BEST, Direction, Objective, objective_names, weighted_sums
-from agr_core.registry import did_you_mean
+from agr_core.evaluation.names import is_of_one_group
+from agr_core.objective import BEST, Direction
 from orchestrator.intervals import Estimate, Verdict, mean_interval
 from orchestrator.outcome import OUTCOMES, Outcome
 from orchestrator.paired import Figure, Figures, Pairing
 from orchestrator.pareto import fronts, ordering
-from orchestrator.records import SweepStarted, TrialReported, label_name
+from orchestrator.records import SweepStarted, TrialReported
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage.base import Storage
+from orchestrator.trial_metrics import kept_report, metric_direction, resolve_metric, trial_metrics
 
 _Trial = tuple[str, str]  # sweep_id, trial_id
 
@@ -227,11 +227,11 @@ def rows(
     if metric is None:
         value_name = f"{BEST}/{started.objective.name.removeprefix('val/')}"
     else:
-        value_name = metric = resolve_metric(metric, found)
+        value_name = metric = resolve_metric(metric, {name for row in found for name in row.metrics})
         direction = metric_direction(metric, started.objectives)
         found = [replace(row, value=row.metrics.get(metric), point=()) for row in found]
 
-    seeds = {state.started.sweep_id: seeds_of(state) for state in states}
+    seeds = {state.started.sweep_id: state.seeds for state in states}
     confirm_seeds = {state.started.sweep_id: state.confirm_seeds for state in states}
     groups: dict[tuple[str, int], _Group] = {}
     for row in found:
@@ -296,7 +296,7 @@ def check_comparable(states: Sequence[SweepState]) -> None:
         )
     used: dict[str, list[str]] = defaultdict(list)
     for state in states:
-        for split in splits(state):
+        for split in state.splits:
             used[split].append(state.started.sweep_id)
     if len(used) > 1:
         raise InputError(
@@ -304,98 +304,6 @@ def check_comparable(states: Sequence[SweepState]) -> None:
             + ", ".join(f"{split[:8]} ({', '.join(sweeps)})" for split, sweeps in used.items())
             + ". Show them one by one."
         )
-
-
-def splits(state: SweepState) -> tuple[str, ...]:
-    """Digests of the splits that the sweep's trials were validated on, in order of first use."""
-    return tuple(dict.fromkeys(trial.created.split_digest for trial in state.trials.values()))
-
-
-def seeds_of(state: SweepState) -> int:
-    """How many seeds each configuration of the sweep is trained with."""
-    repeat = state.started.document.get("repeat") or {}
-    return int(repeat.get("seeds", 1))
-
-
-def kept_report(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> TrialReported | None:
-    """The report of the epoch that is best for a label, of a running trial the best so far; None without a report."""
-    if trial.ended is not None:
-        return next((report for report in trial.reports if report.epoch == trial.kept_epochs.get(label)), None)
-    objective = sweep.objective if label == BEST else sweep.keep[label]
-    best: TrialReported | None = None
-    for report in trial.reports:
-        value = objective.value(report.metrics)
-        if objective.better(value, None if best is None else objective.value(best.metrics)):
-            best = report
-    return best
-
-
-def kept_metrics(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> dict[str, float]:
-    """``best/...``: the validation metrics of a label's epoch; ``test/...`` where the test part was read with it."""
-    report = kept_report(trial, sweep, label)
-    reported = {} if report is None else report.metrics
-    best = {f"best/{name.removeprefix('val/')}": value for name, value in reported.items() if name.startswith("val/")}
-    return {**best, **(trial.tests[label].metrics if label in trial.tests else {})}
-
-
-def trial_metrics(trial: TrialState, sweep: SweepStarted) -> dict[str, float]:
-    """The metrics of the best epoch, and those of each label of ``keep`` as ``best.<label>/...``.
-
-    With the label's weights the test part gives ``best.<label>.test/...``.
-    """
-    metrics = kept_metrics(trial, sweep)
-    for label in sweep.keep:
-        metrics |= {label_name(name, label): value for name, value in kept_metrics(trial, sweep, label).items()}
-    return metrics
-
-
-def against_baseline(state: SweepState) -> dict[str, tuple[float, float]]:
-    """Validation figures of the best trial and of the mean / majority predictor on its split, by metric.
-
-    Empty without a completed trial, or where the baseline was not measured.
-    """
-    best = state.best()
-    report = None if best is None else best.best_report
-    if best is None or report is None:
-        return {}
-    baseline = state.baselines.get(best.created.split_digest, {})
-    baseline = {**weighted_sums(state.started.objectives, baseline), **baseline}
-    return {
-        name.removeprefix("val/"): (report.metrics[name], baseline[name])
-        for name in sorted(baseline)
-        if name in report.metrics
-    }
-
-
-def resolve_metric(metric: str, found: Iterable[Row]) -> str:
-    """The full name, ``best/...`` or ``test/...``, of a metric somebody typed.
-
-    Raises:
-        InputError: If no trial reported it.
-    """
-    return resolve_metric_name(metric, {name for row in found for name in row.metrics})
-
-
-def resolve_metric_name(metric: str, names: Collection[str]) -> str:
-    """As ``resolve_metric``, among the full names that were reported.
-
-    Raises:
-        InputError: If it is none of them.
-    """
-    reported = sorted(names)
-    for name in (metric, f"best/{metric}", f"best/{metric.removeprefix('val/')}"):
-        if name in reported:
-            return name
-    hint = did_you_mean(metric, [*reported, *(name.removeprefix("best/") for name in reported)])
-    raise InputError(f"no trial reported {metric!r}.{hint} Reported: {', '.join(reported) or 'nothing yet'}.")
-
-
-def metric_direction(metric: str, objectives: Sequence[Objective]) -> Direction:
-    """An objective's own direction for an objective; else by what the metric is (``names.better_direction``)."""
-    for name, objective in zip(objective_names(objectives), objectives, strict=True):
-        if metric.rsplit("/", 1)[-1] == name.rsplit("/", 1)[-1]:
-            return objective.direction
-    return better_direction(metric) or "maximize"
 
 
 def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) -> Row:

@@ -236,6 +236,16 @@ class SweepState:
                 best = trial
         return best
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Digests of the splits that its trials were validated on, in order of first use."""
+        return tuple(dict.fromkeys(trial.created.split_digest for trial in self.trials.values()))
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds each configuration is trained with."""
+        return int((self.started.document.get("repeat") or {}).get("seeds", 1))
+
     def _place(self, trial: TrialState) -> tuple[float, ...]:
         return () if trial.ended is None else ordering(trial.ended.point, self.started.directions)
 

@@ -260,7 +260,7 @@ class Syncer:
         """Make the saved view, again when a new trial's branch brings params, and when the means are known."""
         params = describe.varying(trial.created for trial in state.trials.values())
         confirmed = state.confirm_seeds > 0
-        means = self._closed and (confirmed or leaderboard.seeds_of(state) > 1)
+        means = self._closed and (confirmed or state.seeds > 1)
         several = objective_names(state.started.objectives)[1:]
         # Under confirm no figure gives the order: what was not confirmed has no such mean, and comes after what was.
         ranked = self._closed and (confirmed or bool(several))

@@ -14,12 +14,12 @@ from agr_core.errors import InputError
 from agr_core.objective import Direction, objective_names
 from agr_core.registry import did_you_mean
 from orchestrator.intervals import Estimate, Verdict, mean_interval
-from orchestrator.leaderboard import metric_direction, resolve_metric_name, seeds_of, trial_metrics
 from orchestrator.paired import Figure, Figures, Pairing
 from orchestrator.spec.variants import FROM
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage.base import Storage
 from orchestrator.tracking.describe import KEY_METRICS, short, trial_params
+from orchestrator.trial_metrics import metric_direction, resolve_metric, trial_metrics
 
 VARIANT = "variant"
 
@@ -144,7 +144,7 @@ def make_table(
                 label=label,
                 keys=keys,
                 base=base,
-                seeds=max(seeds_of(state), len(trials)),
+                seeds=max(state.seeds, len(trials)),
                 completed=len(_completed(trials)),
                 trials=tuple(trial.trial_id for trial in trials),
                 epochs=sum(_epochs(trial) for trial in trials),
@@ -217,7 +217,7 @@ def _columns(state: SweepState, asked: Sequence[str], metrics: Mapping[str, Mapp
     reported = {name for of_trial in metrics.values() for name in of_trial}
     objectives = [name.removeprefix("val/") for name in objective_names(state.started.objectives)]
     if asked:
-        names = [resolve_metric_name(name, reported) for name in asked]
+        names = [resolve_metric(name, reported) for name in asked]
     else:
         of_objectives = [f"{part}/{name}" for name in objectives for part in ("best", "test")]
         likely = (*of_objectives, *(f"best/{name}" for name in KEY_METRICS))

@@ -16,12 +16,12 @@ from agr_core.labels.attributes import Vocabulary
 from orchestrator.datasets import DataRef
 from orchestrator.errors import NotFoundError
 from orchestrator.journal import read_state
-from orchestrator.leaderboard import kept_report
 from orchestrator.lookup import find_trial, label_of
 from orchestrator.storage import is_remote, layout, open_storage
 from orchestrator.storage.base import Storage
 from orchestrator.storage.transfer import manifest_of
 from orchestrator.tracking.files import attempt_folder
+from orchestrator.trial_metrics import kept_report
 
 if TYPE_CHECKING:
     from agr_core.models.info import ModelInfo

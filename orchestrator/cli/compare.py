@@ -78,10 +78,10 @@ class Compared:
     def __init__(self, storage: Storage, text: str) -> None:
         from agr_core.evaluation.guards import warnings
         from orchestrator.journal import read_state
-        from orchestrator.leaderboard import kept_metrics, kept_report
         from orchestrator.lookup import find_trial, label_of
         from orchestrator.rerun import reports_of
         from orchestrator.tracking.describe import flat, trial_name
+        from orchestrator.trial_metrics import kept_metrics, kept_report
 
         sweep_id, trial_id = find_trial(storage, text)
         label = label_of(text)

@@ -56,10 +56,11 @@ def leaderboard(
         from orchestrator import leaderboard as board
         from orchestrator.journal import read_state
         from orchestrator.lookup import find_sweep
+        from orchestrator.trial_metrics import metric_direction, resolve_metric
 
         place = storage_at(storage)
         states = [read_state(place, sweep_id) for sweep_id in dict.fromkeys(find_sweep(place, s) for s in sweeps)]
-        if len(states) == 1 and len(board.splits(states[0])) > 1:
+        if len(states) == 1 and len(states[0].splits) > 1:
             say("warning: this sweep varies the split, so its trials were validated on different images.")
         run_ids = run_ids_of(states) if as_json else {}
         rows = board.rows(states, metric=metric, top=top, run_ids=run_ids, storage=place)
@@ -68,10 +69,9 @@ def leaderboard(
             return
         objectives = states[0].started.objectives
         names = [metric] if metric is not None else list(objective_names(objectives))
-        values = {name: board.resolve_metric(name, rows) if rows else name for name in names}
-        _print_leaderboard(
-            rows, states, {value: board.metric_direction(value, objectives) for value in values.values()}
-        )
+        reported = {name for row in rows for name in row.metrics}
+        values = {name: resolve_metric(name, reported) if rows else name for name in names}
+        _print_leaderboard(rows, states, {value: metric_direction(value, objectives) for value in values.values()})
 
 
 def _print_leaderboard(rows: list[Row], states: list[SweepState], values: Mapping[str, str]) -> None:
@@ -117,7 +117,7 @@ def _print_leaderboard(rows: list[Row], states: list[SweepState], values: Mappin
 
 def baseline_lines(state: SweepState) -> list[str]:
     """The best trial's figures above those of a predictor that looks at no image; nothing where there are none."""
-    from orchestrator.leaderboard import against_baseline
+    from orchestrator.trial_metrics import against_baseline
 
     figures = against_baseline(state)
     best = state.best()

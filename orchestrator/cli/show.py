@@ -54,8 +54,8 @@ def show(
         from agr_core.evaluation.scores import class_report
         from agr_core.objective import BEST
         from orchestrator.journal import read_state
-        from orchestrator.leaderboard import kept_metrics, kept_report, trial_metrics
         from orchestrator.lookup import find_trial, label_of
+        from orchestrator.trial_metrics import kept_metrics, kept_report, trial_metrics
 
         place = storage_at(storage)
         sweep_id, trial_id = find_trial(place, trial)
@@ -128,8 +128,8 @@ def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[
 
 def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) -> dict[str, Any]:
     """The confusion matrices of a label's epoch, and of the test part where it was read with its weights."""
-    from orchestrator.leaderboard import kept_report
     from orchestrator.tracking.files import stored_reports
+    from orchestrator.trial_metrics import kept_report
 
     best = kept_report(trial, state.started, label)
     reports = [] if best is None else stored_reports(storage, state.started.sweep_id, trial)

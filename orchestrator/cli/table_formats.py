@@ -145,10 +145,13 @@ def caption(table: Table) -> str:
     rule = f"has no interval, and a verdict from {SEEDS_WITHOUT_SPREAD} seeds on."
     same = f" A difference that is the same {_UNSPREAD} {rule}" if alike else ""
     reads = f" Reads of the test part: {table.test_reads}." if table.test_reads else ""
+    compared = (
+        f"; with it the difference to the row it builds on, over the same seeds and images{alone}, a tie where its "
+        "interval contains 0"
+    )
     return (
-        f"{table.sweep_id}, split {table.split_digest[:8]}: mean and {LEVEL:.0%} interval over seeds; with it the "
-        f"difference to the row it builds on, over the same seeds and images{alone}, a tie where its interval "
-        f"contains 0.{same}{reads}"
+        f"{table.sweep_id}, split {table.split_digest[:8]}: mean and {LEVEL:.0%} interval over seeds"
+        f"{compared if any(row.base for row in table.rows) else ''}.{same}{reads}"
     )
 
 

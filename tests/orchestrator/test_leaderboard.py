@@ -11,8 +11,8 @@ import pytest
 from agr_core.errors import InputError
 from agr_core.objective import Objective
 from orchestrator.journal import read_state
-from orchestrator.leaderboard import Row, against_baseline, metric_direction, rows
-from orchestrator.records import BaselineMeasured, TrialReported
+from orchestrator.leaderboard import Row, rows
+from orchestrator.records import TrialReported
 from orchestrator.state import SweepState
 
 Recorder = Callable[..., Any]
@@ -129,31 +129,6 @@ def test_ranking_by_a_test_figure_leaves_out_whoever_was_not_tested(record_sweep
     sweep.read_test(tested, {"test/age_mae": 9.5})
 
     assert ranking(rows([state_of(sweep)], metric="test/age_mae")) == [(1, 1), (None, 0)]
-
-
-def test_a_metric_nobody_reported_is_refused_with_the_nearest_name(record_sweep: Recorder) -> None:
-    sweep = record_sweep()
-    sweep.trial(0, [1.0])
-
-    with pytest.raises(InputError, match=r"'age_mea'\. Did you mean '(best/)?age_mae'\?"):
-        rows([state_of(sweep)], metric="age_mea")
-
-
-@pytest.mark.parametrize(
-    ("metric", "direction"),
-    [
-        ("best/age_mae", "minimize"),
-        ("best/age_interval_mae", "minimize"),
-        ("best/loss", "minimize"),
-        ("best/gender_loss", "minimize"),
-        ("best/age_cs5", "maximize"),
-        ("test/race_acc", "maximize"),
-        ("best/age_f1.utk7", "maximize"),
-    ],
-)
-def test_which_direction_is_better_follows_from_the_metric(metric: str, direction: str) -> None:
-    assert metric_direction(metric, [MINIMIZE]) == direction
-    assert metric_direction(metric, [MAXIMIZE]) == direction
 
 
 def test_top_keeps_so_many_ranks_and_nothing_unranked(record_sweep: Recorder) -> None:
@@ -285,34 +260,6 @@ def test_a_retried_epoch_counts_once_with_its_last_report(record_sweep: Recorder
 
 def test_an_empty_sweep_has_an_empty_leaderboard(record_sweep: Recorder) -> None:
     assert rows([state_of(record_sweep())]) == []
-
-
-def test_the_best_trial_is_held_against_the_baseline_of_its_own_split(record_sweep: Recorder) -> None:
-    sweep = record_sweep()
-    best = sweep.trial(0, [9.0, 4.0])
-    sweep.trial(1, [8.0])
-    assert against_baseline(state_of(sweep)) == {}
-    split = state_of(sweep).trials[best].created.split_digest
-    measured = {"val/age_mae": 15.0, "val/gender_acc": 0.5}
-    sweep.record(BaselineMeasured(time=sweep.tick(), split_digest="another split", metrics={"val/age_mae": 1.0}))
-    assert against_baseline(state_of(sweep)) == {}
-    sweep.record(BaselineMeasured(time=sweep.tick(), split_digest=split, metrics=measured))
-    figures = against_baseline(state_of(sweep))
-    assert figures["age_mae"] == (4.0, 15.0)
-    assert {"age_mae"} <= figures.keys() <= {"age_mae", "gender_acc"}
-
-
-def test_the_baseline_has_the_weighted_sum_too(record_sweep: Recorder) -> None:
-    both = Objective(metric={"val/age_mae": 1, "val/gender_acc": -10}, direction="minimize")
-    sweep = record_sweep(objective=both)
-    best = sweep.trial(0, [8.0])  # gender_acc 0.8
-    split = state_of(sweep).trials[best].created.split_digest
-    measured = {"val/age_mae": 15.0, "val/gender_acc": 0.5}
-    sweep.record(BaselineMeasured(time=sweep.tick(), split_digest=split, metrics=measured))
-    figures = against_baseline(state_of(sweep))
-    assert figures == {"age_mae": (8.0, 15.0), "gender_acc": (0.8, 0.5), "objective": (0.0, 10.0)}
-    assert rows([state_of(sweep)])[0].metrics["best/objective"] == 0.0
-    assert metric_direction("best/objective", [both]) == "minimize"
 
 
 def test_the_figures_of_each_label_stand_beside_the_best(record_sweep: Recorder) -> None:
