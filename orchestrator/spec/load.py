@@ -21,7 +21,7 @@ from orchestrator.spec.overrides import apply_overrides, refuse_ineffective
 from orchestrator.spec.parse import parse_space
 from orchestrator.spec.refusals import refuse_secrets, refuse_unbuilt
 from orchestrator.spec.resources_checks import refuse_unfit_processes
-from orchestrator.spec.search_checks import complete_search, search_warnings
+from orchestrator.spec.search_checks import complete_search, scheduler_warnings, search_warnings
 from orchestrator.spec.source import Source, from_document
 from orchestrator.spec.space import Space
 from orchestrator.spec.stages import check_stages
@@ -102,8 +102,13 @@ def _check(source: Source) -> Sweep:
     start = () if source.problems else check_start(spec, space, source)
     if source.problems:
         raise SpecError(source.file, source.problems)
-    max_epochs = max(proposal.config.schedule.epochs for proposal in proposals)
-    warnings = (*search_warnings(spec, space, max_epochs), *direction_warnings(spec, proposals))
+    configs = [proposal.config for proposal in proposals]
+    max_epochs = max(config.schedule.epochs for config in configs)
+    warnings = (
+        *search_warnings(spec, space),
+        *scheduler_warnings(spec, configs),
+        *direction_warnings(spec, proposals),
+    )
     return Sweep(spec, document, space, max_epochs, warnings, start)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.spec.model import NoScheduler, SearchSpec, SweepSpec
+from collections.abc import Sequence
+
+from agr_core.config import TrialConfig
+from orchestrator.spec.model import AshaSpec, NoScheduler, SearchSpec, SweepSpec
 from orchestrator.spec.source import Source
 from orchestrator.spec.space import Space
 
@@ -124,7 +127,7 @@ def _refuse_continuous(search: SearchSpec | None, space: Space, source: Source) 
             )
 
 
-def search_warnings(spec: SweepSpec, space: Space, max_epochs: int) -> list[str]:
+def search_warnings(spec: SweepSpec, space: Space) -> list[str]:
     """What is allowed and probably not meant."""
     warnings = []
     size = space.size()
@@ -143,9 +146,24 @@ def search_warnings(spec: SweepSpec, space: Space, max_epochs: int) -> list[str]
             f"there are {len(spec.objectives)} objectives: with more than {_MANY_OBJECTIVES} hardly a trial is better "
             "than another in all of them, and nearly all will be in the front; make some of them a weighted sum."
         )
-    if not isinstance(spec.scheduler, NoScheduler) and spec.scheduler.grace_epochs >= max_epochs:
-        warnings.append(
+    return warnings
+
+
+def scheduler_warnings(spec: SweepSpec, configs: Sequence[TrialConfig]) -> list[str]:
+    """Early stopping that stops nobody, or the wrong ones."""
+    if isinstance(spec.scheduler, NoScheduler):
+        return []
+    max_epochs = max(config.schedule.epochs for config in configs)
+    if spec.scheduler.grace_epochs >= max_epochs:
+        return [
             f"scheduler.grace_epochs is {spec.scheduler.grace_epochs}, but no trial trains more than {max_epochs} "
             "epochs: nothing will be stopped early; lower it, or write scheduler: none."
-        )
-    return warnings
+        ]
+    encodings = sorted({config.age.encoding for config in configs if "age" in config.tasks})
+    # Hyperband's later brackets leave this rung out; measured in docs/search.md.
+    if isinstance(spec.scheduler, AshaSpec) and spec.scheduler.grace_epochs == 1 and len(encodings) > 1:
+        return [
+            f"scheduler.grace_epochs is 1, and age.encoding varies ({', '.join(encodings)}): after one epoch encodings "
+            "do not compare, and those that begin slowly and end best are stopped; write grace_epochs: 2 or more."
+        ]
+    return []

@@ -33,7 +33,7 @@ def test_the_summary_as_json() -> None:
     found = json.loads(result.stdout)
     assert found["size"] is None
     assert found["search"] == {"algorithm": "tpe", "trials": 20, "seed": 7, "start": 0}
-    assert found["rungs"] == [{"epochs": 1, "trials": 20}, {"epochs": 3, "trials": 6}, {"epochs": 6, "trials": 2}]
+    assert found["rungs"] == [{"epochs": 2, "trials": 20}, {"epochs": 6, "trials": 6}]
     assert len(found["samples"]) == 3
     assert all("model.name" in drawn["params"] for drawn in found["samples"])
     assert found["problems"] == []
@@ -71,10 +71,10 @@ def test_problems_as_json() -> None:
 
 def test_values_are_set_before_the_check() -> None:
     file = str(ROOT / "sweeps/quickstart.yaml")
-    result = run(app, ["validate", file, "--json", "--set", "search.trials=5", "--set", "trial.schedule.epochs=2"])
+    result = run(app, ["validate", file, "--json", "--set", "search.trials=5", "--set", "trial.schedule.epochs=3"])
     found = json.loads(result.stdout)
     assert found["search"]["trials"] == 5
-    assert found["rungs"] == [{"epochs": 1, "trials": 5}, {"epochs": 2, "trials": 1}]
+    assert found["rungs"] == [{"epochs": 2, "trials": 5}, {"epochs": 3, "trials": 1}]
     refused = run(app, ["validate", file, "--set", "trial.schedule.epochs=0"])
     assert refused.exit_code == 2
     assert "trial.schedule.epochs: 0 given; it must be at least 1. (Given by --set" in refused.stderr

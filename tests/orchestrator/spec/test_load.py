@@ -311,6 +311,29 @@ def test_asha_that_can_stop_nothing_is_warned_of() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "age", "warned"),
+    [
+        ({"name": "asha", "grace_epochs": 1}, [{"encoding": "regression"}, {"encoding": "onehot"}], True),
+        ({"name": "asha", "grace_epochs": 2}, [{"encoding": "regression"}, {"encoding": "onehot"}], False),
+        ({"name": "hyperband", "grace_epochs": 1}, [{"encoding": "regression"}, {"encoding": "onehot"}], False),
+        ({"name": "asha", "grace_epochs": 1}, {"encoding": "onehot", "bins": ["utk7", "every2"]}, False),
+    ],
+)
+def test_stopping_after_one_epoch_is_warned_of_where_encodings_vary(
+    scheduler: dict[str, Any], age: Any, warned: bool
+) -> None:
+    found = sweep(
+        trial={"schedule": {"name": "constant", "epochs": 4}},
+        space={"age": age},
+        search={"algorithm": "grid"},
+        scheduler=scheduler,
+        objective={"metric": "val/age_mae", "direction": "minimize"},
+    )
+    shown = ["age.encoding varies (onehot, regression)" in warning for warning in found.warnings]
+    assert shown == [True] * warned
+
+
 def test_more_trials_than_points_are_warned_of() -> None:
     space = {"batch_size": [8, 16]}
     assert "the space has 2 points" in sweep(space=space, search={"algorithm": "tpe", "trials": 3}).warnings[0]
