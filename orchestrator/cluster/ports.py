@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 
 from orchestrator.errors import ClusterError
+from orchestrator.listening import is_free
 
 DASHBOARD = 8265
 """On the head: jobs are submitted here (http)."""
@@ -100,17 +101,7 @@ class Ports:
         """
         named = [self.node_manager, self.object_manager, self.agent, self.agent_grpc, self.runtime_env, self.metrics]
         named += [self.base, self.client, DASHBOARD] if head else [self.workers[0]]
-        return sorted(port for port in named if not _free(host, port))
-
-
-def _free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        return sorted(port for port in named if not is_free(host, port))
 
 
 def own_address(towards: tuple[str, int]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from agr_core.config import StrictModel
 from orchestrator.errors import ServiceError
+from orchestrator.listening import is_free
 
 HOST = "127.0.0.1"
 """The stack never listens anywhere else: its PostgreSQL has no password and its MLflow no login."""
@@ -126,18 +126,6 @@ def private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback address now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that are still closing do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
 def choose_ports(names: Iterable[str], taken: Iterable[int] = ()) -> dict[str, int]:
     """A free port for each name, different from each other and from ``taken``.
 
@@ -149,7 +137,7 @@ def choose_ports(names: Iterable[str], taken: Iterable[int] = ()) -> dict[str, i
     for name in names:
         for _ in _PORTS:
             port = secrets.choice(_PORTS)
-            if port not in used and is_free(port):
+            if port not in used and is_free(HOST, port):
                 break
         else:
             raise ServiceError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1} on {HOST}.")

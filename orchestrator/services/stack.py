@@ -12,10 +12,11 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from orchestrator.errors import ServiceError
+from orchestrator.listening import is_free
 from orchestrator.services.mlflow_server import MlflowServer
 from orchestrator.services.postgres import Postgres
 from orchestrator.services.process import end, family, find, last_lines, start
-from orchestrator.services.record import StackFolder, StackRecord, choose_ports, is_free
+from orchestrator.services.record import HOST, StackFolder, StackRecord, choose_ports
 from orchestrator.services.seaweedfs import REGION, SeaweedFS
 from orchestrator.services.service import NotReadyError, Service
 
@@ -162,7 +163,7 @@ class Stack:
             service.clean()
         for name in service.ports:
             port = record.ports[name]
-            if not is_free(port):
+            if not is_free(HOST, port):
                 raise ServiceError(
                     f"port {port}, which is {service.name}'s in this stack, is taken by another program. End that "
                     f"program; or run `agr stack down`, delete {self.folder.record} and run `agr stack up` for other "

@@ -1,10 +1,14 @@
-"""A recorded sweep with every outcome, and what a tracker in memory holds of it."""
+"""A recorded sweep with every outcome, what a tracker in memory holds of it, and both kinds of storage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from orchestrator.storage import Storage, open_storage
 from orchestrator.tracking.memory import MemoryRun, MemoryTracker
 
 Recorder = Callable[..., Any]
@@ -41,3 +45,11 @@ def whole_sweep(record_sweep: Recorder, **more: Any) -> Any:
     sweep.trial(3, [], "failed", params={"model.name": "basic_cnn"})
     sweep.end()
     return sweep
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.services)])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """A folder, and where servers may be started an S3 bucket."""
+    if request.param == "local":
+        return open_storage(str(tmp_path / "storage"))
+    return open_storage(request.getfixturevalue("s3_uri"))

@@ -32,13 +32,6 @@ def config(source: str | Path = "synthetic", split: SplitConfig = SPLIT) -> Data
     return DataConfig(source=str(source), synthetic=FACES, split=split)
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.services)])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "local":
-        return open_storage(str(tmp_path / "storage"))
-    return open_storage(request.getfixturevalue("s3_uri"))
-
-
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"

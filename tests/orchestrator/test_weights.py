@@ -22,13 +22,6 @@ CONTENT = b"content of a file of weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.services)])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "local":
-        return open_storage(str(tmp_path / "storage"))
-    return open_storage(request.getfixturevalue("s3_uri"))
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", storage="", tracking_uri="", ray_address=None)

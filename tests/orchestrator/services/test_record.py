@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 import stat
 from pathlib import Path
 
@@ -8,12 +7,10 @@ import pytest
 
 from orchestrator.errors import ServiceError
 from orchestrator.services.record import (
-    HOST,
     ProcessRecord,
     StackFolder,
     StackRecord,
     choose_ports,
-    is_free,
     write_private,
 )
 
@@ -54,13 +51,6 @@ def test_a_private_file_can_be_read_by_its_owner_only_also_when_it_replaces_an_o
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["secret"]
-
-
-def test_a_port_with_a_listener_is_not_free_and_is_free_again_afterwards() -> None:
-    with socket.create_server((HOST, 0)) as server:
-        port = server.getsockname()[1]
-        assert not is_free(port)
-    assert is_free(port)
 
 
 def test_chosen_ports_differ_and_lie_below_those_of_outgoing_connections() -> None:
