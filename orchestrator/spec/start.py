@@ -138,13 +138,22 @@ def _branches(space: Space, entry: Node, point: Point) -> tuple[tuple[str, Any],
         if path == (VARIANT,) and space.variants:
             continue
         given: Any = config
-        there = True
-        for key in path:
-            there = isinstance(given, dict) and key in given
-            given = given[key] if there else None
-        if not there or given != said.value:
-            rule = f"is {given!r} in this sweep and does not vary so" if there else "is no field of this configuration"
-            raise _OutsideError(path, said.origin, f"{said.value!r} given, but {'.'.join(path)} {rule}.")
+        for depth, key in enumerate(path):
+            fields = given if isinstance(given, dict) else {}
+            if key not in fields:
+                owner = next((fields[each] for each in IDENTITIES if each in fields), "this configuration")
+                raise _OutsideError(
+                    path,
+                    said.origin,
+                    f"{said.value!r} given, but {'.'.join(path[: depth + 1])} is no field of {owner}.",
+                )
+            given = fields[key]
+        if given != said.value:
+            raise _OutsideError(
+                path,
+                said.origin,
+                f"{said.value!r} given, but {'.'.join(path)} is {given!r} in this sweep and does not vary so.",
+            )
     return names
 
 

@@ -73,7 +73,7 @@ def test_an_entry_names_the_values_of_the_domains_it_speaks_of(entry: dict[str, 
             "optimizer: {'lr': 0.005} given, which fits adam and nadam; say which, as name: adam.",
         ),
         ({"model": {}}, "model: {} given, which fits basic_cnn and resnet10t; say which, as name: basic_cnn."),
-        ({"optimizer": {"momentum": 0.85}}, "0.85 given, but optimizer.momentum is no field"),
+        ({"optimizer": {"momentum": 0.85}}, "0.85 given, but optimizer.momentum is no field of adam."),
         ({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.5 is no value of loguniform"),
     ],
 )
