@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.intervals import LEVEL, SEEDS_WITHOUT_SPREAD, Estimate
 from orchestrator.table import Cell, Table, TableRow
+from orchestrator.tracking.describe import short
 
 _STYLES = {"better": "green", "worse": "red", "tie": "dim", None: ""}
 _MOST_DECIMALS = 6
@@ -51,7 +52,8 @@ def text_table(table: Table) -> RichTable:
     """For a terminal: below each mean the difference to the row that this one builds on."""
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     against = any(row.base for row in table.rows)
-    drawn.add_column(_heading(table), no_wrap=True)
+    for name in table.row_names:
+        drawn.add_column(name, no_wrap=True)
     if against:
         drawn.add_column("against", no_wrap=True)
     drawn.add_column("seeds", justify="right", no_wrap=True)
@@ -61,7 +63,7 @@ def text_table(table: Table) -> RichTable:
         drawn.add_column(title, justify="right", no_wrap=True)
     for row in table.rows:
         cells = [_text_cell(row.cells.get(column.metric)) for column in table.columns]
-        who = [row.label, row.base or ""] if against else [row.label]
+        who = [*_keys(row), row.base or ""] if against else _keys(row)
         drawn.add_row(*who, seeds(row), *cells, str(row.epochs), f"{row.seconds:.0f}")
     return drawn
 
@@ -71,11 +73,11 @@ def latex(table: Table) -> str:
     lines = [
         f"% {caption(table)}",
         *(f"% {row.label}: {' '.join(row.trials)}" for row in table.rows),
-        rf"\begin{{tabular}}{{lr{'rr' * len(table.columns)}rr}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.row_names)}r{'rr' * len(table.columns)}rr}}",
         r"\toprule",
         " & ".join(
             [
-                _heading(table).translate(_LATEX),
+                *(name.translate(_LATEX) for name in table.row_names),
                 "seeds",
                 *(f"{_title(column.metric).translate(_LATEX)} & $\\Delta$" for column in table.columns),
                 "epochs",
@@ -87,7 +89,7 @@ def latex(table: Table) -> str:
     ]
     for row in table.rows:
         cells = [part for column in table.columns for part in _latex_cell(row.cells.get(column.metric))]
-        who = [row.label.translate(_LATEX), seeds(row).translate(_LATEX)]
+        who = [text.translate(_LATEX) for text in (*_keys(row), seeds(row))]
         lines.append(" & ".join([*who, *cells, str(row.epochs), f"{row.seconds:.0f}"]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -117,11 +119,11 @@ def csv_text(table: Table) -> str:
 
 def html_page(table: Table) -> str:
     """A page of its own, with the trials behind each row."""
-    titles = [_heading(table), "against", "seeds", *(_title(column.metric) for column in table.columns)]
+    titles = [*table.row_names, "against", "seeds", *(_title(column.metric) for column in table.columns)]
     head = "".join(f"<th>{html.escape(title)}</th>" for title in [*titles, "epochs", "seconds", "trials"])
     body = "\n".join(
         "<tr>"
-        + "".join(f"<td>{html.escape(text)}</td>" for text in (row.label, row.base or "", seeds(row)))
+        + "".join(f"<td>{html.escape(text)}</td>" for text in (*_keys(row), row.base or "", seeds(row)))
         + "".join(f"<td>{_html_cell(row.cells.get(column.metric))}</td>" for column in table.columns)
         + f'<td>{row.epochs}</td><td>{row.seconds:.0f}</td><td class="trials">{"<br>".join(row.trials)}</td></tr>'
         for row in table.rows
@@ -169,8 +171,9 @@ def figure(estimate: Estimate, *, signed: bool = False) -> str:
     return f"{estimate.mean:{sign}.{decimals}f} ± {estimate.margin:.{decimals}f}"
 
 
-def _heading(table: Table) -> str:
-    return ", ".join(table.row_names)
+def _keys(row: TableRow) -> list[str]:
+    """What tells a row apart, by name; nothing for a field of another branch."""
+    return ["" if value is None else short(value) for value in row.keys.values()]
 
 
 def _title(metric: str) -> str:

@@ -76,6 +76,25 @@ def test_a_difference_that_is_the_same_at_every_seed_is_shown_and_not_judged(agr
     assert difference == {"mean": -0.5, "low": None, "high": None, "count": 2, "verdict": None}
 
 
+def test_each_field_that_tells_rows_apart_has_a_column(agr: Agr, record_sweep: Recorder) -> None:
+    sweep = record_sweep(document={"search": {"algorithm": "grid"}})
+    sweep.trial(0, [7.0], params={"model.name": "basic_cnn", "model.conv_layers": 2})
+    sweep.trial(1, [6.0], params={"model.name": "resnet10t"})
+    command = ("table", "faces", "--rows", "model.name,model.conv_layers", "--cols", "age_mae")
+
+    head, _, first, second = agr(*command).stdout.splitlines()[:4]
+    latex = agr(*command, "--latex").stdout
+    page = agr(*command, "--html").stdout
+
+    assert head.split() == ["model.name", "model.conv_layers", "seeds", "age_mae", "epochs", "seconds"]
+    assert first.split()[:3] == ["basic_cnn", "2", "1"]
+    assert second.split()[:2] == ["resnet10t", "1"]  # the field is of the other branch
+    assert r"\begin{tabular}{llrrrrr}" in latex
+    assert r"model.name & model.conv\_layers & seeds" in latex
+    assert r"resnet10t &  & 1 & $6.000$" in latex
+    assert "<th>model.name</th><th>model.conv_layers</th><th>against</th>" in page
+
+
 def test_a_table_wider_than_the_line_is_not_cut(agr: Agr, ids: dict[str, list[str]]) -> None:
     lines = agr("table", "faces", "--cols", "age_mae,gender_acc,race_acc,loss,age_cs5").stdout.splitlines()
 
