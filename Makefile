@@ -10,9 +10,11 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inpu
 
 FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
 
-# These start servers, Ray or long trainings, so those of a file share them.
+# These start servers, Ray or long trainings, so those of a file share them. Files run in the order of tests/conftest.py,
+# the longest first, and not in xdist's own, which begins with those of many tests.
 HEAVY  := slow or services or browser
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+BYFILE := --dist loadfile --no-loadscope-reorder
 
 # Stamps: what was installed, so that a second run installs nothing.
 RUNS   := $(VENV)/.installed
@@ -38,7 +40,7 @@ quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
 	@mkdir -p build
 	$(PYTEST) -n 2 -m "not ($(HEAVY) or cluster)" | tee build/tests.log
-	$(PYTEST) -n 2 --dist loadfile -m "($(HEAVY)) and not cluster"
+	$(PYTEST) -n 2 $(BYFILE) -m "($(HEAVY)) and not cluster"
 	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
 
 test-cluster: $(TESTS) iproute  ## sweeps on several nodes, killed, cut off and drained (needs root)

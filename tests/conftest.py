@@ -31,6 +31,18 @@ _OURS = ("AGR_", "AWS_", "MLFLOW_", "RAY_")
 _MLFLOW_START_TIMEOUT_S = 90.0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters and sweeps first: where files run side by side, a long one begun last runs alone."""
+    tests = Path(__file__).parent
+    first = ("cluster", "integration")
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(tests).parts[0]
+        return first.index(folder) if folder in first else len(first)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the person who runs the tests reaches them, and nothing of theirs is written to."""
