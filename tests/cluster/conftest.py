@@ -33,6 +33,7 @@ from tests.cluster.machines import Machine, Network
 BIN = Path(sys.executable).parent
 _S3, _MLFLOW = 8333, 5000
 _ANSWERS_S = 300
+_LOOK_S = 2.0  # each look is a process that takes half a second of a core or more, from the nodes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -184,7 +185,7 @@ class Cluster:
         until = time.monotonic() + timeout_s
         while (summary := self.status(sweep_id))["status"] not in statuses:
             assert time.monotonic() < until, f"sweep {sweep_id} is {summary} after {timeout_s:.0f} s"
-            time.sleep(1)
+            time.sleep(_LOOK_S)
         return summary
 
     def events(self, sweep_id: str) -> list[dict[str, Any]]:
@@ -206,7 +207,7 @@ class Cluster:
         until = time.monotonic() + timeout_s
         while len(found := [event for event in self.events(sweep_id) if event["kind"] == kind]) < number:
             assert time.monotonic() < until, f"{len(found)} of {number} {kind} after {timeout_s:.0f} s"
-            time.sleep(0.5)
+            time.sleep(_LOOK_S / 2)
         return found
 
     def runs(self, sweep_id: str) -> list[dict[str, Any]]:
