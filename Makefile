@@ -16,6 +16,9 @@ HEAVY  := slow or services or browser
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 BYFILE := --dist loadfile --no-loadscope-reorder
 
+# Where it is set, each of the hundreds of processes compiles our modules, and the tests, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Stamps: what was installed, so that a second run installs nothing.
 RUNS   := $(VENV)/.installed
 TESTS  := $(VENV)/.installed-dev
