@@ -1,19 +1,23 @@
 """Trains every trial of a sweep again and counts how many come out the same to the last bit.
 
-    python tests/benchmarks/rerun_all.py SWEEP [--storage URI] [--only TEXT]
+    python tests/benchmarks/rerun_all.py SWEEP [--storage URI] [--only TEXT] [--by-command N]
 
 What `agr rerun TRIAL` does for one trial through Ray and MLflow is done here for all of them in one process: the
 worker's own code trains the recorded configuration on the recorded data and split for as many epochs, and every train/
-and val/ figure of every epoch is compared. Prints a line a trial, what differs, and the counts; exits with 1 if a trial
-differs.
+and val/ figure of every epoch is compared. With --by-command it is `agr rerun --json` itself, for N trials at even
+distances, the first and the last among them. Prints a line a trial, what differs, and the counts; exits with 1 if a
+trial differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from agr_core.reporting import EpochReport
 from orchestrator import rerun
@@ -54,26 +58,51 @@ def train_again(state: SweepState, trial: TrialState, storage: Storage) -> rerun
     return rerun.compare(original, TrialState(created=trial.created, reports=journalled))
 
 
+def by_command(state: SweepState, trial: TrialState, storage: Storage) -> rerun.Comparison:
+    """As ``train_again``, by the command, which says on stderr what differs; its one-trial sweep stays."""
+    name = f"{state.started.sweep_id}/{trial.trial_id}"
+    command = [sys.executable, "-m", "orchestrator.cli.main", "rerun", name, "--json", "--storage", storage.uri]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1) or not done.stdout:  # 1: it came out differently, or an error and no word of it
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode} and gave no result.")
+    found = json.loads(done.stdout)
+    return rerun.Comparison(found["identical"], found["max_abs_diff"], ())
+
+
+def evenly(trials: Sequence[TrialState], number: int) -> list[TrialState]:
+    """So many of the trials at even distances, the first and the last among them."""
+    last = len(trials) - 1
+    return [trials[place] for place in sorted({round(last * step / max(1, number - 1)) for step in range(number)})]
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", help="Sweep ID, or a unique beginning of one.")
     parser.add_argument("--storage", help="Where it is; default: AGR_STORAGE.")
     parser.add_argument("--only", default="", help="Only trials whose variant has this in its name.")
+    parser.add_argument("--by-command", type=int, metavar="N", help="Call `agr rerun --json`, for N of the trials.")
     arguments = parser.parse_args()
     storage = open_storage(arguments.storage or Settings.from_environment().storage)
     state = read_state(storage, find_sweep(storage, arguments.sweep))
     trials = [trial for trial in state.trials.values() if arguments.only in (trial.created.variant or "")]
+    again = train_again
+    if arguments.by_command is not None:
+        again, trials = by_command, evenly([trial for trial in trials if trial.reports], arguments.by_command)
     counts: Counter[str] = Counter()
     began = time.monotonic()
     for number, trial in enumerate(trials, start=1):
         if not trial.reports:
             counts["without an epoch"] += 1
             continue
-        comparison = train_again(state, trial, storage)
+        comparison = again(state, trial, storage)
         result = "identical" if comparison.identical else "different"
         counts[result] += 1
-        print(f"{number}/{len(trials)} {trial.trial_id} {result} {trial.created.variant or ''}", flush=True)
+        print(
+            f"{number}/{len(trials)} {trial.trial_id} {result} {trial.created.variant or ''} "
+            f"(at most {comparison.max_abs_diff} apart)",
+            flush=True,
+        )
         for line in comparison.differences[:5]:
             print(f"    {line}")
     shown = ", ".join(f"{count} {result}" for result, count in counts.items())
