@@ -22,6 +22,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 # How long one example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("agr", deadline=None)
@@ -199,11 +200,18 @@ def own_mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 @pytest.fixture(scope="session")
 def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with MLflow's tables, which take seconds to make."""
+    """An SQLite file with MLflow's tables, which take seconds to make: tests that run side by side share it."""
     from orchestrator.tracking import open_tracker
 
-    path = tmp_path_factory.mktemp("mlflow-database") / "mlflow.db"
-    open_tracker(f"sqlite:///{path}").find_experiment("none")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path, unfinished = folder / "empty-mlflow.db", folder / "unfinished-mlflow.db"
+    with FileLock(folder / "empty-mlflow.lock"):
+        if not path.exists():
+            unfinished.unlink(missing_ok=True)
+            open_tracker(f"sqlite:///{unfinished}").find_experiment("none")
+            unfinished.rename(path)
     return path
 
 

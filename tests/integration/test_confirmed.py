@@ -32,11 +32,15 @@ def confirmed(shared_agr: Any) -> dict[str, Any]:
     return result
 
 
-def test_a_field_without_effect_ties_and_the_planted_difference_is_named(
-    shared_agr: Any, confirmed: dict[str, Any]
-) -> None:
-    rows = shared_agr.json("leaderboard", confirmed["sweep_id"])
+@pytest.fixture(scope="module")
+def rows(shared_agr: Any, confirmed: dict[str, Any]) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = shared_agr.json("leaderboard", confirmed["sweep_id"])
+    return listed
 
+
+def test_a_field_without_effect_ties_and_the_planted_difference_is_named(
+    confirmed: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
     firsts = {rank: next(row for row in rows if row["rank"] == rank) for rank in (1, 2, 3)}
     assert {firsts[1]["variant"], firsts[2]["variant"]} == {"base", "patient"}
     assert (firsts[2]["against_first"], firsts[2]["difference"]["mean"]) == ("tie", 0.0)
@@ -50,9 +54,8 @@ def test_a_field_without_effect_ties_and_the_planted_difference_is_named(
 
 
 def test_the_test_part_is_read_for_the_confirmed_winner_and_each_read_is_counted(
-    shared_agr: Any, confirmed: dict[str, Any]
+    shared_agr: Any, confirmed: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
-    rows = shared_agr.json("leaderboard", confirmed["sweep_id"])
     winners = {row["trial_id"] for row in rows if row["rank"] == 1 and row.get("confirms")}
 
     read = {row["trial_id"] for row in rows if any(name.startswith("test/") for name in row["metrics"])}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -111,28 +113,39 @@ def test_a_killed_and_resumed_trial_is_trained_again_to_the_last_bit(shared_agr:
     assert (again["identical"], again["max_abs_diff"]) == (True, 0.0)
 
 
-def test_a_second_driver_of_a_running_sweep_refuses(agr: Any, wait_until_ended: Callable[..., str]) -> None:
-    driver = agr.start("submit", agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1}))
+@dataclass(frozen=True)
+class Interrupted:
+    """What was said to a second driver and by the first, which has a Ray of its own, when Ctrl-C ended it."""
+
+    sweep_id: str
+    refused: subprocess.CompletedProcess[str]
+    code: int
+    err: str
+
+
+@pytest.fixture(scope="module")
+def interrupted(shared_agr: Any, wait_until_ended: Callable[..., str]) -> Interrupted:
+    file = shared_agr.sweep_file(name="interrupted", search={"algorithm": "random", "trials": 200, "seed": 1})
+    driver = shared_agr.embedded().start("submit", file)
     try:
-        sweep_id = wait_until_ended(agr, 1)
-        refused = agr.run("resume", sweep_id, code=1)
-        assert "is being run by process" in refused.stderr
-        assert len(refused.stderr.strip().splitlines()) == 1
+        sweep_id = wait_until_ended(shared_agr, 2, sweep="interrupted")
+        refused = shared_agr.run("resume", sweep_id, code=1)
     finally:
         driver.send_signal(signal.SIGINT)
         _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 130
-    assert f"agr resume {sweep_id}" in err
+    return Interrupted(sweep_id, refused, driver.returncode, err)
 
 
-def test_ctrl_c_keeps_the_state(agr: Any, wait_until_ended: Callable[..., str]) -> None:
-    file = agr.sweep_file(search={"algorithm": "random", "trials": 200, "seed": 1})
-    driver = agr.embedded().start("submit", file)
-    sweep_id = wait_until_ended(agr, 2)
-    driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=60)
-    assert driver.returncode == 130
-    assert (agr.summaries()[0]["sweep_id"], agr.summaries()[0]["status"]) == (sweep_id, "interrupted")
+def test_a_second_driver_of_a_running_sweep_refuses(interrupted: Interrupted) -> None:
+    assert "is being run by process" in interrupted.refused.stderr
+    assert len(interrupted.refused.stderr.strip().splitlines()) == 1
+
+
+def test_ctrl_c_keeps_the_state(shared_agr: Any, interrupted: Interrupted) -> None:
+    assert interrupted.code == 130
+    assert f"agr resume {interrupted.sweep_id}" in interrupted.err
+    summary = next(summary for summary in shared_agr.summaries() if summary["sweep_id"] == interrupted.sweep_id)
+    assert summary["status"] == "interrupted"
 
 
 def test_a_wall_budget_ends_the_sweep_as_asked(agr: Any) -> None:

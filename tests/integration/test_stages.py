@@ -34,6 +34,12 @@ def transferred(shared_agr: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.fixture(scope="module")
+def shown(shared_agr: Any, transferred: dict[str, Any]) -> dict[str, Any]:
+    best: dict[str, Any] = shared_agr.json("show", transferred["best"]["trial_id"])
+    return best
+
+
 def test_ten_trials_train_each_of_two_stages_once(shared_agr: Any, transferred: dict[str, Any]) -> None:
     assert transferred["trials"]["completed"] == 10
     obtained = stage_events(shared_agr.events(transferred["sweep_id"]))
@@ -51,9 +57,10 @@ def test_only_the_epochs_of_the_trial_itself_are_reported(shared_agr: Any, trans
     assert all("val/age_mae" in event["metrics"] and "val/gender_acc" in event["metrics"] for event in reports)
 
 
-def test_status_and_show_tell_of_the_stages(shared_agr: Any, transferred: dict[str, Any]) -> None:
+def test_status_and_show_tell_of_the_stages(
+    shared_agr: Any, transferred: dict[str, Any], shown: dict[str, Any]
+) -> None:
     assert "2 trained, 8 reused" in shared_agr.run("status", transferred["sweep_id"]).stdout
-    shown = shared_agr.json("show", transferred["best"]["trial_id"])
     (stage,) = shown["stages"]
     assert stage["stage"] in ("gender", "age")
     assert shown["config"]["init"]["id"] == stage["stage"]
@@ -70,9 +77,8 @@ def test_a_trial_is_trained_again_from_the_same_stage_to_the_last_bit(
 
 
 def test_where_the_stage_is_gone_it_is_trained_again_to_the_last_bit(
-    shared_agr: Any, transferred: dict[str, Any]
+    shared_agr: Any, transferred: dict[str, Any], shown: dict[str, Any]
 ) -> None:
-    shown = shared_agr.json("show", transferred["best"]["trial_id"])
     (stage,) = shown["stages"]
     (shared_agr.home / "storage" / "stages" / stage["key"] / "done.json").unlink()
     for claim in (shared_agr.home / "storage" / "stages" / stage["key"] / "claims").iterdir():

@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def submitted(shared_agr: Any) -> dict[str, Any]:
+    (shared_agr.home / "mlflow.db").unlink()  # a new user has none
     result: dict[str, Any] = shared_agr.json("submit", shared_agr.sweep_file())
     return result
+
+
+@pytest.fixture(scope="module")
+def rows(shared_agr: Any, submitted: dict[str, Any]) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = shared_agr.json("leaderboard", submitted["sweep_id"])
+    return listed
 
 
 def test_submit_prints_the_result_as_json(submitted: dict[str, Any]) -> None:
@@ -32,8 +40,9 @@ def test_submit_prints_the_result_as_json(submitted: dict[str, Any]) -> None:
     assert submitted["mlflow"]["run_id"]
 
 
-def test_the_leaderboard_ranks_completed_trials_and_lists_all(shared_agr: Any, submitted: dict[str, Any]) -> None:
-    rows = shared_agr.json("leaderboard", submitted["sweep_id"])
+def test_the_leaderboard_ranks_completed_trials_and_lists_all(
+    submitted: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
     assert len(rows) == 14
     ranked = [row for row in rows if row["rank"] is not None]
     assert {row["outcome"] for row in ranked} == {"completed"}
@@ -44,8 +53,7 @@ def test_the_leaderboard_ranks_completed_trials_and_lists_all(shared_agr: Any, s
     assert rows[0]["params"].keys() >= {"optimizer.name", "optimizer.lr"}
 
 
-def test_test_figures_exist_for_the_winner_only(shared_agr: Any, submitted: dict[str, Any]) -> None:
-    rows = shared_agr.json("leaderboard", submitted["sweep_id"])
+def test_test_figures_exist_for_the_winner_only(submitted: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     read = [row["trial_id"] for row in rows if any(name.startswith("test/") for name in row["metrics"])]
     assert read == [submitted["best"]["trial_id"]]
 
@@ -88,8 +96,7 @@ def test_the_best_trial_is_trained_again_to_the_last_bit(shared_agr: Any, submit
     assert again["metrics"]["best/age_mae"] == submitted["best"]["value"]
 
 
-def test_a_pruned_trial_is_trained_again_for_as_many_epochs(shared_agr: Any, submitted: dict[str, Any]) -> None:
-    rows = shared_agr.json("leaderboard", submitted["sweep_id"])
+def test_a_pruned_trial_is_trained_again_for_as_many_epochs(shared_agr: Any, rows: list[dict[str, Any]]) -> None:
     pruned = next(row for row in rows if row["outcome"] == "pruned")
     again = shared_agr.json("rerun", pruned["trial_id"])
     assert again["identical"]
@@ -182,7 +189,7 @@ def test_a_rerun_that_comes_out_otherwise_says_so_and_exits_with_1(
     shared_agr: Any, submitted: dict[str, Any], tmp_path: Path
 ) -> None:
     """A journal with one figure changed stands for a trial that cannot be repeated."""
-    other = type(shared_agr)(tmp_path / "other")
+    other = replace(shared_agr, home=tmp_path / "other")
     shutil.copytree(shared_agr.home, other.home)
     best = submitted["best"]["trial_id"]
     changed = 0
