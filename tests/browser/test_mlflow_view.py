@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from agr_core.objective import Objective
 from orchestrator.journal import read_state
 from orchestrator.leaderboard import rows
+from orchestrator.records import TrialEnded
 from orchestrator.sync import Place, Syncer
 from orchestrator.tracking import open_tracker
 
@@ -51,10 +53,14 @@ def delivered(record_sweep: Callable[..., Any], mlflow_server: Any) -> tuple[Any
     sweep.trial(3, [1.0], "pruned", params={"model.name": "basic_cnn", "optimizer.name": "sgd"})
     sweep.trial(4, [], "failed", params={"model.name": "basic_cnn", "optimizer.name": "sgd"})
     sweep.end()
+    return sweep, deliver(sweep, mlflow_server)
+
+
+def deliver(sweep: Any, mlflow_server: Any) -> Place:
     syncer = Syncer(sweep.storage, open_tracker(mlflow_server.uri), sweep.sweep_id)
     syncer.run_once()
     assert syncer.place is not None
-    return sweep, syncer.place
+    return syncer.place
 
 
 def cell(page: Page, row: int, column: str) -> str:
@@ -101,6 +107,57 @@ def test_the_view_shows_the_leaderboard_in_its_order(page: Page, delivered: tupl
     ]
     assert cell(page, 0, "params.`age.bins`") == "utk7"
     expect(page.get_by_text(f"Leaderboard {sweep.sweep_id[:12]}").first).to_be_visible()
+
+
+def test_a_confirmed_sweep_is_in_the_order_of_its_ranks(
+    page: Page, record_sweep: Callable[..., Any], mlflow_server: Any, tmp_path: Path
+) -> None:
+    """Neither what the search saw nor the mean of fresh seeds gives it: the one flatters, the other not all have."""
+    document = {"search": {"algorithm": "grid"}, "confirm": {"top": 2, "seeds": 2}}
+    sweep = record_sweep(f"confirmed-20260102-030405-{secrets.token_hex(2)}", document=document)
+    names = ("nadam", "sgd", "adam")
+    searched = [sweep.trial(n, [v], params={"optimizer.name": names[n]}) for n, v in enumerate((7.0, 7.2, 7.4))]
+    for number, (which, seed, value) in enumerate([(0, 1, 8.3), (1, 1, 7.9), (0, 2, 8.1), (1, 2, 7.8)], start=3):
+        fresh = {"configuration": which, "repeat": seed - 1, "confirms": searched[which]}
+        sweep.trial(number, [value], params={"optimizer.name": names[which], "seed": seed}, **fresh)
+    sweep.end()
+
+    page.goto(deliver(sweep, mlflow_server).link)
+
+    expect(page.locator(".ag-center-cols-container .ag-row")).to_have_count(7)
+    page.screenshot(path=tmp_path / "confirmed.png")
+    ranks = [cell(page, row, "metrics.`rank`") for row in range(7)]
+    assert ranks == ["1", "1", "1", "2", "2", "2", "3"]
+    shown = [cell(page, row, "attributes.`Run Name`").split()[1] for row in range(7)]
+    assert shown == ["sgd"] * 3 + ["nadam"] * 3 + ["adam"]
+    means = [cell(page, row, "metrics.`mean/age_mae`") for row in range(7)]
+    assert [float(mean) for mean in means[:6]] == pytest.approx([7.85] * 3 + [8.2] * 3)
+    assert means[6] in ("", "-")
+    assert titles(page)[2:5] == ["rank", "mean/age_mae", "best/age_mae"]
+
+
+def test_of_several_objectives_the_front_comes_first(
+    page: Page, record_sweep: Callable[..., Any], mlflow_server: Any, tmp_path: Path
+) -> None:
+    gender = Objective(metric="val/gender_acc", direction="maximize")
+    sweep = record_sweep(f"several-20260102-030405-{secrets.token_hex(2)}", further=(gender,))
+    # The third is beaten by the second in both; the first has the worst error and the best score.
+    for number, (error, score) in enumerate([(9.0, 0.95), (6.0, 0.80), (6.5, 0.75), (5.0, 0.70)]):
+        trial = sweep.create(number, params={"optimizer.lr": 0.01 + number / 100})
+        sweep.start(trial)
+        sweep.report(trial, 1, error, **{"val/gender_acc": score})
+        figures = {"epochs": 1, "best_epoch": 1, "attempt": 0, "value": error, "values": (error, score)}
+        sweep.record(TrialEnded(time=sweep.tick(), trial_id=trial, outcome="completed", **figures))
+    sweep.end()
+
+    page.goto(deliver(sweep, mlflow_server).link)
+
+    expect(page.locator(".ag-center-cols-container .ag-row")).to_have_count(4)
+    page.screenshot(path=tmp_path / "front.png")
+    columns = ("tags.`agr.front`", "metrics.`rank`", "metrics.`best/age_mae`", "metrics.`best/gender_acc`")
+    shown = [[float(cell(page, row, column)) for column in columns] for row in range(4)]
+    assert shown == [[1, 1, 5.0, 0.70], [1, 2, 6.0, 0.80], [1, 3, 9.0, 0.95], [2, 4, 6.5, 0.75]]
+    assert titles(page)[2:6] == ["agr.front", "rank", "best/age_mae", "best/gender_acc"]
 
 
 def test_a_confusion_matrix_is_a_picture(page: Page, delivered: tuple[Any, Place], mlflow_server: Any) -> None:
