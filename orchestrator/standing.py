@@ -118,6 +118,8 @@ class Standing:
     """How often the sealed test part was read."""
     copies: Counter[str] = field(default_factory=Counter)
     """Bytes fetched, seconds spent and saved by trials that brought their data to their nodes."""
+    staged: dict[str, set[str]] = field(default_factory=dict)
+    """Digests of the data that trials brought to a node or found there, by the node's ID."""
     best: tuple[str, tuple[float, ...]] | None = None
     """The best completed trial and the value of each objective; of several the first one tells."""
     next_number: int = 0
@@ -162,7 +164,9 @@ class Standing:
                 self.live[event.trial_id].heard = event.time
                 self.stages["trained" if isinstance(event, StageTrained) else "reused"] += 1
             case DataStaged():
-                self.live[event.trial_id].heard = event.time
+                trial = self.live[event.trial_id]
+                trial.heard = event.time
+                self.staged.setdefault(trial.node_id, set()).add(trial.created.data_digest)
                 self.copies.update(fetched_bytes=event.fetched_bytes, spent_s=event.spent_s, saved_s=event.saved_s)  # type: ignore[call-overload]
             case TrialReported():
                 self._apply_report(self.live[event.trial_id], event)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agr_core.errors import InputError
+from orchestrator.storage.staging import held
 
 PROVIDER = "agr-provider"
 GPU = "agr-gpu"
@@ -44,10 +45,7 @@ def node_labels(*, provider: str | None, usd_per_hour: float | None, cache: Path
     model = _gpu_model()
     if model:
         labels[GPU] = model
-    folder = cache / "datasets"
-    held = folder.iterdir() if folder.is_dir() else ()
-    labels |= {data_label(entry.name): "cached" for entry in held if entry.is_dir() and not entry.name.startswith(".")}
-    return labels
+    return labels | {data_label(data_digest): "cached" for data_digest in sorted(held(cache))}
 
 
 def data_label(data_digest: str) -> str:

@@ -239,8 +239,8 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
 
     from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
     from orchestrator.ray_tune.failure import ActorManager
-    from orchestrator.ray_tune.placement import TEAM_HOLDER, Slots, bundle, placement
-    from orchestrator.ray_tune.probe import refuse_if_a_node_lacks_storage
+    from orchestrator.ray_tune.placement import TEAM_HOLDER, NearData, Placement, Slots, bundle
+    from orchestrator.ray_tune.probe import ask_nodes
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
     spec = sweep.spec
@@ -260,7 +260,6 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
 
     trial = bundle(spec.resources)
     quarantined = run.standing.health.quarantined
-    place = partial(placement, TEAM_HOLDER if in_teams else trial, quarantined)
     slots = Slots(trial, leaving=scheduler.drain.hosts, avoided=quarantined)
     if slots.count() == 0:
         nodes = [{name: node["Resources"].get(name, 0.0) for name in trial} for node in ray.nodes() if node["Alive"]]
@@ -268,7 +267,15 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
             f"resources: a trial asks for {trial}, and no node has that much: {nodes}. Lower them, or join a larger "
             "node."
         )
-    refuse_if_a_node_lacks_storage(engine.storage, run.sweep_id)
+    held = ask_nodes(engine.storage, run.sweep_id)
+    near_data = NearData(
+        slots,
+        needed=lambda: {live.created.data_digest for live in run.live.values()},
+        held=lambda node_id: held.get(node_id, frozenset()) | run.standing.staged.get(node_id, set()),
+    )
+    place = partial(Placement, trial, quarantined, near_data.node)
+    if in_teams:  # this worker only waits for the processes, which Ray Train places
+        place = partial(Placement, TEAM_HOLDER, quarantined)
     search = SweepSearch(run, slots, job, place, in_teams=in_teams)
     callback = SweepCallback(run, search, job, place, scheduler.drain)
     scheduler.failed = callback.attempt_failed

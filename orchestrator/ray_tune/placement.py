@@ -1,4 +1,4 @@
-"""What a trial takes of a node, and how many trials the cluster can hold."""
+"""What a trial takes of a node, how many trials the cluster can hold, and which node is the best for the next one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 import ray
+from ray._private.state import state as _state  # Ray says publicly only what the whole cluster has free
 from ray.tune import PlacementGroupFactory
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from orchestrator.spec.model import ResourcesSpec
 
 SLOTS_S = 5.0
 """The cluster's size is looked up so often (seconds)."""
+
+FREE_S = 1.0
+"""What nodes have free is looked up so often (seconds)."""
 
 _NODE_ID = "ray.io/node-id"
 """A label that Ray gives every node."""
@@ -27,12 +32,33 @@ def bundle(resources: ResourcesSpec) -> dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
-def placement(worker: Mapping[str, float], avoided: Collection[str]) -> PlacementGroupFactory:
-    """What a trial asks of Ray: the resources of its worker, and none of the nodes with the IDs ``avoided``."""
-    where = {}
-    if avoided:
-        where = {"bundle_label_selector": [{_NODE_ID: f"!in({','.join(sorted(avoided))})"}]}
-    return PlacementGroupFactory([dict(worker)], **where)
+class Placement(PlacementGroupFactory):  # type: ignore[misc]
+    """What a trial asks of Ray: the resources of its worker, and none of the nodes with the IDs ``avoided``.
+
+    ``wanted`` gives the ID of the node where it is best placed, or None; is that full or gone, Ray takes another.
+    It is asked when a worker is requested, and is no part of what trials are compared by: Tune gives a free worker to
+    any trial that asks for the same, wherever the worker lives.
+    """
+
+    def __init__(
+        self,
+        worker: Mapping[str, float],
+        avoided: Collection[str] = (),
+        wanted: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        where = {}
+        if avoided:
+            where = {"bundle_label_selector": [{_NODE_ID: f"!in({','.join(sorted(avoided))})"}]}
+        super().__init__([dict(worker)], strategy="STRICT_PACK", **where)  # the strategy that knows a wanted node
+        self._wanted = wanted
+
+    def to_placement_group(self) -> PlacementGroup:
+        """Ask Ray for the place of a worker."""
+        return placement_group(*self._bound.args, **self._bound.kwargs, _soft_target_node_id=self._wanted())
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without ``wanted``, which belongs to a driver: Tune pickles the trials at its end."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_wanted"}
 
 
 class Slots:
@@ -61,6 +87,11 @@ class Slots:
         """Trials that fit now, over all nodes that are alive, stay, and are not avoided."""
         return sum(self._usable().values())
 
+    def free(self) -> dict[str, int]:
+        """Trials that fit beside what runs, by ID of those nodes; Ray may not have heard of the last one yet."""
+        available = _state.available_resources_per_node()
+        return {node_id: fitting(self._trial, available.get(node_id, {})) for node_id in self._usable()}
+
     def fits_elsewhere(self, node_id: str) -> bool:
         """Whether a node other than this one, and none that is avoided, could run a trial."""
         return any(fits for usable, fits in self._usable().items() if usable != node_id)
@@ -73,6 +104,37 @@ class Slots:
             self._fits = {node["NodeID"]: fitting(self._trial, node["Resources"]) for node in nodes}
             self._at = time.monotonic()
         return {node_id: fits for node_id, fits in self._fits.items() if node_id not in self._avoided}
+
+
+class NearData:
+    """Which node is the best for a new worker: one that holds the data of the trials that run, and has room.
+
+    Args:
+        slots: The cluster.
+        needed: Gives the digests of the data sets that trials need now.
+        held: Gives the digests of those that a node (ID) holds.
+    """
+
+    def __init__(
+        self, slots: Slots, needed: Callable[[], Collection[str]], held: Callable[[str], Collection[str]]
+    ) -> None:
+        self._slots = slots
+        self._needed = needed
+        self._held = held
+        self._free: dict[str, int] = {}
+        self._at = -math.inf
+
+    def node(self) -> str | None:
+        """Its ID; None if no node with room holds any of the data. Each answer takes up a place there."""
+        if time.monotonic() - self._at > FREE_S:
+            self._free, self._at = self._slots.free(), time.monotonic()
+        needed = set(self._needed())
+        holding = {node_id: len(needed & set(self._held(node_id))) for node_id, free in self._free.items() if free > 0}
+        best = max(holding, key=lambda node_id: holding[node_id], default=None)
+        if best is None or not holding[best]:
+            return None
+        self._free[best] -= 1
+        return best
 
 
 def fitting(trial: Mapping[str, float], node: Mapping[str, float]) -> int:

@@ -88,6 +88,13 @@ def cached(
     return folder
 
 
+def held(cache: Path) -> frozenset[str]:
+    """Digests of the data sets, and joins of several, that are in this node's cache."""
+    folders = (path.name for path in (cache / "datasets").glob("*") if path.is_dir())
+    joins = (path.stem for path in (cache / layout.JOINS).glob("*.json"))
+    return frozenset(name for name in (*folders, *joins) if not name.startswith("."))
+
+
 def adopt(packed: Path, data_digest: str, *, cache: Path) -> None:
     """Move a data set that was made on this node into its cache, unless it is there already."""
     folder = cache / "datasets" / data_digest

@@ -360,6 +360,18 @@ def test_stages_are_journalled_once_a_trial_and_counted(tmp_path: Path) -> None:
     assert again.summary("running")["stages"] == {"trained": 1, "reused": 1}
 
 
+def test_which_node_has_which_data_is_known_from_what_trials_staged_there(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep())
+    run.begin()
+    first, second = run.next_trial(8), run.next_trial(8)
+    assert first is not None
+    assert second is not None
+    run.attempt_started(first.trial_id, "10.0.0.1", "a")
+    run.attempt_started(second.trial_id, "10.0.0.2", "b")
+    run.data_staged(second.trial_id, {"fetched_bytes": 1, "spent_s": 1.0, "saved_s": 0.0})
+    assert run.standing.staged == {"b": {second.data_digest}}
+
+
 def test_what_trials_fetched_and_were_spared_is_summed_in_the_summary_also_after_a_resume(tmp_path: Path) -> None:
     run = make_run(local(tmp_path), small_sweep())
     run.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from ray.tune.experiment import Trial
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from orchestrator.ray_tune.adapters import SweepSearch
-from orchestrator.ray_tune.placement import Slots, bundle, fitting, placement
+from orchestrator.ray_tune.placement import NearData, Placement, Slots, bundle, fitting
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.spec.model import ResourcesSpec
 from orchestrator.sweep_run import LiveTrial
@@ -60,6 +61,53 @@ def test_nodes_of_different_size_are_counted_each_by_itself(monkeypatch: pytest.
     assert bundle(ResourcesSpec(cpus=2, memory=GB)) == {"CPU": 2, "memory": GB}
 
 
+def test_trials_ask_alike_wherever_they_are_wanted() -> None:
+    """Else Tune would not give one the worker of the other, and would start a new one."""
+    here, there = Placement({"CPU": 1}, wanted=lambda: "a"), Placement({"CPU": 1}, wanted=lambda: "b")
+    assert here == there
+    assert hash(here) == hash(there)
+    assert here != Placement({"CPU": 1}, avoided={"a"})
+    assert pickle.loads(pickle.dumps(here)) == here  # without the lambda, which cannot be pickled
+
+
+@pytest.fixture
+def three_nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
+    """Nodes a, b and c with two CPUs each; what is returned is what they have free."""
+    free = {node_id: {"CPU": 2.0} for node_id in "abc"}
+    nodes = [
+        {"NodeID": node_id, "Alive": True, "NodeManagerAddress": node_id, "Resources": {"CPU": 2.0}} for node_id in free
+    ]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    state = SimpleNamespace(available_resources_per_node=lambda: free)
+    monkeypatch.setattr("orchestrator.ray_tune.placement._state", state)
+    return free
+
+
+def near(held: dict[str, set[str]], *needed: str, avoided: set[str] | None = None) -> NearData:
+    slots = Slots({"CPU": 1}, avoided=avoided or set())
+    return NearData(slots, needed=lambda: needed, held=lambda node_id: held.get(node_id, set()))
+
+
+def test_a_node_that_holds_the_data_is_taken_until_it_is_full(three_nodes: dict[str, dict[str, float]]) -> None:
+    found = near({"b": {"faces"}, "c": {"others"}}, "faces")
+    assert [found.node() for _ in range(3)] == ["b", "b", None]
+
+
+def test_the_node_that_holds_most_comes_first(three_nodes: dict[str, dict[str, float]]) -> None:
+    found = near({"a": {"faces"}, "c": {"faces", "others"}}, "faces", "others")
+    assert [found.node() for _ in range(5)] == ["c", "c", "a", "a", None]
+
+
+def test_what_others_take_of_a_node_is_not_there(three_nodes: dict[str, dict[str, float]]) -> None:
+    three_nodes["b"]["CPU"] = 1.0
+    found = near({"b": {"faces"}}, "faces")
+    assert [found.node() for _ in range(2)] == ["b", None]
+
+
+def test_an_avoided_node_is_not_wanted_for_its_data(three_nodes: dict[str, dict[str, float]]) -> None:
+    assert near({"b": {"faces"}}, "faces", avoided={"b"}).node() is None
+
+
 class Cluster:
     """64 slots."""
 
@@ -75,7 +123,7 @@ def search(tmp_path: Path, *, in_teams: bool = False) -> SweepSearch:
     def job(live: LiveTrial) -> Job:
         return Job.of(live.created, run.started, storage="")
 
-    found = SweepSearch(run, cast(Slots, Cluster()), job, lambda: placement({"CPU": 1}, ()), in_teams=in_teams)
+    found = SweepSearch(run, cast(Slots, Cluster()), job, lambda: Placement({"CPU": 1}), in_teams=in_teams)
     spec: dict[str, Any] = {
         "run": "trainable",
         "resources_per_trial": PlacementGroupFactory([{"CPU": 1}]),

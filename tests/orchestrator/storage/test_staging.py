@@ -23,7 +23,8 @@ from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
 from orchestrator.errors import StorageError
 from orchestrator.storage import layout, open_storage
-from orchestrator.storage.staging import adopt, cached, cached_weights, verified
+from orchestrator.storage.local import LocalStorage
+from orchestrator.storage.staging import adopt, cached, cached_weights, held, verified
 from orchestrator.storage.transfer import part_of, publish
 
 if TYPE_CHECKING:
@@ -141,6 +142,16 @@ def test_a_data_set_made_here_is_not_fetched(packed: Packed, tmp_path: Path) -> 
         adopt(tmp_path / "made", packed.digest, cache=tmp_path / "cache")
     nowhere = open_storage(str(tmp_path / "nowhere"))
     verify(cached(nowhere, packed.digest, cache=tmp_path / "cache"))
+
+
+def test_a_node_holds_complete_data_sets_and_joins_and_nothing_that_is_on_its_way(
+    packed: Packed, tmp_path: Path
+) -> None:
+    assert held(tmp_path / "new") == frozenset()
+    cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path)
+    part_of(tmp_path / "datasets" / "another").mkdir()
+    LocalStorage(tmp_path).write(layout.join("joined"), b"{}")
+    assert held(tmp_path) == {packed.digest, "joined"}
 
 
 def test_what_was_fetched_and_what_was_spared_is_told(packed: Packed, tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""How soon every slot of a large node is busy: real workers, trials that train nothing.
+
+    python tests/benchmarks/slots.py [--slots 64] [--torch]
+
+The real driver, journal and storage on a Ray that is told it has so many CPUs; no trial ends before all slots are busy
+at once. ``--torch``: each worker imports torch and timm before its first epoch, as a real trial does. Prints the
+seconds from the driver's start to the first trial and from there to all slots busy, and what a worker holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PATIENCE_S = 600
+
+
+def main() -> None:
+    """Run the sweep and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--torch", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="agr-slots-") as folder:
+        measure(Path(folder), arguments.slots, with_torch=arguments.torch)
+
+
+def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
+    """One sweep of twice as many trials as slots."""
+    import ray
+
+    from agr_core.reporting import EpochReport
+    from orchestrator.cli.driving import started_of
+    from orchestrator.ray_tune.driver import Engine, start_sweep
+    from orchestrator.ray_tune.trainable import Job, TrialTrainable
+    from orchestrator.settings import Settings
+    from orchestrator.spec.load import sweep_from_document
+    from orchestrator.storage import open_storage
+
+    seen = folder / "seen"
+    seen.mkdir()
+
+    class Waiting:
+        """One epoch, which is over when every slot has begun one."""
+
+        def __init__(self, job: Job) -> None:
+            self._mine = seen / job.trial_id
+
+        def next_stage(self) -> None:
+            """There is none."""
+
+        def data_staged(self) -> None:
+            """There is none."""
+
+        def next_epoch(self) -> tuple[EpochReport, float]:
+            if with_torch:
+                import timm  # noqa: F401
+                import torch  # noqa: F401
+            memory = psutil.Process().memory_full_info()
+            self._mine.write_text(f"{time.time()} {memory.rss} {memory.uss}")
+            until = time.monotonic() + PATIENCE_S
+            while len(list(seen.iterdir())) < slots and time.monotonic() < until:
+                time.sleep(0.5)
+            return EpochReport(epoch=1, metrics={"val/loss": 1.0}, finished=True), 1.0
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    class NoTraining(TrialTrainable):
+        def epochs(self, job: Job) -> Any:
+            return Waiting(job)
+
+    os.environ["AGR_HOME"] = str(folder / "home")
+    settings = Settings.from_environment()
+    sweep = sweep_from_document(
+        {
+            "name": "slots",
+            "trial": {"data": {"source": "synthetic", "synthetic": {"images": 60, "size": 16}}},
+            "space": {"optimizer": {"name": "adam", "lr": {"loguniform": [1e-4, 1e-1]}}},
+            "search": {"algorithm": "random", "trials": 2 * slots},
+            "objective": {"metric": "val/loss", "direction": "minimize"},
+            "resources": {"cpus": 1},
+        }
+    )
+    ray.init(
+        address="local",
+        num_cpus=slots,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+    )
+    engine = Engine(settings=settings, storage=open_storage(settings.storage), trainable=NoTraining, read_sealed=False)
+    begin = time.time()
+    result = start_sweep(sweep, started_of(sweep), engine, on_begin=lambda: None)
+    ray.shutdown()
+    assert result.counts["completed"] == 2 * slots, result
+    rows = sorted(tuple(map(float, path.read_text().split())) for path in seen.iterdir())[:slots]
+    first, last = rows[0][0], rows[-1][0]
+    print(f"{slots} slots, torch {'imported' if with_torch else 'not imported'}, {os.cpu_count()} cores here")
+    print(f"first trial begins {first - begin:.1f} s after the driver, all slots are busy {last - first:.1f} s later")
+    print(
+        f"a worker holds {max(row[1] for row in rows) / 1e6:.0f} MB, {max(row[2] for row in rows) / 1e6:.0f} of its own"
+    )
+
+
+if __name__ == "__main__":
+    main()
