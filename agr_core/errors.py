@@ -7,6 +7,8 @@ AgrError
 │   └── DataError                  images, labels, tables, splits
 ├── IntegrityError                 bytes that do not have the digest they should have
 ├── CheckpointError                a checkpoint that does not fit the trial
+├── DiskError                      a disk of this machine does not take what is written
+│   └── DiskFullError              there is no room on it
 └── DivergedError                  a loss that is no longer finite
 """
 
@@ -39,6 +41,14 @@ class IntegrityError(AgrError):
 
 class CheckpointError(AgrError):
     """A checkpoint is damaged or belongs to another configuration."""
+
+
+class DiskError(AgrError):
+    """A disk of this machine does not take what is written. Not the user's configuration: elsewhere it may work."""
+
+
+class DiskFullError(DiskError):
+    """There is no room on a disk, or none that this user may have."""
 
 
 class DivergedError(AgrError):

@@ -6,7 +6,8 @@ AgrError (agr_core)
 │   ├── NotFoundError              no such sweep, trial, object
 │   └── AmbiguousIdError           a prefix that fits several IDs
 ├── StorageError                   the object store refuses, or is not there
-│   └── StorageUnavailableError    it does not answer now; later it may
+│   ├── StorageUnavailableError    it does not answer now; later it may
+│   └── StorageFullError           no room for an object, there or where it is brought to; also a DiskFullError
 ├── AlreadyExistsError             an exclusive create came second
 ├── SweepOwnedError                another driver writes this sweep's journal
 ├── TrackerError                   MLflow refuses, or is not there
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agr_core.errors import AgrError, InputError
+from agr_core.errors import AgrError, DiskFullError, InputError
 
 
 @dataclass(frozen=True, order=True)
@@ -69,6 +70,10 @@ class StorageError(AgrError):
 
 class StorageUnavailableError(StorageError):
     """The storage does not answer, or says that it cannot now; the same call may succeed later."""
+
+
+class StorageFullError(StorageError, DiskFullError):
+    """There is no room for an object: in the storage's folder, or on this machine, to which it is brought."""
 
 
 class AlreadyExistsError(AgrError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -223,6 +224,39 @@ def embedded_mlflow(empty_mlflow_database: Path, clean_environment: None) -> Non
     shutil.copy(empty_mlflow_database, home / "mlflow.db")
 
 
+class SmallDisk:
+    """A file system of 8 MB, to be filled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    def fill(self, *, leave: int = 0) -> None:
+        """Leave room for so many bytes, a whole number of pages."""
+        with self._ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(2**12)):
+                pass
+        os.truncate(self._ballast, self._ballast.stat().st_size - leave)
+
+    def make_room(self) -> None:
+        """Free what ``fill`` took."""
+        self._ballast.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of this test alone. Mounting one needs root: skips without, in words; where CI is set it fails instead."""
+    if os.geteuid() != 0:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "a disk to be filled is mounted by root, and this is not"
+        )
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
+    yield SmallDisk(folder)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # lazy: a worker may still have a file open
+
+
 class RecordedSweep:
     """Writes the journal, and the files of the trials, of a sweep that never ran."""
 
@@ -422,11 +456,13 @@ class S3Proxy:
     Attributes:
         server: The S3 server, at the proxy's address.
         requests: Method and path of each request, in order.
-        down: Answer every request with 503.
+        down: Answer every request with 503; ``refused`` counts them.
+        slow: Wait so long before each answer (seconds).
         lose: Let so many of the next writes through, and drop the connection instead of answering.
         damage: Change one byte in so many of the next answers to object reads.
         cut: Break off so many of the next answers to object reads in their middle.
         hold: Answer no read of an object of this file name until it is "".
+        stop: Answer no write of an object of this file name until it is "".
     """
 
     def __init__(self, server: S3Server, port: int) -> None:
@@ -434,8 +470,10 @@ class S3Proxy:
         self.target = server.endpoint.removeprefix("http://")
         self.requests: list[tuple[str, str]] = []
         self.down = False
+        self.refused = 0
+        self.slow = 0.0
         self.lose = self.damage = self.cut = 0
-        self.hold = ""
+        self.hold = self.stop = ""
         self._lock = Lock()
 
     def reads_of(self, name: str) -> int:
@@ -457,19 +495,18 @@ def _forwarding(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
         def forward(self) -> None:
             proxy.requests.append((self.command, self.path))
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            while proxy.hold and self.path.endswith(f"/{proxy.hold}") and self.command == "GET":
+            while self.waits():
                 time.sleep(0.02)
+            time.sleep(proxy.slow)
             if proxy.down:
+                proxy.refused += 1
                 self.send_error(503)
                 return
-            connection = HTTPConnection(proxy.target, timeout=30)
-            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():  # the host too: it is signed
-                if name.lower() != "expect":
-                    connection.putheader(name, value)
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            data = bytearray(answer.read())
+            try:
+                answer, data = self.ask(body)
+            except (OSError, HTTPException):  # the server is down: so is what stands before it
+                self.close_connection = True
+                return
             is_object = self.command == "GET" and answer.status in (200, 206) and "list-type" not in self.path
             if self.command in ("PUT", "POST") and proxy.take("lose"):
                 self.close_connection = True
@@ -488,6 +525,20 @@ def _forwarding(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             self.wfile.write(data)
 
+        def waits(self) -> bool:
+            name = {"GET": proxy.hold, "PUT": proxy.stop}.get(self.command)
+            return bool(name) and self.path.endswith(f"/{name}")
+
+        def ask(self, body: bytes) -> tuple[HTTPResponse, bytearray]:
+            connection = HTTPConnection(proxy.target, timeout=30)
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # the host too: it is signed
+                if name.lower() != "expect":
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer, bytearray(answer.read())
+
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -496,19 +547,31 @@ def _forwarding(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
     return Forward
 
 
-@pytest.fixture
-def s3_proxy(s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """A proxy before the S3 server, with the environment of this test pointing at it."""
+@contextlib.contextmanager
+def _before(server: S3Server) -> Iterator[S3Proxy]:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as listener:
-        proxy = S3Proxy(s3_environment, listener.server_port)
+        proxy = S3Proxy(server, listener.server_port)
         listener.RequestHandlerClass = _forwarding(proxy)
         listener.daemon_threads = True
         thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
         yield proxy
         listener.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def proxy_before() -> Callable[[S3Server], contextlib.AbstractContextManager[S3Proxy]]:
+    """Puts a proxy before an S3 server."""
+    return _before
+
+
+@pytest.fixture
+def s3_proxy(s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """A proxy before the S3 server, with the environment of this test pointing at it."""
+    with _before(s3_environment) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        yield proxy
 
 
 def _free_ports(names: list[str]) -> dict[str, int]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -27,13 +27,15 @@ from agr_core.data.decode import DECODER, decode, square
 from agr_core.data.joined import Joined
 from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed
-from agr_core.errors import DataError
+from agr_core.disk import writing
+from agr_core.errors import DiskError, DiskFullError
 from agr_core.identity import canonical_json
 
 _log = logging.getLogger(__name__)
 
 _DECODE_ROWS = 512
 _MAX_DECODE_THREADS = 8
+_WHEN_FULL = "set image.cache: jpeg, lower image.size or image.crop_from, or free some disk"
 
 CacheMode = Literal["auto", "decoded", "jpeg"]
 
@@ -103,7 +105,8 @@ def open_pixels(
         figures: Takes up what was decoded, or was spared.
 
     Raises:
-        DataError: If ``decoded`` is asked for and does not fit the disk.
+        DiskFullError: If ``decoded`` is asked for and does not fit the disk.
+        DiskError: If the folder cannot be written.
     """
     if isinstance(packed, Joined):
         return JoinedPixels(
@@ -134,15 +137,15 @@ def decoded_images(packed: Packed, *, size: int, folder: Path, figures: CopyFigu
     the decoder's version; one that is not as it was when it was made is made again.
 
     Raises:
-        DataError: If the map does not fit the free disk.
+        DiskFullError: If the map does not fit the free disk.
+        DiskError: If the folder cannot be written.
     """
     figures = figures or CopyFigures()
     path = _map_path(packed, size, folder)
-    folder.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     cost_s = _known_cost(path)
     if cost_s is None:
-        with FileLock(path.with_suffix(".lock")):
+        with _locked(path):
             cost_s = _known_cost(path)
             if cost_s is None:
                 started = time.perf_counter()
@@ -155,12 +158,25 @@ def decoded_images(packed: Packed, *, size: int, folder: Path, figures: CopyFigu
     return images
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Be the only process of the node that makes this map."""
+    lock = FileLock(path.with_suffix(".lock"))
+    with writing(path.parent, when_full=_WHEN_FULL):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _known_cost(path: Path) -> float | None:
     """Seconds it took to make a map; None if it is not there, or not as it was made."""
     try:
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if (status.st_size, status.st_mtime_ns) != (note["bytes"], note["changed_ns"]):
         _log.warning("%s has changed since it was made; decoding again", path)
@@ -172,8 +188,9 @@ def _note_cost(path: Path, seconds: float) -> None:
     status = path.stat()
     note = {"bytes": status.st_size, "changed_ns": status.st_mtime_ns, "seconds": round(seconds, 3)}
     arriving = path.with_suffix(".note")
-    arriving.write_text(canonical_json(note), encoding="utf-8")
-    arriving.replace(path.with_suffix(".json"))
+    with writing(arriving, when_full=_WHEN_FULL):
+        arriving.write_text(canonical_json(note), encoding="utf-8")
+        arriving.replace(path.with_suffix(".json"))
 
 
 def decoded_files(data_digest: str, folder: Path) -> list[Path]:
@@ -184,9 +201,9 @@ def decoded_files(data_digest: str, folder: Path) -> list[Path]:
 def _decode_all(packed: Packed, size: int, path: Path) -> None:
     need, free = _map_bytes(packed, size), _free_bytes(path.parent)
     if need > free:
-        raise DataError(
+        raise DiskFullError(
             f"{len(packed):,} images at {size} px take {need / 1e9:.1f} GB decoded, but {path.parent} has "
-            f"{free / 1e9:.1f} GB free; set image.cache: jpeg, lower image.size or image.crop_from, or free some disk."
+            f"{free / 1e9:.1f} GB free: {_WHEN_FULL}."
         )
     partial = path.with_suffix(".partial")  # one name, under the lock: a killed attempt is overwritten, not added to
     images = _new_map(partial, (len(packed), size, size, 3))
@@ -207,15 +224,13 @@ def _decode_all(packed: Packed, size: int, path: Path) -> None:
 def _new_map(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """An empty map, all its room on the disk taken: a page that finds none later kills the process without a word."""
     try:
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
+        with writing(path, when_full=_WHEN_FULL):
+            images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except DiskError:
         path.unlink(missing_ok=True)
-        raise DataError(
-            f"the decoded images take {math.prod(shape) / 1e9:.1f} GB, which {path.parent} does not have "
-            f"({error.strerror}); set image.cache: jpeg, lower image.size or image.crop_from, or free some disk."
-        ) from error
+        raise
     return images
 
 

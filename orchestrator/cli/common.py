@@ -60,7 +60,8 @@ def say(message: str) -> None:
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Turn errors into one clear message on standard error and the right exit code; tracebacks with ``--debug``."""
-    from agr_core.errors import AgrError, InputError
+    from agr_core.disk import is_full
+    from agr_core.errors import AgrError, DiskFullError, InputError
 
     try:
         yield
@@ -69,6 +70,11 @@ def errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(EXIT_INPUT) from error
     except AgrError as error:
         _report(error)
+        raise typer.Exit(EXIT_FAILED) from error
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _report(DiskFullError(f"a disk of this machine is full: {error}. Free some of it, and try again."))
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt as error:
         say("interrupted")

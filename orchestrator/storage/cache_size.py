@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agr_core.data.cache import decoded_files
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, StorageFullError
 from orchestrator.storage.transfer import part_of
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
         written: Bytes of it that are on the disk already.
 
     Raises:
-        StorageError: If they are more than the cache may hold or the disk has.
+        StorageError: If they are more than the cache may hold.
+        StorageFullError: If they are more than the disk has.
     """
     cache = place.parent.parent
     entries = sorted(entry for entry in _entries(cache) if entry.place != place)
@@ -79,7 +80,7 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
             held -= entry.size
             free += entry.size
     if needed > free:
-        raise StorageError(
+        raise StorageFullError(
             f"{place.parent.name}/{place.name[:12]} has {needed / _GB:.2f} GB, and the disk of {cache} has "
             f"{free / _GB:.2f} GB free. Free some, or set AGR_HOME to a larger disk."
         )

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError
+from agr_core.disk import is_full
+from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError, StorageFullError
 from orchestrator.storage.base import ObjectInfo
 from orchestrator.storage.keys import check_key, check_prefix
 
@@ -105,7 +106,7 @@ class LocalStorage:
         source = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _hidden(path)
-        with self._errors("reading", key):
+        with self._errors("reading", key, room=path.parent):
             try:
                 shutil.copyfile(source, temporary)
                 temporary.replace(path)
@@ -166,13 +167,19 @@ class LocalStorage:
         return NotFoundError(f"there is no object {key!r} in {self.uri}.")
 
     @contextmanager
-    def _errors(self, operation: str, key: str) -> Iterator[None]:
+    def _errors(self, operation: str, key: str, *, room: Path | None = None) -> Iterator[None]:
+        """Our errors for the system's; ``room``: a folder outside of the storage that is written to."""
         try:
             yield
         except OSError as error:
-            raise StorageError(
-                f"{operation} {key!r} in {self.uri} failed: {error.strerror or error}. Check the folder's permissions, "
-                "free space and file system, or set AGR_STORAGE to another place."
+            failed = f"{operation} {key!r} in {self.uri} failed: {error.strerror or error}."
+            if not is_full(error):
+                raise StorageError(
+                    f"{failed} Check the folder's permissions and file system, or set AGR_STORAGE to another place."
+                ) from error
+            larger = "" if room else ", or set AGR_STORAGE to a larger one"
+            raise StorageFullError(
+                f"{failed} The disk of {room or self.uri} is full: free some of it{larger}."
             ) from error
 
 

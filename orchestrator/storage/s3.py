@@ -29,7 +29,14 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError, StorageUnavailableError
+from agr_core.disk import is_full
+from orchestrator.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from orchestrator.storage.base import ObjectInfo
 from orchestrator.storage.keys import check_key, check_prefix, is_key
 
@@ -237,7 +244,12 @@ class S3Storage:
                 "the store runs (`agr stack status`)."
             )
         if isinstance(error, OSError):
-            return StorageError(f"{what}{error.strerror or error} ({error.filename}). Check the disk of this machine.")
+            kind, way_out = (
+                (StorageFullError, "The disk of this machine is full: free some of it.")
+                if is_full(error)
+                else (StorageError, "Check the disk of this machine.")
+            )
+            return kind(f"{what}{error.strerror or error} ({error.filename}). {way_out}")
         return StorageError(f"{what}{error}. Check the AWS_* settings.")
 
     def _answer(self, what: str, key: str, error: ClientError) -> Exception:

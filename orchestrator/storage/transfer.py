@@ -13,9 +13,10 @@ from typing import Any
 
 from agr_core.data.pack import read_manifest
 from agr_core.data.shards import MANIFEST
+from agr_core.disk import is_full
 from agr_core.errors import DataError, IntegrityError
 from agr_core.identity import canonical_json
-from orchestrator.errors import NotFoundError, StorageError
+from orchestrator.errors import NotFoundError, StorageError, StorageFullError
 from orchestrator.storage.base import Storage
 
 _LOG = logging.getLogger(__name__)
@@ -142,9 +143,11 @@ def receive(source: Storage, key: str, file: Path) -> str:
                 _write_all(stream, piece)
     except OSError as error:
         file.unlink(missing_ok=True)
-        raise StorageError(
-            f"writing {file} failed: {error.strerror or error}. Free some of this disk, lower AGR_CACHE_GB, or set "
-            "AGR_HOME to a larger disk."
+        failed = f"writing {file} failed: {error.strerror or error}."
+        if not is_full(error):
+            raise StorageError(f"{failed} Check its permissions and file system, or set AGR_HOME elsewhere.") from error
+        raise StorageFullError(
+            f"{failed} Free some of this disk, lower AGR_CACHE_GB, or set AGR_HOME to a larger disk."
         ) from error
     except BaseException:
         file.unlink(missing_ok=True)

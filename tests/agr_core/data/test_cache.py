@@ -15,7 +15,7 @@ import pytest
 from agr_core.data.cache import DecodedPixels, JpegPixels, decoded_images, open_pixels
 from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed
-from agr_core.errors import DataError
+from agr_core.errors import DiskError, DiskFullError
 
 
 class Usage(NamedTuple):
@@ -101,7 +101,7 @@ def test_a_map_that_does_not_fit_the_disk_is_refused_with_the_way_out(
     faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_free_disk(monkeypatch, 203 * 64 * 64 * 3 - 1)
-    with pytest.raises(DataError, match=r"203 images at 64 px take 0.0 GB decoded.*image.cache: jpeg"):
+    with pytest.raises(DiskFullError, match=r"203 images at 64 px take 0.0 GB decoded.*image.cache: jpeg"):
         open_pixels(faces, size=64, mode="decoded", folder=tmp_path)
     assert not list(tmp_path.glob("*.npy"))
 
@@ -136,23 +136,45 @@ def test_a_map_that_is_not_as_it_was_made_is_made_again(faces: Packed, tmp_path:
     np.testing.assert_array_equal(decoded_images(faces, size=16, folder=tmp_path), before)
 
 
-def test_a_disk_that_has_no_room_left_after_all_is_said_and_the_process_lives(faces: Packed, tmp_path: Path) -> None:
+def test_a_disk_that_has_no_room_left_after_all_is_said(
+    faces: Packed, small_disk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_disk.fill(leave=2**16)  # for the first and the last page of the map
+    set_free_disk(monkeypatch, 10**12)  # as another process has it that takes the room in between
+    with pytest.raises(DiskFullError, match=r"No space left on device.*image.cache: jpeg.*free some disk"):
+        decoded_images(faces, size=32, folder=small_disk.folder)
+    small_disk.make_room()
+    assert not list(small_disk.folder.glob("decoded-*.npy"))
+    assert not list(small_disk.folder.glob("decoded-*.partial"))
+
+
+def test_a_folder_that_cannot_be_written_is_not_told_to_free_disk(faces: Packed, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DiskError, match=r"Not a directory\. Check the permissions") as raised:
+        decoded_images(faces, size=32, folder=tmp_path / "file" / "cache")
+    assert "free" not in str(raised.value)
+    assert not isinstance(raised.value, DiskFullError)
+
+
+def test_a_file_as_large_as_the_map_that_is_not_allowed_is_said_and_the_process_lives(
+    faces: Packed, tmp_path: Path
+) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
 from agr_core.data.cache import decoded_images
 from agr_core.data.pack import Packed
-from agr_core.errors import DataError
+from agr_core.errors import DiskError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
     decoded_images(Packed.open(Path(sys.argv[1])), size=32, folder=Path(sys.argv[2]))
-except DataError as error:
+except DiskError as error:
     print(error)
 """
     command = [sys.executable, "-c", script, str(faces.folder), str(tmp_path)]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
-    assert "set image.cache: jpeg" in said
+    assert "File too large" in said
     assert not list(tmp_path.glob("decoded-*.npy"))
     assert not list(tmp_path.glob("decoded-*.partial"))
 

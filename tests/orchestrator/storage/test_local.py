@@ -8,10 +8,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.errors import AlreadyExistsError, StorageError
+from orchestrator.errors import AlreadyExistsError, StorageError, StorageFullError
 from orchestrator.storage.local import LocalStorage
 
 
@@ -88,6 +89,25 @@ def test_an_object_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     assert storage.read("a") == storage.read("b/c") == b"x"
 
 
+def test_a_full_disk_is_named_and_keeps_the_old_object(small_disk: Any, tmp_path: Path) -> None:
+    storage = LocalStorage(small_disk.folder)
+    storage.write("a", b"old")
+    small_disk.fill()
+    with pytest.raises(
+        StorageFullError, match=f"writing 'a' .*No space left .* The disk of {storage.uri} is full: free"
+    ):
+        storage.write("a", b"x" * 100_000)
+    assert storage.read("a") == b"old"
+    assert {path.name for path in small_disk.folder.iterdir()} == {"a", "ballast"}
+
+    elsewhere = LocalStorage(tmp_path / "elsewhere")
+    elsewhere.write("b", b"x" * 100_000)
+    with pytest.raises(
+        StorageFullError, match=f"reading 'b' .* The disk of {small_disk.folder} is full: free some of it"
+    ):
+        elsewhere.download("b", small_disk.folder / "b")
+
+
 def test_a_disk_that_refuses_is_a_storage_error_and_keeps_the_old_object(tmp_path: Path) -> None:
     LocalStorage(tmp_path).write("a", b"old")
     code = (
@@ -98,6 +118,6 @@ def test_a_disk_that_refuses_is_a_storage_error_and_keeps_the_old_object(tmp_pat
     writer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
 
     assert "StorageError: writing 'a' in" in writer.stderr
-    assert "Check the folder's permissions, free space" in writer.stderr
+    assert "File too large. Check the folder's permissions and file system" in writer.stderr
     assert LocalStorage(tmp_path).read("a") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -12,7 +12,7 @@ import pytest
 from agr_core.data.pack import Packed, verify
 from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
-from orchestrator.errors import NotFoundError, StorageError
+from orchestrator.errors import NotFoundError, StorageError, StorageFullError
 from orchestrator.storage import Storage, open_storage
 from orchestrator.storage.transfer import download, manifest_of, part_of, publish
 
@@ -42,6 +42,17 @@ def test_what_is_published_comes_down_the_same(target: Storage, packed: Packed, 
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted([MANIFEST, *shards(packed)])
     for shard in shards(packed):
         assert (tmp_path / "copy" / shard).read_bytes() == (packed.folder / shard).read_bytes()
+
+
+def test_a_disk_that_fills_up_is_said_and_what_did_not_fit_is_removed(packed: Packed, small_disk: Any) -> None:
+    source, copy = open_storage(str(packed.folder)), small_disk.folder / "copy"
+    small_disk.fill()
+    with pytest.raises(StorageFullError, match=r"No space left on device.* set AGR_HOME to a larger disk"):
+        download(source, copy, packed.manifest)
+    assert list(part_of(copy).iterdir()) == []
+    small_disk.make_room()
+    download(source, copy, packed.manifest)
+    verify(copy)
 
 
 def test_the_manifest_is_published_last(packed: Packed, tmp_path: Path) -> None:
