@@ -44,10 +44,11 @@ class JournalWriter:
 
         Raises:
             SweepOwnedError: If another driver stored that segment.
+            StorageError: If it cannot be stored. It is pending still, so that no later segment is without it.
         """
         if not self._pending:
             return []
-        stored, self._pending = self._pending, []
+        stored = self._pending
         text = "".join(dump_event(event) + "\n" for event in stored)
         key = layout.segment(self._sweep_id, self._next_segment)
         try:
@@ -58,6 +59,7 @@ class JournalWriter:
                 f"`agr status {self._sweep_id}` shows it; stop that one before resuming here."
             ) from error
         self._next_segment += 1
+        self._pending = []
         return stored
 
 

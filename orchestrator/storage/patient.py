@@ -76,15 +76,25 @@ class PatientStorage:
                 raise
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, piece by piece (``Storage.stream``); waits for the first piece only."""
+        """The object's bytes, piece by piece (``Storage.stream``).
 
-        def begin() -> tuple[Iterator[bytes], bytes]:
-            pieces = self._storage.stream(key)
-            return pieces, next(pieces, b"")
+        After an outage in its middle it is read from the start again, and what was given already is passed over.
+        """
+        given = 0
+        pieces: Iterator[bytes] | None = None
 
-        pieces, first = self._waiting(begin)
-        yield first
-        yield from pieces
+        def next_piece() -> bytes:
+            nonlocal pieces
+            pieces = pieces or _after(given, self._storage.stream(key))
+            try:
+                return next(pieces, b"")
+            except StorageUnavailableError:
+                pieces = None
+                raise
+
+        while piece := self._waiting(next_piece):
+            given += len(piece)
+            yield piece
 
     def exists(self, key: str) -> bool:
         """Whether the object is there (``Storage.exists``)."""
@@ -128,3 +138,12 @@ class PatientStorage:
                 if began is not None:
                     _LOG.warning("%s answers again after %.0f s.", self.uri, self._clock() - began)
                 return result
+
+
+def _after(passed: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces without their first ``passed`` bytes."""
+    for piece in pieces:
+        rest = piece[passed:]
+        passed = max(0, passed - len(piece))
+        if rest:
+            yield rest

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,30 @@ CALLS: dict[str, Callable[[Storage, Path], Any]] = {
     "upload": lambda storage, path: storage.upload(path, "a/k"),
     "download": lambda storage, path: storage.download("a/k", path),
 }
+
+
+class BreaksOff:
+    """Of each of the first streams it gives so many pieces, and then does not answer."""
+
+    def __init__(self, storage: Storage, pieces: list[int]) -> None:
+        self._storage = storage
+        self.uri = storage.uri
+        self._pieces = pieces
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        pieces = self._storage.stream(key)
+        if not self._pieces:
+            yield from pieces
+            return
+        yield from itertools.islice(pieces, self._pieces.pop(0))
+        raise StorageUnavailableError("the store does not answer.")
+
+
+def test_a_stream_that_breaks_off_in_its_middle_goes_on_where_it_was(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    content = random.Random(0).randbytes(2**20 + 17)  # of pieces of 256 KiB
+    storage.write("k", content)
+    assert b"".join(patient(BreaksOff(storage, [2, 0, 1, 4])).stream("k")) == content
 
 
 @pytest.mark.parametrize("name", CALLS)
