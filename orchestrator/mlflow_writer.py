@@ -34,6 +34,7 @@ class MlflowWriter:
     """The running child process. Its words go to a log file under ``AGR_HOME/logs``."""
 
     def __init__(self, storage: Storage, sweep_id: str, settings: Settings) -> None:
+        self._place = storage.uri
         self.log = settings.home / "logs" / f"sync-{sweep_id}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "orchestrator.cli.main", "sync", storage.uri, "--follow", sweep_id]
@@ -83,7 +84,8 @@ class MlflowWriter:
         self._reader.join(timeout=5)
         if code != 0:
             raise TrackerError(
-                f"the MLflow writer ended with exit code {code}: {last_line(self.log)} (log: {self.log})"
+                f"the MLflow writer ended with exit code {code}: {last_line(self.log)} (log: {self.log}). "
+                f"`agr sync {self._place}` delivers the rest."
             )
         return True
 

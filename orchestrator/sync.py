@@ -175,7 +175,7 @@ class Syncer:
                 delivered = False
             else:
                 if pause != POLL_S:
-                    _log.warning("MLflow at %s takes results again.", self._tracker.uri)
+                    _log.warning("The delivery to MLflow at %s goes on.", self._tracker.uri)
                 pause = POLL_S
                 delivered = True
             if self._place is not None and not announced:

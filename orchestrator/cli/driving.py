@@ -12,6 +12,7 @@ from orchestrator.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, print_json, s
 from orchestrator.cli.terminal import harmless
 
 if TYPE_CHECKING:
+    from orchestrator.errors import TrackerError
     from orchestrator.mlflow_writer import MlflowWriter, ParentRun
     from orchestrator.ray_tune.driver import Engine, SweepResult
     from orchestrator.records import Event, SweepStarted
@@ -113,26 +114,39 @@ class Watch:
         self.progress(event)
 
     def end(self, result: SweepResult, *, as_json: bool, quiet: bool = False) -> int:
-        """Wait for MLflow, print the result, and give the exit code."""
-        parent = self._deliver()
+        """Wait for MLflow, print the result, and give the exit code.
+
+        Raises:
+            TrackerError: If the MLflow writer failed; the result is printed all the same.
+        """
+        assert self._writer is not None, "begin was called"
+        undelivered = self._deliver(self._writer)
+        parent = self._writer.parent_run(0.0)
         if as_json:
             print_json(result_document(result, parent))
         elif not quiet:
             print_result(result, self.engine.storage)
         if result.status == "interrupted":
             say(f"interrupted; the state is kept. Go on with: agr resume {result.sweep_id}")
+        if undelivered is not None:
+            raise undelivered
         return exit_code_of(result)
 
-    def _deliver(self) -> ParentRun | None:
-        assert self._writer is not None, "begin was called"
-        if not self._writer.finish(5.0):
-            say("delivering to MLflow ...")
-            if not self._writer.finish(_DELIVERY_S):
-                say(
-                    f"MLflow has not taken everything after {_DELIVERY_S:.0f} s; the writer goes on. "
-                    f"`agr sync {self.engine.storage.uri}` delivers the rest at any time (log: {self._writer.log})."
-                )
-        return self._writer.parent_run(0.0)
+    def _deliver(self, writer: MlflowWriter) -> TrackerError | None:
+        """Wait for MLflow; the error of a writer that failed."""
+        from orchestrator.errors import TrackerError
+
+        try:
+            if not writer.finish(5.0):
+                say("delivering to MLflow ...")
+                if not writer.finish(_DELIVERY_S):
+                    say(
+                        f"MLflow has not taken everything after {_DELIVERY_S:.0f} s; the writer goes on. "
+                        f"`agr sync {self.engine.storage.uri}` delivers the rest at any time (log: {writer.log})."
+                    )
+        except TrackerError as error:
+            return error
+        return None
 
 
 def exit_code_of(result: SweepResult) -> int:
