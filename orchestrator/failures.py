@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from orchestrator.outcome import Cause
@@ -14,6 +15,11 @@ from orchestrator.sweep_settings import SweepSettings
 
 ALIKE_FAILURES = 3
 """So many failures with one and the same error before any trial reported an epoch stop the sweep."""
+
+STOOD_STILL_S = 10.0
+"""When the driver looks at its trials so late (seconds), it was itself held up: by the storage, by a machine asleep."""
+
+_UNCHARGED = ("node_lost", "moved", "disk_full")
 
 
 @dataclass
@@ -26,6 +32,8 @@ class Failures:
     fits_elsewhere: Callable[[str], bool]
     """Whether a node other than this one (ID), and none that is quarantined, could run a trial."""
     clock: Callable[[], float]
+    _looked: float = field(default=math.inf, init=False)
+    """When the running trials were last looked at."""
 
     def attempt_failed(
         self, trial: LiveTrial, *, error: str, details: str = "", cause: Cause = "error"
@@ -41,10 +49,10 @@ class Failures:
                 error=error,
                 details=details,
                 cause=cause,
-                charged=cause not in ("node_lost", "moved") and policy == "retry",
+                charged=self._is_charged(trial, cause) and policy == "retry",
             )
         )
-        self.blame(trial, error)
+        self.blame(trial, error, disk_full=cause == "disk_full")
         halved = half_batch(trial, reason=error, time=self.clock()) if policy == "halve_batch" else None
         if halved is not None:
             self.record(halved)
@@ -57,14 +65,26 @@ class Failures:
         trial.attempt += 1
         return "retry"
 
-    def blame(self, trial: LiveTrial, error: str) -> None:
-        """A failure may be the fault of its node, which is then given no more trials, or of all trials alike."""
+    def _is_charged(self, trial: LiveTrial, cause: Cause) -> bool:
+        return cause not in _UNCHARGED and trial.node_id not in self.standing.health.quarantined
+
+    def blame(self, trial: LiveTrial, error: str, *, disk_full: bool = False) -> None:
+        """A failure may be the fault of its node, which is then given no more trials, or of all trials alike.
+
+        A full disk is no trial's fault, so one is enough; and where no other node is left the sweep ends, with every
+        trial to be resumed, before they all fail.
+        """
         node_id, elsewhere = trial.node_id, self.fits_elsewhere(trial.node_id)
         health = self.standing.health
-        if elsewhere and health.is_suspect(node_id):
+        suspect = health.is_suspect(node_id) or (disk_full and node_id not in health.quarantined)
+        if node_id and elsewhere and suspect:
             failures = health.failures(node_id)
             self.record(
                 NodeQuarantined(time=self.clock(), node=trial.node, node_id=node_id, failures=failures, error=error)
+            )
+        elif disk_full and self.standing.stop is None and not (node_id and elsewhere):
+            self.standing.stop_all(
+                Stop("failed", f"no node is left whose disk has room: {error} Then resume the sweep.")
             )
         alike = self.standing.alike.get(error, [])
         # A single node fails all that it is given if it is broken: that is seen once another node has its turn.
@@ -73,11 +93,20 @@ class Failures:
             self.standing.stop_all(Stop("failed", f"the first trials failed alike: {error}"))
 
     def newly_hung(self) -> list[LiveTrial]:
-        """Running trials that have said nothing for longer than the limit; each is named once an attempt."""
+        """Running trials that have said nothing for longer than the limit; each is named once an attempt.
+
+        What they said while the driver stood still it has not heard yet, and what held it up may have held them up. So
+        their time begins anew then.
+        """
         limit, now = self.settings.report_limit_s, self.clock()
+        stood_still, self._looked = now - self._looked > STOOD_STILL_S, now
         if limit is None:
             return []
-        hung = [t for t in self.standing.live.values() if t.running and not t.hung and now - t.heard > limit]
+        running = [trial for trial in self.standing.live.values() if trial.running and not trial.hung]
+        if stood_still:
+            for trial in running:
+                trial.heard = now
+        hung = [trial for trial in running if now - trial.heard > limit]
         for trial in hung:
             trial.hung = True
         return hung

@@ -10,9 +10,10 @@ loss was not finite; failed: an error of code or data; interrupted: by the budge
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
-Cause = Literal["error", "worker_died", "node_lost", "moved", "out_of_memory", "hung"]
+Cause = Literal["error", "worker_died", "node_lost", "moved", "out_of_memory", "disk_full", "hung"]
 """Why an attempt failed. error: an exception in the worker; worker_died: its process ended; node_lost: its node left
-the cluster; moved: it is about to; out_of_memory: of the GPU or the machine; hung: no report within `limits.report`."""
+the cluster; moved: it is about to; out_of_memory: of the GPU or the machine; disk_full: of its node, or of the storage;
+hung: no report within `limits.report`."""
 
 SweepStatus = Literal["running", "paused", "completed", "stopped", "failed", "interrupted", "lost"]
 """completed: ended as the sweep file asked, budget included; stopped: by `agr stop`; interrupted: Ctrl-C or a signal,

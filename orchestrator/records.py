@@ -229,7 +229,7 @@ class AttemptFailed(_Event):
 
 
 class NodeQuarantined(_Event):
-    """A node failed trial after trial: it gets no more of this sweep's, and what failed there is charged to nobody."""
+    """A node failed trial after trial, or its disk is full: it gets no more, and its failures are charged to nobody."""
 
     kind: Literal["node_quarantined"] = "node_quarantined"
     node: str = Field(description="Its address.")

@@ -307,8 +307,10 @@ class SweepCallback(Callback):  # type: ignore[misc]
 
     @_remembers_errors
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tune gave the trial up by itself."""
+        """Tune gave the trial up by itself; or since this callback failed, and then the driver raises that."""
         self._running.discard(trial.trial_id)
+        if self.run.fatal is not None:
+            return
         self.run.live[trial.trial_id].ending = ("failed", one_line(error_of(trial)))
         self.run.trial_over(trial.trial_id)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr_core.config import TrialConfig
+from agr_core.disk import writing
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import is_of_one_group
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 STATE = "state.json"
 LAST = "last.safetensors"
 """Files of a checkpoint folder, as ``agr_core.trainer.checkpoint`` writes it (which imports torch; we need not)."""
+
+WHEN_FULL = "free some of it, or set TMPDIR to a larger one"
+"""What to do where there is no room for the files of an attempt before they are stored."""
 
 _VAL = "val"
 
@@ -99,7 +103,8 @@ class Attempt:
 
     def save(self, training: Training) -> None:
         """Store the state after the epoch just finished: weights, reports, log."""
-        training.save(self.folder)
+        with writing(self.folder, when_full=WHEN_FULL):
+            training.save(self.folder)
         epoch = training.epochs_done
         kept = training.kept_epochs
         for label, kept_epoch in kept.items():

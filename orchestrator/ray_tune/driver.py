@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
 
 _OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing through it
+_STARTS = 3
+_TOO_SLOW = "timed out during startup"  # Ray's words; it raises a bare Exception
 
 _TUNE_ENVIRONMENT = {
     # Read while ray.tune runs in this process; see FACTS, "Ray Tune".
@@ -202,9 +204,10 @@ def _drive(
             if run.stop is not None:
                 run.close_all()
             interrupted = bool(run.live) or not run.proposals_over
-            if not interrupted and engine.read_sealed:
+            over = not interrupted and (run.stop is None or run.stop.status != "failed")
+            if over and engine.read_sealed:
                 read_sealed_parts(run, sweep.spec, engine.storage, engine.settings)
-            if not interrupted:
+            if over:
                 run.flush()
                 state = read_state(engine.storage, run.sweep_id)
                 tidy(engine.storage, state, keep=sweep.spec.keep_checkpoints, over=True)
@@ -322,6 +325,28 @@ def build_scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:
             return PolledHalving(run, hyperband, max_epochs=sweep.max_epochs, bracket_of=among_searched(bracket_of))
 
 
+def start_ray(**options: Any) -> None:
+    """A Ray of this process's own. Ray gives its agents a fixed 15 s, so on a busy machine a start is tried again.
+
+    Raises:
+        SweepFailedError: If it comes too late three times.
+    """
+    import ray
+
+    for attempt in range(_STARTS):
+        try:
+            # "local": a stale file of an earlier cluster would otherwise be taken for one to join.
+            ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
+            return
+        except Exception as error:
+            if _TOO_SLOW not in str(error):
+                raise
+            if attempt == _STARTS - 1:
+                raise SweepFailedError(
+                    "Ray does not start in time: this machine is too busy with other work. Try again when it is not."
+                ) from error
+
+
 @contextlib.contextmanager
 def _ray(settings: Settings) -> Iterator[None]:
     """A Ray to run on: the one this process has, the cluster at ``RAY_ADDRESS``, or one of our own."""
@@ -341,8 +366,7 @@ def _ray(settings: Settings) -> Iterator[None]:
                 "Start one, or unset RAY_ADDRESS to use this machine."
             ) from error
     else:
-        # "local": a stale file of an earlier cluster would otherwise be taken for one to join.
-        ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+        start_ray(**quiet)
     try:
         # Ray prints what the cluster tells its drivers, as of a node that died, on stdout, which is for results alone.
         with contextlib.redirect_stdout(sys.stderr):

@@ -10,6 +10,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
+from agr_core.disk import is_full
 from orchestrator.outcome import Cause
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def cause_of(error: BaseException | None, *, node_lost: bool, hung: bool) -> Cau
     raised = _raised(error)
     if is_out_of_memory(raised):
         return "out_of_memory"
+    if is_full(raised):
+        return "disk_full"
     if isinstance(raised, RayError):
         return "node_lost" if node_lost else "worker_died"
     return "error"

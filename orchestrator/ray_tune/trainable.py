@@ -26,12 +26,14 @@ from ray.tune.result import DONE
 
 from agr_core.config import TrialConfig
 from agr_core.data.node_copy import CopyFigures
+from agr_core.disk import writing
 from agr_core.errors import CheckpointError, DivergedError, InputError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator.datasets import DataRef, stage
+from orchestrator.errors import StorageError, StorageUnavailableError
 from orchestrator.provenance import collect
-from orchestrator.ray_tune.attempt import Attempt, SilentAttempt, resume
+from orchestrator.ray_tune.attempt import WHEN_FULL, Attempt, SilentAttempt, resume
 from orchestrator.ray_tune.stage import Obtained, obtain
 from orchestrator.records import StageRef, SweepStarted, TrialCreated
 from orchestrator.settings import Settings
@@ -209,7 +211,8 @@ class EpochSource:
         self._config = TrialConfig.from_document(job.config)
         self._objective = Objective.model_validate(job.objective)
         self._storage = _storage(job.storage)
-        self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
+        with writing(Path(tempfile.gettempdir()), when_full=WHEN_FULL):
+            self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
         parent = layout.trial(job.sweep_id, job.trial_id)
         about = {"sweep_id": job.sweep_id, "trial_id": job.trial_id}
         self._attempt = kind(self._storage, parent, job.attempt, scratch=self._scratch, about=about)
@@ -334,8 +337,13 @@ class EpochSource:
         """Store in the log what goes wrong in the block."""
         try:
             yield
-        except BaseException:
-            self._say(traceback.format_exc())
+        except StorageUnavailableError:  # it was waited for, and takes no log
+            raise
+        except BaseException as error:
+            try:
+                self._say(traceback.format_exc())
+            except (OSError, StorageError) as unsaid:  # which must not hide what went wrong
+                error.add_note(f"The log could not be stored: {unsaid}")
             raise
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from orchestrator.sweep_run import SweepRun
 from sweeps import Clock, Deaf, local, make_run, report, small_sweep
 
 SWEEP = "small-20260101-000000-abcd"
+FULL = "StorageFullError: writing 'a' in /data failed: No space left on device. The disk of /data is full."
 OUT = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
@@ -221,7 +222,61 @@ def test_a_quarantine_outlives_its_driver(run: SweepRun, tmp_path: Path) -> None
     assert second.standing.health.quarantined == {"b"}
 
 
+def test_what_fails_on_a_node_that_is_quarantined_already_is_not_charged(run: SweepRun) -> None:
+    two_nodes(run)
+    trials = [start(run, "b").trial_id for _ in range(4)]
+    run.epoch_reported(start(run, "a").trial_id, report(1, 5.0))
+    for trial in trials:
+        run.attempt_failed(trial, error="boom")
+    assert run.standing.health.quarantined == {"b"}
+    assert [run.live[trial].charged for trial in trials] == [0, 0, 0, 0]
+
+
+# ---- full disks
+
+
+@pytest.mark.parametrize("run", [{"retries": 0}], indirect=True)
+def test_a_node_with_a_full_disk_gets_no_more_trials_and_none_is_charged(run: SweepRun) -> None:
+    two_nodes(run)
+    trials = [start(run, "b").trial_id for _ in range(2)]
+    for trial in trials:
+        assert run.attempt_failed(trial, error=FULL, cause="disk_full") == "retry"
+    assert run.standing.health.quarantined == {"b"}
+    assert [run.live[trial].charged for trial in trials] == [0, 0]
+    assert [event.failures for event in run.standing.quarantines] == [1], "it is quarantined once"
+    assert run.stop is None
+
+
+@pytest.mark.parametrize("run", [{"retries": 0}], indirect=True)
+def test_the_last_node_with_a_full_disk_stops_the_sweep_and_resumed_it_goes_on(run: SweepRun, tmp_path: Path) -> None:
+    two_nodes(run)
+    trials = [start(run, node).trial_id for node in "ab"]
+    run.epoch_reported(trials[0], report(1, 5.0))
+    for trial in trials:
+        assert run.attempt_failed(trial, error=FULL, cause="disk_full") == "retry"
+    assert run.stop is not None
+    assert (run.stop.status, FULL in run.stop.reason, "resume" in run.stop.reason) == ("failed", True, True)
+    run.close_all()
+    run.end(run.stop.status, run.stop.reason)
+
+    events, last = read_events(local(tmp_path), SWEEP)
+    second = make_run(local(tmp_path), small_sweep(), next_segment=last + 1, retries=0)
+    second.replay(events, Deaf())
+    assert set(second.live) == set(trials)
+    assert [second.live[trial].charged for trial in trials] == [0, 0]
+    assert second.stop is None
+
+
 # ---- hung trials
+
+
+def hung_after(run: SweepRun, clock: Clock, seconds: int) -> list[str]:
+    """What is named as hung while the driver looks once a second for so long."""
+    named = []
+    for _ in range(seconds):
+        clock.now += 1
+        named += run.newly_hung()
+    return named
 
 
 def test_a_trial_that_says_nothing_for_too_long_is_named_once_an_attempt(tmp_path: Path) -> None:
@@ -229,19 +284,26 @@ def test_a_trial_that_says_nothing_for_too_long_is_named_once_an_attempt(tmp_pat
     run = make_run(local(tmp_path), small_sweep(), clock=clock, report_limit_s=60.0)
     run.begin()
     trial = start(run).trial_id
-    clock.now += 59
+    assert hung_after(run, clock, 59) == []
     run.epoch_reported(trial, report(1, 5.0))
-    clock.now += 59
-    assert run.newly_hung() == []
-    clock.now += 2
-    assert run.newly_hung() == [trial]
-    assert run.newly_hung() == []
+    assert hung_after(run, clock, 60) == []
+    assert hung_after(run, clock, 5) == [trial]
     run.attempt_failed(trial, error="no report for 60 s", cause="hung")
-    clock.now += 61
-    assert run.newly_hung() == [], "it waits for a worker"
+    assert hung_after(run, clock, 61) == [], "it waits for a worker"
     run.attempt_started(trial, "10.0.0.1", "a")
-    clock.now += 61
-    assert run.newly_hung() == [trial]
+    assert hung_after(run, clock, 61) == [trial]
+
+
+def test_while_the_driver_waits_for_the_storage_no_trial_hangs(tmp_path: Path) -> None:
+    clock = Clock()
+    run = make_run(local(tmp_path), small_sweep(), clock=clock, report_limit_s=60.0)
+    run.begin()
+    trial = start(run).trial_id
+    assert hung_after(run, clock, 50) == []
+    clock.now += 300  # of which what the trial said, and that it waited too, is not known
+    assert run.newly_hung() == []
+    assert hung_after(run, clock, 60) == []
+    assert hung_after(run, clock, 1) == [trial]
 
 
 def test_a_trial_that_waits_for_a_worker_after_resume_is_not_hung(tmp_path: Path) -> None:

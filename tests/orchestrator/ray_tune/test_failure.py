@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
+from agr_core.errors import DiskFullError
+from orchestrator.errors import StorageFullError
 from orchestrator.ray_tune.failure import cause_of, is_out_of_memory, one_line
 
 
@@ -54,3 +58,18 @@ def test_a_dead_worker_is_the_nodes_fault_if_the_node_is_gone() -> None:
         assert cause_of(error, node_lost=True, hung=False) == "node_lost"
         assert cause_of(error, node_lost=False, hung=True) == "hung"
     assert cause_of(ValueError("mine"), node_lost=True, hung=False) == "error"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
+        (DiskFullError("the decoded images do not fit"), "disk_full"),
+        (StorageFullError("writing failed"), "disk_full"),
+        (PermissionError(errno.EACCES, "Permission denied"), "error"),
+        (OSError("of a library, without a number"), "error"),
+    ],
+)
+def test_a_full_disk_is_told_from_everything_else_a_disk_refuses(error: BaseException, cause: str) -> None:
+    assert cause_of(RayTaskError("step", "Traceback ...", error), node_lost=False, hung=False) == cause
