@@ -149,6 +149,16 @@ class AttemptStarted(_Event):
     node_id: str = Field(default="", description="Ray's ID of the node, new with each start of it; empty if unknown.")
 
 
+class TeamPlaced(_Event):
+    """The processes that train a trial together are on a node, which may be another than that of the worker."""
+
+    kind: Literal["team_placed"] = "team_placed"
+    trial_id: Name
+    attempt: int = Field(ge=0)
+    node: str = Field(description="Its address.")
+    node_id: str = Field(description="Ray's ID of it.")
+
+
 class TrialReconfigured(_Event):
     """A trial begins again with another configuration than it was created with, which is its own from now on."""
 
@@ -338,6 +348,7 @@ Event = Annotated[
     | DriverStarted
     | TrialCreated
     | AttemptStarted
+    | TeamPlaced
     | TrialReconfigured
     | StageTrained
     | StageReused

@@ -28,6 +28,7 @@ from orchestrator.records import (
     StageTrained,
     SweepEnded,
     SweepStarted,
+    TeamPlaced,
     TestOpened,
     TestRead,
     TrialCreated,
@@ -49,12 +50,12 @@ class LiveTrial:
     created: TrialCreated
     attempt: int = 0
     node: str = ""
-    """Address of the node of its last attempt; empty before the first, and where it is not known."""
+    """Address of the node where its last attempt trains; empty before the first, and where it is not known."""
     node_id: str = ""
     running: bool = False
     """Whether an attempt is under way."""
     heard: float = 0.0
-    """When something was last heard of it: its start, a stage, an epoch."""
+    """When something was last heard of it: its start, a stage, an epoch; or since when it can have been heard."""
     hung: bool = False
     """Whether its attempt was given up because nothing was heard of it."""
     reconfigured: bool = False
@@ -156,6 +157,9 @@ class Standing:
                 trial = self.live[event.trial_id]
                 trial.attempt, trial.node, trial.node_id = event.attempt, event.node, event.node_id
                 trial.running, trial.heard, trial.hung = True, event.time, False
+            case TeamPlaced():
+                trial = self.live[event.trial_id]
+                trial.node, trial.node_id, trial.heard = event.node, event.node_id, event.time
             case TrialReconfigured():
                 trial = self.live[event.trial_id]
                 trial.created, trial.reconfigured = event.applied_to(trial.created), True

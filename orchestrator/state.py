@@ -26,6 +26,7 @@ from orchestrator.records import (
     StageTrained,
     SweepEnded,
     SweepStarted,
+    TeamPlaced,
     TestOpened,
     TestRead,
     TrialCreated,
@@ -154,6 +155,8 @@ class SweepState:
                 trial.attempts = max(trial.attempts, event.attempt + 1)
                 trial.node, trial.running = event.node, True
                 trial.started_at = trial.started_at or event.time
+            case TeamPlaced():
+                self.trials[event.trial_id].node = event.node
             case TrialReconfigured():
                 trial = self.trials[event.trial_id]
                 trial.created, trial.reconfigured = event.applied_to(trial.created), event

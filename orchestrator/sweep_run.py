@@ -39,6 +39,7 @@ from orchestrator.records import (
     StageTrained,
     SweepEnded,
     SweepStarted,
+    TeamPlaced,
     TestOpened,
     TestRead,
     TrialCreated,
@@ -243,6 +244,11 @@ class SweepRun:
         """The trial's current attempt begins to train on the node with this address and Ray's ID of it."""
         attempt = self.live[trial_id].attempt
         self._record(AttemptStarted(time=self.clock(), trial_id=trial_id, attempt=attempt, node=node, node_id=node_id))
+
+    def team_placed(self, trial_id: str, node: str, node_id: str) -> None:
+        """The processes that train the trial together are on the node with this address and Ray's ID of it."""
+        attempt = self.live[trial_id].attempt
+        self._record(TeamPlaced(time=self.clock(), trial_id=trial_id, attempt=attempt, node=node, node_id=node_id))
 
     def stage_obtained(self, trial_id: str, figures: Mapping[str, Any], *, trained: bool) -> None:
         """A trial has the weights of a stage. What a further attempt finds again is left out."""

@@ -26,7 +26,7 @@ from orchestrator.ray_tune.drain import Drain
 from orchestrator.ray_tune.failure import cause_of, error_of, one_line
 from orchestrator.ray_tune.nodes import is_lost
 from orchestrator.ray_tune.placement import Slots
-from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, REPORT, STAGE, STAGED, VALUE, Job
+from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, PLACED, REPORT, STAGE, STAGED, VALUE, Job
 from orchestrator.retention import release
 from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.standing import LiveTrial
@@ -238,6 +238,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._place = place
         self._job = job
         self._places: dict[str, tuple[str, str]] = {}  # actor ID -> address and ID of its node
+        self._workers: dict[str, str] = {}  # trial -> ID of the node of its worker
         self._running: set[str] = set()
 
     @_remembers_errors
@@ -245,7 +246,9 @@ class SweepCallback(Callback):  # type: ignore[misc]
         """A worker takes the trial."""
         self._running.add(trial.trial_id)
         self._search.started(len(self._running))
-        self.run.attempt_started(trial.trial_id, *self._where(trial.temporary_state.ray_actor))
+        node, node_id = self._where(trial.temporary_state.ray_actor)
+        self._workers[trial.trial_id] = node_id
+        self.run.attempt_started(trial.trial_id, node, node_id)
 
     def _where(self, actor: Any) -> tuple[str, str]:
         """Address and ID of the node a worker lives on, as the cluster has it: a busy worker may not answer."""
@@ -259,7 +262,10 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is over, or the trial has a stage's weights, or said how it ended."""
+        """An epoch is over; or the trial has its processes, or a stage's weights, or said how it ended."""
+        if PLACED in result:
+            self.run.team_placed(trial.trial_id, **json.loads(result.pop(PLACED)))
+            return
         if STAGE in result:
             figures = json.loads(result.pop(STAGE))
             self.run.stage_obtained(trial.trial_id, figures, trained=figures.pop("trained"))
@@ -275,6 +281,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial is over. Tune keeps every trial to the end of the sweep, so its bulk is let go here."""
         self._running.discard(trial.trial_id)
+        self._workers.pop(trial.trial_id, None)
         live = self.run.live[trial.trial_id]
         has_checkpoint = live.epoch > 0 and not live.resumable
         self.run.trial_over(trial.trial_id)
@@ -303,7 +310,9 @@ class SweepCallback(Callback):  # type: ignore[misc]
     def _cause(self, live: LiveTrial, error: BaseException | None) -> Cause:
         if live.node in self._drain.hosts():
             return "moved"
-        return cause_of(error, node_lost=is_lost(live.node_id), hung=live.hung)
+        # A worker and the processes that train its trial together may be on two nodes, and both are needed.
+        nodes = {live.node_id, self._workers.pop(live.trial_id, live.node_id)}
+        return cause_of(error, node_lost=any(map(is_lost, nodes)), hung=live.hung)
 
     @_remembers_errors
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

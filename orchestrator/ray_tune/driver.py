@@ -259,7 +259,7 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
             attempt=live.attempt,
             last_journalled_epoch=live.epoch,
         )
-        return replace(of_trial, team=trial) if in_teams else of_trial
+        return replace(of_trial, team=trial, avoided=tuple(sorted(quarantined))) if in_teams else of_trial
 
     trial = bundle(spec.resources)
     quarantined = run.standing.health.quarantined

@@ -22,6 +22,17 @@ FREE_S = 1.0
 _NODE_ID = "ray.io/node-id"
 """A label that Ray gives every node."""
 
+
+def on(node_id: str) -> dict[str, str]:
+    """Ray's label selector of one node."""
+    return {_NODE_ID: node_id}
+
+
+def not_on(node_ids: Collection[str]) -> dict[str, str]:
+    """Ray's label selector of all nodes but these; of all, where there are none."""
+    return {_NODE_ID: f"!in({','.join(sorted(node_ids))})"} if node_ids else {}
+
+
 TEAM_HOLDER = {"memory": float(2**20)}
 """What the worker of a trial takes whose processes Ray Train places: Tune wants it to take something."""
 
@@ -48,7 +59,7 @@ class Placement(PlacementGroupFactory):  # type: ignore[misc]
     ) -> None:
         where = {}
         if avoided:
-            where = {"bundle_label_selector": [{_NODE_ID: f"!in({','.join(sorted(avoided))})"}]}
+            where = {"bundle_label_selector": [not_on(avoided)]}
         super().__init__([dict(worker)], strategy="STRICT_PACK", **where)  # the strategy that knows a wanted node
         self._wanted = wanted
 

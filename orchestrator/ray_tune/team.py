@@ -15,14 +15,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
 
 from agr_core.data.node_copy import CopyFigures
+from agr_core.disk import is_full
 from agr_core.errors import AgrError
 from agr_core.reporting import EpochReport
 from orchestrator.errors import SweepFailedError
+from orchestrator.ray_tune.failure import is_out_of_memory
+from orchestrator.ray_tune.placement import not_on, on
 from orchestrator.ray_tune.stage import Obtained
-from orchestrator.ray_tune.trainable import EpochSource, Job
+from orchestrator.ray_tune.trainable import EpochSource, Job, Placed
 
 _NEXT, _STOP = "next", "stop"
 _POLL_S = 1.0
@@ -35,7 +40,9 @@ class TeamSource:
     """The epochs of one attempt, trained by ``job.team``; as ``EpochSource``."""
 
     def __init__(self, job: Job) -> None:
-        self._orders, self._answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+        here = {"num_cpus": 0, "label_selector": on(ray.get_runtime_context().get_node_id())}
+        self._orders, self._answers = (Queue(actor_options=here) for _ in range(2))
+        self._placed = False
         self._folder = Path(tempfile.mkdtemp(prefix=f"agr-team-{job.trial_id}-"))
         self._answer: dict[str, Any] | None = None
         self._staged: CopyFigures | None = None
@@ -44,8 +51,11 @@ class TeamSource:
         self._thread = threading.Thread(target=self._train, args=(job,), name="team", daemon=True)
         self._thread.start()
 
-    def next_stage(self) -> Obtained | None:
-        """As ``EpochSource.next_stage``."""
+    def next_stage(self) -> Placed | Obtained | None:
+        """As ``EpochSource.next_stage``; but first of all, where the processes are."""
+        if not self._placed:
+            self._placed = True
+            return Placed(**self._wait()["placed"])
         self._answer = self._ask()
         if "stage" not in self._answer:
             return None
@@ -89,22 +99,16 @@ class TeamSource:
 
     def _ask(self) -> dict[str, Any]:
         self._orders.put(_NEXT)
+        return self._wait()
+
+    def _wait(self) -> dict[str, Any]:
         while True:
             try:
                 answer: dict[str, Any] = json.loads(self._answers.get(timeout=_POLL_S))
                 return answer
             except Empty:
                 if not self._thread.is_alive():
-                    raise self._reason() from self._failure
-
-    def _reason(self) -> BaseException:
-        """What went wrong: what the trial itself says ended it rather than what the others noticed of it."""
-        from ray.train import WorkerGroupError
-
-        if not isinstance(self._failure, WorkerGroupError):
-            return self._failure or SweepFailedError("the processes that train together ended without a word.")
-        causes = [getattr(error, "_base_exc", error) for _, error in sorted(self._failure.worker_failures.items())]
-        return next((cause for cause in causes if isinstance(cause, AgrError)), causes[0])
+                    raise reason_of(self._failure) from self._failure
 
     def _train(self, job: Job) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -121,6 +125,7 @@ class TeamSource:
                 use_gpu=job.team.get("GPU", 0) > 0,
                 resources_per_worker={name: amount / processes for name, amount in job.team.items()},
                 placement_strategy="STRICT_PACK",  # gradients do not travel between rented machines
+                label_selector=not_on(job.avoided) or None,
             ),
             run_config=RunConfig(
                 name=f"{job.trial_id}-{job.attempt}",
@@ -134,11 +139,39 @@ class TeamSource:
             self._failure = error
 
 
+def reason_of(failure: BaseException | None) -> BaseException:
+    """What went wrong: what one process says, or Ray of it, rather than what the others noticed of that."""
+    from ray.train import WorkerGroupError
+
+    if not isinstance(failure, WorkerGroupError):
+        return failure or SweepFailedError("the processes that train together ended without a word.")
+    return min((_unwrapped(error) for _, error in sorted(failure.worker_failures.items())), key=_remoteness)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What Ray Train wraps: what a process raised, or what Ray says of one that no longer answers."""
+    for wrapper in ("_base_exc", "health_check_failure"):
+        error = getattr(error, wrapper, error)
+    return error
+
+
+def _remoteness(error: BaseException) -> int:
+    """How far from the cause an error is, when one process fails and the others fail because of that."""
+    if isinstance(error, AgrError):
+        return 0
+    if is_full(error) or is_out_of_memory(error):
+        return 1
+    return 2 if isinstance(error, RayError) else 3
+
+
 def _train_in_team(given: dict[str, Any]) -> None:
     """What each of the processes does."""
     from agr_core.trainer.distributed import Team
 
     team = Team.joined()
+    if team.leads:
+        placed = Placed(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+        given["answers"].put(json.dumps({"placed": asdict(placed)}))
     source = EpochSource(Job.from_json(given["job"]), team=team)
     try:
         while team.told(given["orders"].get() if team.leads else None) == _NEXT:

@@ -52,6 +52,7 @@ VALUE = "objective"
 REPORT = "report"
 OUTCOME = "outcome"
 ERROR = "error"
+PLACED = "placed"
 STAGE = "stage"
 STAGED = "staged"
 JOB = "job"
@@ -83,6 +84,8 @@ class Job:
     stop_after_epochs: int | None = None
     team: dict[str, float] | None = None
     """Ray's resources of the processes that train it together, all of them; None: the worker trains it alone."""
+    avoided: tuple[str, ...] = ()
+    """IDs of nodes that are not to have those processes."""
 
     @classmethod
     def of(
@@ -124,6 +127,14 @@ class Job:
         return cls(**json.loads(text))
 
 
+@dataclass(frozen=True)
+class Placed:
+    """The node, by address and Ray's ID, on which processes train a trial together."""
+
+    node: str
+    node_id: str
+
+
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """One trial; ``reset_config`` turns the warm worker to the next one."""
 
@@ -141,7 +152,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train until an epoch is over that the journal does not have; first of all, one stage a step.
+        """Train until an epoch is over that the journal does not have; before that, one stage a step.
+
+        Where several processes train the trial, the first step tells where they are.
 
         A loss that is not finite and a mistake of the user's end the trial here, with their outcome. Any other
         exception is Tune's, which starts another attempt.
@@ -152,9 +165,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 self._previous = None
             if self._epochs is None:
                 self._epochs = self.epochs(self._job)
-            obtained = self._epochs.next_stage()
-            if obtained is not None:
-                return {STAGE: json.dumps(asdict(obtained))}
+            before = self._epochs.next_stage()
+            if before is not None:
+                return {PLACED if isinstance(before, Placed) else STAGE: json.dumps(asdict(before))}
             report, value = self._epochs.next_epoch()
         except DivergedError as error:
             return {OUTCOME: "diverged", ERROR: str(error), DONE: True}
