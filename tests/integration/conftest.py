@@ -5,6 +5,7 @@ Sweeps join one Ray cluster, but for those of ``Agr.embedded()``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 import ray
 from ruamel.yaml import YAML
+
+from orchestrator.ray_tune.driver import start_ray
 
 SWEEP: dict[str, Any] = {
     "name": "tiny",
@@ -58,15 +61,17 @@ class Agr:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "AGR_HOME": str(self.home), "COLUMNS": "160", **self.environment}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A running command."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
-            env=self._environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str, stderr: Path | None = None) -> subprocess.Popen[str]:
+        """A running command; what it says goes to a pipe, or into a file."""
+        with contextlib.ExitStack() as stack:
+            said = subprocess.PIPE if stderr is None else stack.enter_context(stderr.open("w"))
+            return subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+                env=self._environment(),
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """A command, to its end; fails with its words if it does not end with ``code``."""
@@ -149,8 +154,8 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Ray cluster of one node, which sweeps join: starting one for each costs seven seconds of two cores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGR_HOME", str(tmp_path_factory.mktemp("node") / "home"))  # workers have their node's environment
-        context = ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
-        yield context.address_info["gcs_address"]
+        start_ray(num_cpus=2)
+        yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
 

@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import ray
@@ -21,15 +22,19 @@ from ray import cloudpickle
 
 from agr_core.reporting import EpochReport
 from orchestrator.cli.driving import started_of
-from orchestrator.journal import read_state
+from orchestrator.errors import StorageFullError
+from orchestrator.journal import read_events, read_state
 from orchestrator.node_health import QUARANTINE_AFTER
-from orchestrator.ray_tune.driver import Engine, SweepResult, start_sweep
+from orchestrator.ray_tune.driver import Engine, SweepResult, resume_sweep, start_sweep
 from orchestrator.ray_tune.trainable import EpochSource, Job, TrialTrainable
-from orchestrator.records import AttemptStarted, Event, TrialReported
+from orchestrator.records import AttemptStarted, Event, TrialEnded, TrialReported, TrialResumed
 from orchestrator.settings import Settings
 from orchestrator.spec.load import sweep_from_document
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import open_storage
+
+if TYPE_CHECKING:
+    from conftest import SmallDisk
 
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
@@ -116,22 +121,29 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def run(
-    home: Path, fault: Fault, source: type = Faulty, listener: Callable[[Event], None] = lambda _: None, **changes: Any
-) -> tuple[SweepResult, SweepState]:
-    settings = Settings.from_environment()
-    storage = open_storage(str(home / "storage"))
-    sweep = sweep_from_document({**DOCUMENT, **changes})
-    started = started_of(sweep)
-    engine = Engine(
-        settings=settings,
-        storage=storage,
+def engine(
+    home: Path, fault: Fault, source: type | None = Faulty, listener: Callable[[Event], None] = lambda _: None
+) -> Engine:
+    return Engine(
+        settings=Settings.from_environment(),
+        storage=open_storage(str(home / "storage")),
         listener=listener,
-        trainable=trainable(source, fault),
+        trainable=None if source is None else trainable(source, fault),
         read_sealed=False,
     )
-    result = start_sweep(sweep, started, engine, on_begin=lambda: None)
-    return result, read_state(storage, started.sweep_id)
+
+
+def run(
+    home: Path,
+    fault: Fault = no_fault,
+    source: type | None = Faulty,
+    listener: Callable[[Event], None] = lambda _: None,
+    **changes: Any,
+) -> tuple[SweepResult, SweepState]:
+    sweep = sweep_from_document({**DOCUMENT, **changes})
+    started = started_of(sweep)
+    result = start_sweep(sweep, started, engine(home, fault, source, listener), on_begin=lambda: None)
+    return result, read_state(open_storage(str(home / "storage")), started.sweep_id)
 
 
 def by_lr(state: SweepState) -> dict[float, TrialState]:
@@ -204,7 +216,12 @@ def test_a_hung_worker_is_ended_and_its_trial_retried(ray_address: str, tmp_path
 class ExtraNode:
     """One more node of the session's cluster: a raylet of its own, with one CPU."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         from ray._private.node import Node
         from ray._private.parameter import RayParams
 
@@ -212,6 +229,7 @@ class ExtraNode:
         parameters = RayParams(
             gcs_address=address,
             num_cpus=1,
+            env_vars=dict(environment or {}),
             object_store_memory=80 * 2**20,
             node_ip_address=ray.util.get_node_ip_address(),
             include_log_monitor=False,
@@ -254,7 +272,7 @@ def test_a_node_that_fails_every_trial_is_quarantined_and_the_others_go_on(
         if ray.get_runtime_context().get_node_id() == broken:
             with seen.open("a") as file:
                 file.write("x")
-            raise OSError(28, "No space left on device")
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         wait_for(lambda: seen.exists() and seen.stat().st_size >= QUARANTINE_AFTER)
 
     lrs = [round(0.001 * i, 4) for i in range(1, 13)]
@@ -262,7 +280,7 @@ def test_a_node_that_fails_every_trial_is_quarantined_and_the_others_go_on(
     assert (result.status, result.counts["completed"]) == ("completed", 12)
     (event,) = state.quarantined
     assert event.node_id == broken
-    assert "No space left on device" in event.error
+    assert "illegal memory access" in event.error
     failed = [failure for trial in state.trials.values() for failure in trial.failures]
     assert 3 <= len(failed) <= 5, "after the third one no trial was placed there, but for those that were queued"
 
@@ -293,3 +311,84 @@ def test_a_killed_node_costs_its_trials_no_retry(ray_address: str, extra_node: E
     assert (result.status, result.counts["completed"]) == ("completed", 3)
     failed = [failure for trial in state.trials.values() for failure in trial.failures]
     assert [(failure.cause, failure.charged) for failure in failed] == [("node_lost", False)]
+
+
+# ---- full disks
+
+
+def test_a_node_whose_disk_fills_up_gets_no_more_trials_and_its_trial_goes_on_elsewhere(
+    ray_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    small_disk: SmallDisk,
+    calm: dict[float, TrialState],
+) -> None:
+    """The node's ``AGR_HOME`` and ``TMPDIR`` lie on the disk, which is filled while it trains its first trial."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    disk = str(small_disk.folder)
+    node = ExtraNode(ray_address, environment={"AGR_HOME": f"{disk}/home", "TMPDIR": disk})
+    taken, arrived, full = node.id, tmp_path / "arrived", tmp_path / "full"
+
+    def waits(job: Job, epoch: int) -> None:
+        if ray.get_runtime_context().get_node_id() != taken:
+            wait_for(arrived.exists)
+        elif epoch == 2:
+            wait_for(full.exists)
+        else:
+            arrived.touch()
+
+    on_node: set[str] = set()
+
+    def heard(event: Event) -> None:
+        if isinstance(event, AttemptStarted) and event.node_id == taken:
+            on_node.add(event.trial_id)
+        if isinstance(event, TrialReported) and event.trial_id in on_node and not full.exists():
+            small_disk.fill()
+            full.touch()
+
+    try:
+        result, state = run(tmp_path, waits, Faulty, heard, retries=0)
+    finally:
+        node.kill()
+    assert full.exists(), "no trial was placed there"
+    assert (result.status, result.counts["completed"]) == ("completed", 3)
+    (failure,) = [failure for trial in state.trials.values() for failure in trial.failures]
+    assert (failure.cause, failure.charged) == ("disk_full", False)
+    assert f"{disk}/" in failure.error
+    assert "No space left on device" in failure.error
+    assert "set TMPDIR to a larger one" in failure.error
+    assert [event.node_id for event in state.quarantined] == [taken]
+    assert [report.attempt for report in state.trials[failure.trial_id].reports] == [0, 1, 1, 1]
+    assert {lr: figures(trial) for lr, trial in by_lr(state).items()} == {lr: figures(calm[lr]) for lr in calm}
+
+
+def test_a_storage_that_fills_up_ends_the_sweep_with_the_way_out_and_with_room_it_is_resumed(
+    ray_address: str, small_disk: SmallDisk, tmp_path: Path, calm: dict[float, TrialState]
+) -> None:
+    home, full = small_disk.folder, tmp_path / "full"
+
+    def waits(job: Job, epoch: int) -> None:
+        if epoch == 3:
+            wait_for(full.exists)
+
+    def heard(event: Event) -> None:
+        if isinstance(event, TrialReported) and not full.exists():
+            small_disk.fill()
+            full.touch()
+
+    with pytest.raises(StorageFullError, match=f"The disk of {home}/storage is full: free some of it, or set AGR_STOR"):
+        run(home, waits, Faulty, heard, retries=0, concurrency=1)
+    small_disk.make_room()
+    (sweep_id,) = (path.name for path in (home / "storage" / "sweeps").iterdir())
+    result = resume_sweep(sweep_id, engine(home, no_fault), on_begin=lambda: None)
+
+    assert (result.status, result.counts["completed"], result.counts["failed"]) == ("completed", 3, 0)
+    events, _ = read_events(open_storage(f"{home}/storage"), sweep_id)
+    assert Counter(type(event).__name__ for event in events)["TrialCreated"] == 3
+    ends = Counter(event.trial_id for event in events if isinstance(event, TrialEnded))
+    resumed = Counter(event.trial_id for event in events if isinstance(event, TrialResumed))
+    assert set((ends - resumed).values()) == {1}
+    epochs = Counter((event.trial_id, event.epoch) for event in events if isinstance(event, TrialReported))
+    assert set(epochs.values()) == {1}
+    state = SweepState.from_events(events)
+    assert {lr: figures(trial) for lr, trial in by_lr(state).items()} == {lr: figures(calm[lr]) for lr in calm}
