@@ -35,7 +35,6 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(tmp_path: Path)
         assert min(page.evaluate(drawn)) > 2
         for width in (1200, 400):
             page.set_viewport_size({"width": width, "height": 800})
-            page.wait_for_timeout(300)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
         browser.close()
     assert problems == []
