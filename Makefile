@@ -24,7 +24,7 @@ RUNS   := $(VENV)/.installed
 TESTS  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test test-cluster test-tools check check-infra fmt stack clean chromium iproute
+.PHONY: help venv quickstart test test-cluster check check-infra fmt stack clean chromium iproute
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,8 +48,6 @@ test: $(TESTS) chromium check  ## install what tests need, then lint, types, imp
 
 test-cluster: $(TESTS) iproute  ## sweeps on several nodes, killed, cut off and drained (needs root)
 	$(PYTEST) -m cluster tests/cluster tests/integration
-
-test-tools: $(TESTS) chromium iproute  ## install what make test and make test-cluster need
 
 check-infra: $(TESTS)  ## read infra/ with the tools it is written for, in a venv of their own
 	PYTHON=$(PYTHON) BIN=$(BIN) infra/check.sh

@@ -45,9 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def missing() -> str:
-    """What this machine lacks for network namespaces; empty: nothing."""
+    """Why network namespaces cannot be had here; empty: they can."""
     if os.geteuid() != 0:
         return "network namespaces need root, and this is not root"
+    if BIN.resolve().is_relative_to("/tmp"):
+        return f"each machine has a /tmp of its own, and {BIN} is below /tmp: clone to another folder"
     absent = [program for program in ("ip", "nsenter", "setpriv", "unshare") if shutil.which(program) is None]
     return f"not installed: {', '.join(absent)} (Debian: apt-get install iproute2 util-linux)" if absent else ""
 
