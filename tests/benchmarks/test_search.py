@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from replay.figures import Summary, verdict
 from replay.ours import Ours
-from replay.table import Curves, columns
+from replay.table import NAMES, Curve, Curves, columns
 from replay.workers import simulate
 
 from orchestrator.spec.load import load_sweep
@@ -50,26 +51,26 @@ def test_a_sweep_stopped_and_resumed_again_and_again_proposes_the_same_as_one_le
 ) -> None:
     sweep = sweep_of(f"scheduler.name={scheduler}")
     with Ours(sweep, workers=1) as alone, Disturbed(sweep, workers=1) as disturbed:
-        disturbed.stops = {7: "agr stop", 41: "signal", 42: "kill", 66: "agr stop"}
-        calm = simulate(alone, curves, workers=1, epochs=90)
-        assert simulate(disturbed, curves, workers=1, epochs=90) == calm
+        disturbed.stops = {7: "agr stop", 101: "signal", 102: "kill", 150: "agr stop"}
+        calm = simulate(alone, curves, workers=1, epochs=180)
+        assert simulate(disturbed, curves, workers=1, epochs=180) == calm
         assert len(alone.configurations()) > 10
         assert disturbed.configurations() == alone.configurations()
         assert disturbed.run.counts == alone.run.counts
         assert disturbed.run.best == alone.run.best
 
 
-def test_the_search_is_ahead_of_random_search_that_had_twice_its_epochs(curves: Curves) -> None:
-    """Of the whole benchmark what takes seconds: a quarter of its epochs for us, half of them for random search."""
+def test_the_search_is_ahead_of_random_search_without_stopping_at_a_quarter_of_the_epochs(curves: Curves) -> None:
+    """Of the whole benchmark what takes seconds: its 60 seeds have 8.897 years against 9.246 there."""
 
-    def best(*overrides: str, epochs: int) -> float:
+    def best(*overrides: str) -> float:
         found = []
-        for seed in range(100, 106):
+        for seed in range(100, 112):
             with Ours(sweep_of(f"search.seed={seed}", *overrides), workers=4) as contender:
-                found.append(simulate(contender, curves, workers=4, epochs=epochs)[-1])
+                found.append(simulate(contender, curves, workers=4, epochs=270)[-1])
         return median(found)
 
-    assert best(epochs=135) < best("search.algorithm=random", "scheduler=none", epochs=270)
+    assert best() < best("search.algorithm=random", "scheduler=none")
 
 
 def test_every_point_of_the_recorded_grid_is_in_the_table(curves: Curves) -> None:
@@ -79,5 +80,52 @@ def test_every_point_of_the_recorded_grid_is_in_the_table(curves: Curves) -> Non
     for point in space.points():
         where = columns(space.build(lambda name, _, point=point: point[name]).config.to_document())
         found.add(id(curves.at(where)))
-        assert curves.at({**where, "lr": where["lr"] * 1.5}) is curves.at(where)
     assert len(found) == curves.count == 288
+
+
+def test_between_two_recorded_learning_rates_a_curve_lies_between_theirs(curves: Curves) -> None:
+    def at(lr: float, age: str = "onehot") -> Curve:
+        where = {"model": "basic_cnn", "conv_layers": "2", "optimizer": "adamw", "sampler": "shuffle", "age": age}
+        return curves.at({**where, "lr": lr})
+
+    low, high, halfway = at(1.0e-3), at(3.16e-3), at((1.0e-3 * 3.16e-3) ** 0.5)
+    assert halfway.values == pytest.approx([(a + b) / 2 for a, b in zip(low.values, high.values, strict=True)])
+    nearer_low = at(1.2e-3)
+    assert abs(nearer_low.values[-1] - low.values[-1]) < abs(nearer_low.values[-1] - high.values[-1])
+    assert at(0.056) is at(3.16e-2)  # beyond the outermost
+
+
+def test_beside_a_curve_that_diverged_the_nearer_one_counts() -> None:
+    grid = Curves(HERE / "curves.csv")
+    diverged = [key for key, rates in grid._of.items() if any(curve.diverged for curve in rates.values())]
+    for key in diverged:
+        rates = grid._of[key]
+        worst = min(rate for rate, curve in rates.items() if curve.diverged)
+        sound = max((rate for rate in rates if rate < worst), default=None)
+        if sound is not None:
+            where = dict(zip(NAMES, key, strict=True))
+            assert grid.at({**where, "lr": sound * 1.2}) is rates[sound]
+            assert grid.at({**where, "lr": worst / 1.2}) is rates[worst]
+    assert diverged
+
+
+def test_the_verdict_names_whoever_is_ahead_beyond_chance_and_nobody_else() -> None:
+    """Ten seeds each."""
+
+    def reaching(*epochs: int) -> list[list[float]]:
+        return [[1.0 if epoch >= at else 2.0 for epoch in range(1, 51)] for at in epochs]
+
+    traces = {
+        "ours": reaching(19, 20, 21, 22, 23, 24, 25, 26, 27, 28),
+        "as good": reaching(17, 21, 20, 22, 24, 23, 25, 27, 26, 28),
+        "ahead": reaching(4, 5, 6, 7, 8, 4, 5, 6, 7, 8),
+        "random": [[2.0] * 99 + [1.0]] * 10,
+    }
+    summary = Summary.of(traces, goal=1.0, epochs=100)
+    assert summary.ahead("ours", "ahead")[0] == pytest.approx(6.0 - 23.5)
+    (missed,) = verdict(summary, "ours", share=0.25, random="random")
+    assert "behind ahead: by 18 ± 2 epochs" in missed
+    del traces["ahead"]
+    assert verdict(Summary.of(traces, goal=1.0, epochs=100), "ours", share=0.25, random="random") == []
+    (missed,) = verdict(Summary.of(traces, goal=1.0, epochs=100), "ours", share=0.2, random="random")
+    assert "more than 20 epochs" in missed

@@ -92,7 +92,7 @@ class RayTune:
 class SyneTune(AbstractContextManager["SyneTune"]):
     """Syne Tune's ASHA, which lives in an environment of its own: ``syne_tune_server.py`` runs there."""
 
-    def __init__(self, space: Space, *, python: Path, seed: int, epochs: int, grace: int) -> None:
+    def __init__(self, space: Space, *, python: Path, seed: int, epochs: int, grace: int, factor: int) -> None:
         self._space = space
         server = Path(__file__).parent / "syne_tune_server.py"
         self._process = subprocess.Popen(
@@ -104,7 +104,7 @@ class SyneTune(AbstractContextManager["SyneTune"]):
             else [varied.domain.kind, varied.domain.log, varied.domain.low, varied.domain.high]
             for varied in space.domains()
         }
-        self._call(domains=domains, seed=seed, epochs=epochs, grace=grace)
+        self._call(domains=domains, seed=seed, epochs=epochs, grace=grace, factor=factor)
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()

@@ -1,7 +1,7 @@
 """Syne Tune's ASHA behind a pipe: a JSON request a line, a JSON answer a line. Runs where syne-tune is installed.
 
-The first request has the domains, the seed, the most epochs and the first rung; then come ``ask``, the value of an
-epoch, or ``diverged``.
+The first request has the domains, the seed, the most epochs, the first rung and the reduction factor; then come
+``ask``, the value of an epoch, or ``diverged``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
         time_attr="epoch",
         max_t=first["epochs"],
         grace_period=first["grace"],
-        reduction_factor=3,
+        reduction_factor=first["factor"],
         do_minimize=True,
         random_seed=first["seed"],
     )

@@ -63,11 +63,22 @@ class Curves:
         return sorted(min(curve.values) for curve in every if not curve.diverged)
 
     def at(self, where: Mapping[str, str | float]) -> Curve:
-        """The curve of a configuration; of the learning rates recorded, the nearest by its logarithm is meant.
+        """The curve of a configuration, between those of the two recorded learning rates beside its own.
+
+        Epoch by epoch in proportion to the distances on the logarithmic scale; beyond the outermost, and beside a
+        diverged one, it is the nearest.
 
         Raises:
             KeyError: If nothing was recorded there.
         """
         rates = self._of[tuple(str(where[name]) for name in NAMES)]
         lr = math.log(float(where["lr"]))
-        return rates[min(rates, key=lambda rate: abs(math.log(rate) - lr))]
+        beside = sorted(rates, key=lambda rate: abs(math.log(rate) - lr))
+        nearest = beside[0]
+        other = next((rate for rate in beside if (math.log(rate) - lr) * (math.log(nearest) - lr) < 0), nearest)
+        one, two = rates[nearest], rates[other]
+        if other == nearest or one.diverged or two.diverged:
+            return one
+        share = (lr - math.log(nearest)) / (math.log(other) - math.log(nearest))
+        values = tuple((1 - share) * a + share * b for a, b in zip(one.values, two.values, strict=True))
+        return Curve(values, (1 - share) * one.seconds + share * two.seconds, diverged=False)
