@@ -149,8 +149,10 @@ class LocalStorage:
                     publish(temporary, target)
                     _force_to_disk(target.parent)
                     return
-                except FileNotFoundError:
-                    if attempt == _ATTEMPTS - 1:  # else another process has just removed a folder that was empty
+                except (FileNotFoundError, FileExistsError):
+                    # Another process has just removed a folder that was empty: FileExistsError is ``mkdir`` that met it
+                    # and no longer found it when it asked whether it is a folder.
+                    if attempt == _ATTEMPTS - 1:
                         raise
                 finally:
                     temporary.unlink(missing_ok=True)

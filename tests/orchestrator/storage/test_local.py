@@ -76,6 +76,27 @@ def test_writing_and_emptying_the_same_folder_at_once_loses_no_write(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_removed_between_mkdir_and_its_check_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    is_dir = Path.is_dir
+    removed = []
+
+    def remove_once(path: Path) -> bool:  # what another process's ``delete`` does at the worst moment
+        if not removed:
+            path.rmdir()
+            removed.append(path)
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", remove_once)
+    storage = LocalStorage(tmp_path)
+    storage.write("a/b", b"x")
+
+    assert removed == [tmp_path / "a"]
+    assert storage.read("a/b") == b"x"
+
+
 def test_an_object_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     storage.write("a", b"x")
