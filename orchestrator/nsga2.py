@@ -8,20 +8,20 @@ branch together with what one of its parents has on that branch.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState
 
 from agr_core.objective import Direction
 from orchestrator.pareto import crowding, fronts
+from orchestrator.ranges import share_of, value_at
 
 CROSSED = 0.9
 """Share of the children that have two parents (Deb et al. 2002)."""
@@ -138,14 +138,14 @@ class BranchedNsga2(NSGAIISampler):
     def _inherited(self, distribution: BaseDistribution, values: Sequence[Any]) -> Any:
         if isinstance(distribution, CategoricalDistribution) or len(values) == 1:
             return values[int(self._random.integers(len(values)))]
-        one, other = (_share(distribution, value) for value in values)
+        one, other = (share_of(distribution, value) for value in values)
         return self._within(distribution, lambda: one + (other - one) * self._random.uniform(-BEYOND, 1 + BEYOND))
 
     def _mutated(self, distribution: BaseDistribution, value: Any) -> Any:
         if isinstance(distribution, CategoricalDistribution):
             others = [choice for choice in distribution.choices if choice != value]
             return others[int(self._random.integers(len(others)))] if others else value
-        at = _share(distribution, value)
+        at = share_of(distribution, value)
         return self._within(distribution, lambda: at + STEP * self._random.normal())
 
     def _within(self, distribution: BaseDistribution, draw: Any) -> Any:
@@ -153,31 +153,4 @@ class BranchedNsga2(NSGAIISampler):
         while True:
             share = draw()
             if 0 <= share <= 1:
-                return _at(distribution, share)
-
-
-def _ends(distribution: BaseDistribution) -> tuple[float, float]:
-    """Where a range begins and ends, on its own scale; whole numbers have half a step more on either side."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    half = (distribution.step or 0) / 2
-    low, high = distribution.low - half, distribution.high + half
-    return (math.log(low), math.log(high)) if distribution.log else (low, high)
-
-
-def _share(distribution: BaseDistribution, value: float) -> float:
-    """Where in its range a value lies, from 0 to 1."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = _ends(distribution)
-    return 0.5 if low == high else ((math.log(value) if distribution.log else value) - low) / (high - low)
-
-
-def _at(distribution: BaseDistribution, share: float) -> float:
-    """The value at a share of the range, the nearest that there is."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = _ends(distribution)
-    value = low + share * (high - low)
-    value = math.exp(value) if distribution.log else value
-    if distribution.step:
-        value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
-    value = min(max(value, distribution.low), distribution.high)
-    return round(value) if isinstance(distribution, IntDistribution) else value
+                return value_at(distribution, share)

@@ -20,8 +20,11 @@ DIVERGED = "diverged"
 """User attribute of a trial whose early values say nothing of its end."""
 
 
+_UNENDED = (TrialState.PRUNED, TrialState.RUNNING)
+
+
 def predicted_ends(trials: Sequence[FrozenTrial], *, minimize: bool) -> dict[int, float]:
-    """The value that each pruned trial would have reached, by its number.
+    """The value that each trial stopped early, or still running, would have reached, by its number.
 
     A trial's value is the best of its epochs. To the end it would have improved as much as the completed trials did
     after that epoch, in the median. Diverged trials, and those that reported no epoch, are left out.
@@ -44,7 +47,7 @@ def predicted_ends(trials: Sequence[FrozenTrial], *, minimize: bool) -> dict[int
     return {
         trial.number: best(trial.intermediate_values.values()) + improvement(max(trial.intermediate_values))
         for trial in trials
-        if trial.state == TrialState.PRUNED and trial.intermediate_values and DIVERGED not in trial.user_attrs
+        if trial.state in _UNENDED and trial.intermediate_values and DIVERGED not in trial.user_attrs
     }
 
 

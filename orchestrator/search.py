@@ -14,14 +14,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-    json_to_distribution,
-)
+from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -31,6 +24,7 @@ from orchestrator.nsga2 import BranchedNsga2, population_for
 from orchestrator.outcome import Outcome
 from orchestrator.pareto import fronts, ordering
 from orchestrator.predicted_ends import DIVERGED, PredictedStudy
+from orchestrator.ranges import distribution_of
 from orchestrator.records import KnownTrial
 from orchestrator.spec.space import VARIANT, Domain, Proposal, Space
 
@@ -54,7 +48,7 @@ class Suggestion:
 
 
 class Search:
-    """Proposes configurations of a space by ``random``, ``grid``, ``tpe``, ``nsga2`` or ``gp``.
+    """Proposes configurations of a space by ``random``, ``grid``, ``tpe``, ``nsga2``, ``gp`` or ``branched_gp``.
 
     ``directions`` are those of the objectives. ``limit`` is the number of configurations asked for; grid proposes every
     point once, in order. ``start`` are the points proposed first; a domain that one leaves out is drawn. ``population``
@@ -88,8 +82,11 @@ class Search:
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(directions=self._directions, sampler=RandomSampler(seed=0))
 
+    def _seed_of(self, number: int) -> int:
+        return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+
     def _sampler(self, number: int) -> BaseSampler:
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        seed = self._seed_of(number)
         if self._algorithm == "tpe":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # group: pinned by tests/seams
@@ -122,8 +119,9 @@ class Search:
         if self._points is not None:
             point = self._points[number]
             return Suggestion(self._space.build(lambda name, _: point[name]), {"point": number})
-        if number < len(self._start):
-            self._study.enqueue_trial(dict(self._start[number]))
+        chosen = self._chosen(number)
+        if chosen is not None:
+            self._study.enqueue_trial(dict(chosen))
         trial = self._seen_by(self._sampler(number)).ask()
         proposal = self._space.build(lambda name, domain: suggest(trial, name, domain))
         self._trial_ids[number] = (trial._trial_id, trial.number)
@@ -134,6 +132,19 @@ class Search:
             "system_attrs": frozen.system_attrs,
         }
         return Suggestion(proposal, record)
+
+    def _chosen(self, number: int) -> Mapping[str, Any] | None:
+        """Values of configuration ``number`` that no sampler of Optuna's draws; None: all are drawn."""
+        if number < len(self._start):
+            return self._start[number]
+        if self._algorithm != "branched_gp":
+            return None
+        trials = self._study.get_trials(deepcopy=False)
+        if len(trials) < STARTUP:
+            return None
+        from orchestrator.branched_gp import BranchedGp  # here: scikit-learn takes a second
+
+        return BranchedGp(self._space, direction=self._directions[0], seed=self._seed_of(number)).propose(trials)
 
     def restore(self, number: int, record: Mapping[str, Any]) -> None:
         """Put configuration ``number`` back as running, from the record ``propose`` gave."""
@@ -239,12 +250,3 @@ def suggest(trial: optuna.Trial, name: str, domain: Domain) -> Any:
     if domain.kind == "int":
         return trial.suggest_int(name, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log)
     return trial.suggest_float(name, float(domain.low), float(domain.high), step=domain.step, log=domain.log)
-
-
-def distribution_of(domain: Domain) -> BaseDistribution:
-    """What Optuna calls the domain from which ``suggest`` gives a value."""
-    if domain.kind == "categorical":
-        return CategoricalDistribution(domain.choices)
-    if domain.kind == "int":
-        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
-    return FloatDistribution(float(domain.low), float(domain.high), log=domain.log, step=domain.step)

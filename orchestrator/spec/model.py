@@ -50,10 +50,11 @@ class ConfirmSpec(StrictModel):
 class SearchSpec(StrictModel):
     """How configurations are proposed."""
 
-    algorithm: Literal["random", "grid", "tpe", "nsga2", "gp"] = Field(
+    algorithm: Literal["random", "grid", "tpe", "nsga2", "gp", "branched_gp"] = Field(
         description="random; grid: every point once; tpe: tree-structured Parzen estimator (Bergstra et al. 2011); "
         "nsga2: genetic algorithm for several objectives (Deb et al. 2002); "
-        "gp: Gaussian process with expected improvement, for spaces without branches."
+        "gp: Gaussian process with expected improvement, for spaces without branches and trials that are not stopped; "
+        "branched_gp: one for branches and early stopping (docs/search.md)."
     )
     trials: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Number of configurations; grid takes all there are."
@@ -341,7 +342,7 @@ class SweepSpec(StrictModel):
                 f"repeat with scheduler={self.scheduler.name}: seeds of one configuration must train equally long; "
                 "set scheduler: none."
             )
-        if self.search is not None and self.search.algorithm in ("tpe", "nsga2", "gp"):
+        if self.search is not None and self.search.algorithm not in ("grid", "random"):
             raise ValueError(
                 f"repeat with search.algorithm={self.search.algorithm}: use grid or random, or variants without "
                 "`search`."

@@ -11,6 +11,8 @@ from orchestrator.spec.space import Space
 
 _MOST_POINTS = 1_000_000
 
+_GAUSSIAN = ("gp", "branched_gp")
+
 _MOST_GP_TRIALS = 200
 
 _MANY_OBJECTIVES = 3
@@ -30,6 +32,12 @@ def complete_search(spec: SweepSpec, space: Space, source: Source) -> SweepSpec:
             source.add(("search", "trials"), f"missing; {search.algorithm} needs the number of configurations to try.")
         if search.algorithm == "gp":
             _refuse_unfit_for_gp(spec, space, source)
+        if search.algorithm in _GAUSSIAN and (search.trials or 0) > _MOST_GP_TRIALS:
+            source.add(
+                ("search", "trials"),
+                f"{search.trials} given; the time of a {search.algorithm} proposal grows with the cube of their "
+                f"number, so it takes at most {_MOST_GP_TRIALS}; use tpe for more.",
+            )
         return spec
     if size is None:
         _refuse_continuous(search, space, source)
@@ -70,8 +78,9 @@ def _refuse_unfit_objectives(spec: SweepSpec, source: Source) -> None:
             f"{spec.scheduler.name} stops trials by one figure, and of two with several objectives neither may be the "
             f"better one; write scheduler: none, {sum_of_all}.",
         )
-    if search is not None and search.algorithm == "gp":
-        source.add(("search", "algorithm"), f"gp learns from one figure; use nsga2 or tpe, {sum_of_all}.")
+    if search is not None and search.algorithm in _GAUSSIAN:
+        message = f"{search.algorithm} learns from one figure; use nsga2 or tpe, {sum_of_all}."
+        source.add(("search", "algorithm"), message)
     if spec.confirm is not None:
         source.add(
             ("confirm",),
@@ -94,19 +103,14 @@ def _refuse_unfit_for_gp(spec: SweepSpec, space: Space, source: Source) -> None:
     if inner is not None:
         source.add(
             where,
-            f"gp needs the same domains in every configuration, but {inner.name} is on one branch only; use tpe.",
+            f"gp needs the same domains in every configuration, but {inner.name} is on one branch only; use tpe or "
+            "branched_gp.",
         )
     if not isinstance(spec.scheduler, NoScheduler):
         source.add(
             where,
             f"gp learns from trials that trained to their end, and scheduler {spec.scheduler.name} stops most of them "
-            "early; write scheduler: none, or use tpe.",
-        )
-    if spec.search is not None and (spec.search.trials or 0) > _MOST_GP_TRIALS:
-        source.add(
-            ("search", "trials"),
-            f"{spec.search.trials} given; the time of a gp proposal grows with the cube of their number, so it takes "
-            f"at most {_MOST_GP_TRIALS}; use tpe for more.",
+            "early; write scheduler: none, or use tpe or branched_gp.",
         )
 
 

@@ -133,6 +133,11 @@ class Space:
             for point in _points(self.tree):
                 yield point if variant is None else {VARIANT: variant, **point}
 
+    def point(self, choose: Choose) -> dict[str, Any]:
+        """The value of each domain that ``build`` would ask ``choose`` for, by name."""
+        variant = {VARIANT: choose(VARIANT, Domain("categorical", self.variants))} if self.variants else {}
+        return {**variant, **_point(self.tree, choose)}
+
     def size(self) -> int | None:
         """Number of points; None where there is no end to them."""
         size = _size(self.tree)
@@ -195,6 +200,17 @@ def _product(trees: Sequence[Tree]) -> Iterator[dict[str, Any]]:
     for head in _points(trees[0]):
         for tail in _product(trees[1:]):
             yield {**head, **tail}
+
+
+def _point(tree: Tree, choose: Choose) -> dict[str, Any]:
+    match tree:
+        case Group(children):
+            return {name: value for child in children.values() for name, value in _point(child, choose).items()}
+        case Varied(name, domain):
+            value = choose(name, domain)
+            inner = _point(tree.option(value), choose) if domain.kind == "categorical" else {}
+            return {name: value, **inner}
+    return {}
 
 
 def _size(tree: Tree) -> int | None:

@@ -45,11 +45,11 @@ class Disturbed(Ours):
         return goes_on
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
+@pytest.mark.parametrize(("algorithm", "scheduler"), [("tpe", "asha"), ("tpe", "hyperband"), ("branched_gp", "asha")])
 def test_a_sweep_stopped_and_resumed_again_and_again_proposes_the_same_as_one_left_alone(
-    curves: Curves, scheduler: str
+    curves: Curves, algorithm: str, scheduler: str
 ) -> None:
-    sweep = sweep_of(f"scheduler.name={scheduler}")
+    sweep = sweep_of(f"search.algorithm={algorithm}", "search.trials=200", f"scheduler.name={scheduler}")
     with Ours(sweep, workers=1) as alone, Disturbed(sweep, workers=1) as disturbed:
         disturbed.stops = {7: "agr stop", 101: "signal", 102: "kill", 150: "agr stop"}
         calm = simulate(alone, curves, workers=1, epochs=180)

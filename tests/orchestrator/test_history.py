@@ -76,12 +76,13 @@ def test_completed_and_pruned_trials_are_taken_with_their_epochs_and_failed_ones
     assert (second.outcome, second.values, second.epochs) == ("completed", (6.0,), ((1, 9.0), (2, 6.0)))
 
 
-def test_the_search_begins_where_the_earlier_one_ended(earlier: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["tpe", "branched_gp"])
+def test_the_search_begins_where_the_earlier_one_ended(earlier: Any, tmp_path: Path, algorithm: str) -> None:
     """Without history the first ten are drawn at random; with it they are of the branch that did well."""
-    history = read_history(later_sweep(), earlier.storage, split_digest=SPLIT)
-    informed = make_run(local(tmp_path / "informed"), later_sweep())
+    history = read_history(later_sweep(algorithm), earlier.storage, split_digest=SPLIT)
+    informed = make_run(local(tmp_path / "informed"), later_sweep(algorithm))
     informed.begin(history)
-    ignorant = make_run(local(tmp_path / "ignorant"), later_sweep())
+    ignorant = make_run(local(tmp_path / "ignorant"), later_sweep(algorithm))
     ignorant.begin()
 
     names = [[each["name"] for each in optimizers(run, 10)] for run in (informed, ignorant)]
@@ -90,19 +91,22 @@ def test_the_search_begins_where_the_earlier_one_ended(earlier: Any, tmp_path: P
     assert names[1].count("nadam") <= 7
 
 
-def test_a_resumed_sweep_proposes_the_same_although_the_earlier_one_is_gone(earlier: Any, tmp_path: Path) -> None:
-    history = read_history(later_sweep(), earlier.storage, split_digest=SPLIT)
-    whole = make_run(local(tmp_path / "whole"), later_sweep())
+@pytest.mark.parametrize("algorithm", ["tpe", "branched_gp"])
+def test_a_resumed_sweep_proposes_the_same_although_the_earlier_one_is_gone(
+    earlier: Any, tmp_path: Path, algorithm: str
+) -> None:
+    history = read_history(later_sweep(algorithm), earlier.storage, split_digest=SPLIT)
+    whole = make_run(local(tmp_path / "whole"), later_sweep(algorithm))
     whole.begin(history)
     expected = optimizers(whole, 8)
-    cut = make_run(local(tmp_path / "cut"), later_sweep())
+    cut = make_run(local(tmp_path / "cut"), later_sweep(algorithm))
     cut.begin(history)
     made = optimizers(cut, 5)
     cut.end("interrupted")
     shutil.rmtree(Path(earlier.storage.uri) / "sweeps" / EARLIER)
 
     events, last = read_events(local(tmp_path / "cut"), cut.sweep_id)
-    resumed = make_run(local(tmp_path / "cut"), later_sweep(), next_segment=last + 1)
+    resumed = make_run(local(tmp_path / "cut"), later_sweep(algorithm), next_segment=last + 1)
     resumed.replay(events, Deaf())
 
     assert [event.kind for event in events[:3]] == ["sweep_started", "history_taken", "driver_started"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,20 @@ def test_gp_finds_the_bottom_of_a_bowl_and_a_restored_one_proposes_the_same() ->
         restored.report(number, 1, value)
         restored.finish(number, "completed", [value])
     assert smooth(restored, range(16, 18)) == whole[16:]
+
+
+@pytest.mark.slow
+def test_of_a_smooth_space_gp_finds_the_bottom_and_branched_gp_is_nearer_to_it_than_chance() -> None:
+    """Why there are two (docs/decisions/0012)."""
+
+    def above_the_bottom(algorithm: str) -> float:
+        found = []
+        for seed in range(5):
+            search = make(smooth_sweep(), algorithm, seed=seed)
+            found.append(min(value for *_, value in smooth(search, range(20))))
+        return statistics.median(found)
+
+    assert above_the_bottom("gp") < above_the_bottom("branched_gp") / 10 < above_the_bottom("random") / 10
 
 
 # ---- several workers
