@@ -24,6 +24,7 @@ from scipy.stats import norm, rankdata
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from threadpoolctl import threadpool_limits
 
 from agr_core.objective import Direction
 from orchestrator.predicted_ends import DIVERGED, predicted_ends
@@ -73,11 +74,15 @@ class BranchedGp:
         if not candidates:
             return None
         columns = Columns(self._distributions)
-        model = Model.of(columns.of([trial.params for trial, _ in told]), np.array([value for _, value in told]))
         silent = [t.params for t in known if t.state == TrialState.RUNNING and not t.intermediate_values]
-        if silent:
-            model = model.believing(columns.of(silent))
-        return candidates[int(model.expected_improvement(columns.of(candidates)).argmax())]
+        # The matrices are small: more threads would wait for each other longer than they calculate, and their number,
+        # which is the machine's, would change the last bits.
+        with threadpool_limits(limits=1, user_api="blas"):
+            model = Model.of(columns.of([trial.params for trial, _ in told]), np.array([value for _, value in told]))
+            if silent:
+                model = model.believing(columns.of(silent))
+            gains = model.expected_improvement(columns.of(candidates))
+        return candidates[int(gains.argmax())]
 
     def _told(self, known: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, float]]:
         """Trials that said something, and what: lower is better, and a diverged one is as bad as the worst."""

@@ -54,7 +54,7 @@ GRACE, FACTOR = 3, 3
 """First rung, epochs, and reduction factor of everybody who says nothing else; as in ``replay.yaml``."""
 
 RANDOM = "random, no stopping"
-OURS = "agr: tpe + asha"
+OURS = "agr: branched_gp + asha"
 
 Make = Callable[[int], AbstractContextManager[Contender]]
 """A contender, of a seed."""
@@ -80,7 +80,8 @@ def contenders(workers: int, syne_tune: Path | None, epochs: int) -> dict[str, M
         return make
 
     every: dict[str, Make] = {
-        OURS: ours(),
+        OURS: ours("search.algorithm=branched_gp", "search.trials=200"),
+        "agr: tpe + asha": ours(),
         RANDOM: ours("search.algorithm=random", "scheduler=none"),
         "agr: tpe + asha, first rung after 1 epoch": ours("scheduler.grace_epochs=1"),
         "agr: tpe + asha, factor 2": ours("scheduler.reduction_factor=2"),
