@@ -1,6 +1,6 @@
 """How soon is the best found? Recorded learning curves replayed through the search and the scheduler of a real sweep.
 
-    python tests/benchmarks/search.py [--seeds 400-459] [--workers 4] [--syne-tune PYTHON] [-o FOLDER]
+    python tests/benchmarks/search.py [--seeds 500-559] [--workers 4] [--syne-tune PYTHON] [-o FOLDER]
 
 Against random search without stopping, Optuna's TPE with its own pruners, Ray's OptunaSearch with its ASHA, and, with
 the Python of an environment that has syne-tune, Syne Tune's ASHA. The question: after how many epochs is the median of
@@ -164,7 +164,7 @@ def _seeds(text: str) -> range:
 def main() -> None:
     """Replay all, print and write the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=_seeds, default=range(400, 460), help="such as 400-459")
+    parser.add_argument("--seeds", type=_seeds, default=range(500, 560), help="such as 500-559")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--syne-tune", type=Path, metavar="PYTHON", help="Python of an environment with syne-tune")
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER")
