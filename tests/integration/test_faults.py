@@ -44,7 +44,7 @@ from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import open_storage
 
 if TYPE_CHECKING:
-    from conftest import SmallDisk
+    from tests.parts.small_disk import SmallDisk
 
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test

@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from orchestrator.services.record import StackFolder
-from tests.conftest import S3Server
 from tests.integration.conftest import Agr
+from tests.parts.s3 import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 

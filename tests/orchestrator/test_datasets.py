@@ -22,7 +22,7 @@ from orchestrator.errors import NotFoundError, StorageError
 from orchestrator.storage import Storage, is_remote, layout, open_storage
 
 if TYPE_CHECKING:
-    from conftest import S3Proxy
+    from tests.parts.s3_proxy import S3Proxy
 
 FACES = SyntheticConfig(images=200, size=16, seed=3)
 SPLIT = SplitConfig(strategy="random", fractions=(0.6, 0.2, 0.2), seed=1)

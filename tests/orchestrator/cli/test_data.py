@@ -21,7 +21,7 @@ from agr_core.data.pack import Packed, is_packed, verify
 from orchestrator.cli.main import app
 
 if TYPE_CHECKING:
-    from conftest import S3Server
+    from tests.parts.s3 import S3Server
 
 SHARED = Path(os.environ.get("AGR_SHARED_DATA") or Path(__file__).parents[3] / "../shared/data")
 UTKFACE = SHARED / "utkface/UTKFace_8k.tar"

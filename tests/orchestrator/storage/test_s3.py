@@ -15,7 +15,8 @@ from orchestrator.errors import AlreadyExistsError, StorageError
 from orchestrator.storage import Storage, open_storage
 
 if TYPE_CHECKING:
-    from conftest import S3Proxy, S3Server
+    from tests.parts.s3 import S3Server
+    from tests.parts.s3_proxy import S3Proxy
 
 pytestmark = pytest.mark.services
 

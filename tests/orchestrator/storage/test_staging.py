@@ -28,7 +28,7 @@ from orchestrator.storage.staging import adopt, cached, cached_weights, held, ve
 from orchestrator.storage.transfer import part_of, publish
 
 if TYPE_CHECKING:
-    from conftest import S3Proxy
+    from tests.parts.s3_proxy import S3Proxy
 
 Make = Callable[[int], Packed]
 

@@ -17,7 +17,7 @@ from orchestrator.storage import Storage, open_storage
 from orchestrator.storage.transfer import download, manifest_of, part_of, publish
 
 if TYPE_CHECKING:
-    from conftest import S3Proxy
+    from tests.parts.s3_proxy import S3Proxy
 
 
 def shards(packed: Packed) -> list[str]:
