@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from pathlib import Path
 
 import psutil
 
@@ -30,7 +31,7 @@ def refuse_if_driven(storage: Storage, state: SweepState) -> None:
     if state.ended is not None or not state.drivers:
         return
     sweep_id, driver = state.started.sweep_id, state.drivers[-1]
-    if driver.host == socket.gethostname():
+    if (driver.host, driver.boot) == (socket.gethostname(), boot_id()):
         if _process_lives(driver):
             raise SweepOwnedError(
                 f"sweep {sweep_id} is being run by process {driver.pid} of this machine. "
@@ -43,6 +44,12 @@ def refuse_if_driven(storage: Storage, state: SweepState) -> None:
             f"sweep {sweep_id} is being run on {driver.host}, heard of {silent:.0f} s ago. Stop it with `agr stop "
             f"{sweep_id}`; if it was killed, try again when it has been silent for {SILENT_S:.0f} s."
         )
+
+
+def boot_id() -> str:
+    """Linux's random ID of this machine's last start, "" on other systems: rented machines may share a host name."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="ascii").strip() if path.exists() else ""
 
 
 def _process_lives(driver: DriverStarted) -> bool:

@@ -89,6 +89,7 @@ class DriverStarted(_Event):
     kind: Literal["driver_started"] = "driver_started"
     driver_id: str
     host: str
+    boot: str = Field(default="", description="Which machine of this name, by `boot_id`.")
     pid: int
     resumed: bool
 

@@ -24,6 +24,7 @@ from orchestrator.errors import NotFoundError
 from orchestrator.failures import Failures
 from orchestrator.journal import JournalWriter
 from orchestrator.outcome import OUTCOMES, Cause, SweepStatus
+from orchestrator.ownership import boot_id
 from orchestrator.pareto import plain
 from orchestrator.proposals import DataRef, Proposals
 from orchestrator.recorder import Recorder
@@ -211,6 +212,7 @@ class SweepRun:
                 time=self.clock(),
                 driver_id=secrets.token_hex(4),
                 host=socket.gethostname(),
+                boot=boot_id(),
                 pid=os.getpid(),
                 resumed=resumed,
             )

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from orchestrator.errors import SweepOwnedError
-from orchestrator.ownership import refuse_if_driven
+from orchestrator.ownership import boot_id, refuse_if_driven
 from orchestrator.records import DriverStarted
 from orchestrator.state import SweepState
 from orchestrator.storage import layout
@@ -22,10 +22,11 @@ from sweeps import local, make_run, small_sweep
 SWEEP = "small-20260101-000000-abcd"
 
 
-def state_of(storage: Storage, *, host: str, pid: int, started: float) -> SweepState:
+def state_of(storage: Storage, *, host: str, pid: int, started: float, boot: str | None = None) -> SweepState:
     run = make_run(storage, small_sweep())
     state = SweepState(started=run.started)
-    state.apply(DriverStarted(time=started, driver_id="d", host=host, pid=pid, resumed=False))
+    boot = boot_id() if boot is None else boot
+    state.apply(DriverStarted(time=started, driver_id="d", host=host, boot=boot, pid=pid, resumed=False))
     return state
 
 
@@ -64,3 +65,12 @@ def test_a_driver_elsewhere_counts_as_alive_until_it_is_silent(tmp_path: Path) -
         refuse_if_driven(storage, state)
     write_heartbeat(storage, 20)
     refuse_if_driven(storage, state)
+
+
+def test_a_machine_of_the_same_name_is_another_machine(tmp_path: Path) -> None:
+    """This one has no such process, which says nothing of that one's."""
+    storage = local(tmp_path)
+    state = state_of(storage, host=socket.gethostname(), pid=2**22 + 1, started=time.time(), boot="another")
+    write_heartbeat(storage, 5)
+    with pytest.raises(SweepOwnedError, match="heard of 5 s ago"):
+        refuse_if_driven(storage, state)

@@ -14,6 +14,7 @@ import pytest
 
 from agr_core.data.joined import Join, Member
 from orchestrator.errors import SweepOwnedError
+from orchestrator.ownership import boot_id
 from orchestrator.records import DriverStarted, StageRef
 from orchestrator.shared_objects import Shared, remove_unreferenced, starting, unreferenced
 from orchestrator.storage import layout
@@ -111,7 +112,7 @@ def test_what_people_put_there_under_names_of_their_own_stays(storage: Storage) 
 
 def test_nothing_is_removed_while_a_sweep_runs(storage: Storage, record_sweep: Recorder) -> None:
     running = record_sweep("running-20260102-030405-abcd")
-    driver = {"driver_id": "1", "host": socket.gethostname(), "pid": os.getpid()}
+    driver = {"driver_id": "1", "host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid()}
     running.record(DriverStarted(time=time.time(), resumed=True, **driver))
     before = shared_keys(storage)
     with pytest.raises(SweepOwnedError, match="is being run by process"):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from orchestrator.ownership import boot_id
 from orchestrator.records import DriverStarted
 from orchestrator.storage import layout
 from orchestrator.sync import Syncer
@@ -76,7 +77,9 @@ def test_gc_and_rm_leave_a_running_sweep_alone(record_sweep: Recorder, agr: Agr)
     sweep = record_sweep()
     with_weights(sweep, [5.0, 6.0])
     sweep.record(
-        DriverStarted(time=time.time(), driver_id="1", host=socket.gethostname(), pid=os.getpid(), resumed=True)
+        DriverStarted(
+            time=time.time(), driver_id="1", host=socket.gethostname(), boot=boot_id(), pid=os.getpid(), resumed=True
+        )
     )
     assert "is running and is left alone" in agr("gc", "--keep", "1").stderr
     assert "is being run by process" in agr("rm", "faces", "--yes", code=1).stderr
