@@ -242,7 +242,7 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
 
     from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
     from orchestrator.ray_tune.failure import ActorManager
-    from orchestrator.ray_tune.placement import TEAM_HOLDER, NearData, Placement, Slots, bundle
+    from orchestrator.ray_tune.placement import TEAM_HOLDER, NearData, Placement, Slots, bundle, warn_of_crowds
     from orchestrator.ray_tune.probe import ask_nodes
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
@@ -270,6 +270,7 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
             f"resources: a trial asks for {trial}, and no node has that much: {nodes}. Lower them, or join a larger "
             "node."
         )
+    warn_of_crowds(trial, at_most=spec.concurrency)
     held = ask_nodes(engine.storage, run.sweep_id)
     near_data = NearData(
         slots,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import ray
 from ray._private.state import state as _state  # Ray says publicly only what the whole cluster has free
@@ -13,11 +15,16 @@ from ray.util.placement_group import PlacementGroup, placement_group
 
 from orchestrator.spec.model import ResourcesSpec
 
+_LOG = logging.getLogger(__name__)
+
 SLOTS_S = 5.0
 """The cluster's size is looked up so often (seconds)."""
 
 FREE_S = 1.0
 """What nodes have free is looked up so often (seconds)."""
+
+A_TRIAL = 10**9
+"""Memory (bytes) that a trial takes at least, more or less: torch, timm, a small model and its batches."""
 
 _NODE_ID = "ray.io/node-id"
 """A label that Ray gives every node."""
@@ -146,6 +153,42 @@ class NearData:
             return None
         self._free[best] -= 1
         return best
+
+
+def warn_of_crowds(trial: Mapping[str, float], *, at_most: int | None) -> None:
+    """Tell whoever started the sweep of nodes that are ``crowded``."""
+    for address, at_once, each in crowded(trial, ray.nodes(), at_most=at_most):
+        _LOG.warning(
+            "%s may run %d trials at once, which leaves %.1f GB of memory to each, and one takes %.0f GB or more: "
+            "some may be ended for want of it. Say what one takes (resources: {memory: 2GB}), or lower concurrency.",
+            address,
+            at_once,
+            each / 1e9,
+            A_TRIAL / 1e9,
+        )
+
+
+def crowded(
+    trial: Mapping[str, float], nodes: Iterable[Mapping[str, Any]], *, at_most: int | None
+) -> Iterator[tuple[str, int, float]]:
+    """Nodes that could run out of memory because trials do not say how much they take.
+
+    Args:
+        trial: Ray's resources of one trial.
+        nodes: As ``ray.nodes`` gives them.
+        at_most: So many trials run at once.
+
+    Yields:
+        The address of each where trials would have less than ``A_TRIAL``, how many run there at once, and the bytes
+        that each of them would have.
+    """
+    if "memory" in trial:
+        return
+    for node in nodes:
+        at_once = fitting(trial, node["Resources"]) if node["Alive"] else 0
+        at_once = at_once if at_most is None else min(at_once, at_most)
+        if at_once and node["Resources"].get("memory", 0.0) / at_once < A_TRIAL:
+            yield node["NodeManagerAddress"], at_once, node["Resources"].get("memory", 0.0) / at_once
 
 
 def fitting(trial: Mapping[str, float], node: Mapping[str, float]) -> int:

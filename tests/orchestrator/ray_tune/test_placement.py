@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from orchestrator.ray_tune.adapters import SweepSearch
-from orchestrator.ray_tune.placement import NearData, Placement, Slots, bundle, fitting
+from orchestrator.ray_tune.placement import NearData, Placement, Slots, bundle, crowded, fitting
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.spec.model import ResourcesSpec
 from orchestrator.sweep_run import LiveTrial
@@ -42,6 +42,18 @@ GB = 10**9
 )
 def test_a_node_holds_what_fits_every_resource(trial: dict[str, float], node: dict[str, float], fit: int) -> None:
     assert fitting(trial, node) == fit
+
+
+def test_nodes_are_crowded_where_trials_have_less_than_one_takes_and_do_not_say_what_that_is() -> None:
+    def node(address: str, cpus: float, memory: float, *, alive: bool = True) -> dict[str, Any]:
+        resources = {"CPU": cpus, "memory": memory}
+        return {"NodeManagerAddress": address, "Alive": alive, "Resources": resources}
+
+    nodes = [node("a", 64, 20 * GB), node("b", 2, 1.5 * GB), node("c", 4, 16 * GB), node("d", 64, GB, alive=False)]
+
+    assert list(crowded({"CPU": 1}, nodes, at_most=None)) == [("a", 64, 20 * GB / 64), ("b", 2, 0.75 * GB)]
+    assert list(crowded({"CPU": 1}, nodes, at_most=10)) == [("b", 2, 0.75 * GB)]
+    assert list(crowded({"CPU": 1, "memory": 2 * GB}, nodes, at_most=None)) == []
 
 
 def test_nodes_of_different_size_are_counted_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
