@@ -4,7 +4,8 @@
 
 The real driver, journal and storage on a Ray that is told it has so many CPUs; no trial ends before all slots are busy
 at once. ``--torch``: each worker imports torch and timm before its first epoch, as a real trial does. Prints the
-seconds from the driver's start to the first trial and from there to all slots busy, and what a worker holds.
+seconds from the driver's start to the first trial and from there to all slots busy, and what a worker holds. For
+comparison, before: as many of Ray's own Tune trials that do nothing, whose start is what Ray and the machine cost.
 """
 
 from __future__ import annotations
@@ -30,6 +31,31 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="agr-slots-") as folder:
         measure(Path(folder), arguments.slots, with_torch=arguments.torch)
+
+
+def seconds_of_ray_tune(folder: Path, slots: int) -> float:
+    """From the start of ``Tuner.fit`` to the first moment at which as many trials as slots have begun."""
+    from ray import tune
+
+    begun = folder / "begun"
+    begun.mkdir()
+
+    def wait(config: dict[str, int]) -> None:
+        (begun / str(config["number"])).write_text(str(time.time()))
+        until = time.monotonic() + PATIENCE_S
+        while len(list(begun.iterdir())) < slots and time.monotonic() < until:
+            time.sleep(0.5)
+
+    start = time.time()
+    tuner = tune.Tuner(
+        tune.with_resources(wait, {"cpu": 1}),
+        param_space={"number": tune.grid_search(list(range(slots)))},
+        run_config=tune.RunConfig(storage_path=str(folder / "tune"), verbose=0),
+    )
+    tuner.fit()
+    times = [float(path.read_text()) for path in begun.iterdir()]
+    assert len(times) == slots
+    return max(times) - start
 
 
 def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
@@ -97,6 +123,7 @@ def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
         log_to_driver=False,
         logging_level=logging.CRITICAL,
     )
+    bare = seconds_of_ray_tune(folder, slots)
     engine = Engine(settings=settings, storage=open_storage(settings.storage), trainable=NoTraining, read_sealed=False)
     begin = time.time()
     result = start_sweep(sweep, started_of(sweep), engine, on_begin=lambda: None)
@@ -105,6 +132,8 @@ def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
     rows = sorted(tuple(map(float, path.read_text().split())) for path in seen.iterdir())[:slots]
     first, last = rows[0][0], rows[-1][0]
     print(f"{slots} slots, torch {'imported' if with_torch else 'not imported'}, {os.cpu_count()} cores here")
+    print(f"Ray Tune alone: all slots are busy {bare:.1f} s after its start")
+    print(f"agr: all slots are busy {last - begin:.1f} s after the driver's start, {(last - begin) / bare:.2f} of that")
     print(f"first trial begins {first - begin:.1f} s after the driver, all slots are busy {last - first:.1f} s later")
     print(
         f"a worker holds {max(row[1] for row in rows) / 1e6:.0f} MB, {max(row[2] for row in rows) / 1e6:.0f} of its own"
