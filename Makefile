@@ -24,7 +24,7 @@ RUNS   := $(VENV)/.installed
 TESTS  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test test-cluster check check-infra fmt stack clean chromium iproute
+.PHONY: help venv quickstart test test-cluster check check-infra fmt stack clean chromium network
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,7 +46,7 @@ test: $(TESTS) chromium check  ## install what tests need, then lint, types, imp
 	$(PYTEST) -n 2 $(BYFILE) -m "($(HEAVY)) and not cluster"
 	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
 
-test-cluster: $(TESTS) iproute  ## sweeps on several nodes, killed, cut off and drained (needs root)
+test-cluster: $(TESTS) network  ## sweeps on several nodes, killed, cut off and drained (needs root)
 	$(PYTEST) -m cluster tests/cluster tests/integration
 
 check-infra: $(TESTS)  ## read infra/ with the tools it is written for, in a venv of their own
@@ -83,13 +83,14 @@ $(TESTS): $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	@touch $(RUNS) $@
 
-# The cluster tests join network namespaces.
-iproute:
-	@command -v ip >/dev/null && exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "Installing iproute2"; \
+# The cluster tests make machines out of network namespaces, some of them behind NAT, with WireGuard and SSH.
+network:
+	@for program in ip iptables wg-quick wireguard-go dropbear ssh; do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$${missing:-}" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing what the cluster tests need of the system"; \
 		export DEBIAN_FRONTEND=noninteractive; \
-		apt-get -qq update && apt-get -qq install --no-install-recommends iproute2 >/dev/null; \
+		apt-get -qq update && apt-get -qq install --no-install-recommends \
+			iproute2 iptables wireguard-tools wireguard-go dropbear-bin openssh-client >/dev/null; \
 	fi
 
 # The browser test drives a real Chromium.

@@ -227,7 +227,7 @@ def test_make_lists_its_targets_and_each_says_what_it_does() -> None:
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     phony = re.search(r"^\.PHONY: (.+)$", read(ROOT / "Makefile"), flags=re.MULTILINE)
     assert phony is not None
-    assert {line.split()[1] for line in listed.splitlines()} == set(phony[1].split()) - {"chromium", "iproute"}
+    assert {line.split()[1] for line in listed.splitlines()} == set(phony[1].split()) - {"chromium", "network"}
 
 
 def test_every_sweep_file_opens_with_the_command_that_runs_it() -> None:

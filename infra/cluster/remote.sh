@@ -19,7 +19,9 @@ remote() { # DESTINATION COMMAND...: no agent, no forwarded environment
     if [[ $host =~ ^(.+):([0-9]+)$ ]]; then
         host=${BASH_REMATCH[1]} port=${BASH_REMATCH[2]}
     fi
-    ssh -o ForwardAgent=no -o BatchMode=yes -o ConnectTimeout=15 "${options[@]}" -p "$port" -- "$host" "$@"
+    # A machine rented a minute ago is known to no known_hosts; one whose key changed is refused.
+    ssh "${options[@]}" -o StrictHostKeyChecking=accept-new -o ForwardAgent=no -o BatchMode=yes -o ConnectTimeout=15 \
+        -p "$port" -- "$host" "$@"
 }
 
 join() {
@@ -32,7 +34,9 @@ join() {
     remote "$host" 'umask 077 && mkdir -p ~/.agr && cat > ~/.agr/node.env' < "$env_file"
     if [[ -n $overlay ]]; then
         remote "$host" 'umask 077 && mkdir -p /etc/wireguard && cat > /etc/wireguard/agr.conf' < "$overlay"
-        remote "$host" 'command -v wg-quick > /dev/null || (apt-get -qq update && apt-get -qq install wireguard-tools > /dev/null);
+        # wireguard-go is what wg-quick falls back to where the kernel has no WireGuard.
+        remote "$host" 'command -v wg-quick > /dev/null ||
+                (apt-get -qq update && apt-get -qq install wireguard-tools wireguard-go > /dev/null);
             wg-quick down agr 2> /dev/null; wg-quick up agr'
         options=(--host "$(sed -n 's|^Address = \([0-9.]*\).*|\1|p' "$overlay")")
     fi

@@ -44,14 +44,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
+_PROGRAMS = (
+    "ip", "nsenter", "setpriv", "unshare", "iptables", "wg-quick", "wireguard-go", "dropbear", "ssh",
+)  # fmt: skip
+_PACKAGES = "iproute2 util-linux iptables wireguard-tools wireguard-go dropbear-bin openssh-client"
+
+
 def missing() -> str:
-    """Why network namespaces cannot be had here; empty: they can."""
+    """Why a network of machines cannot be had here; empty: it can."""
     if os.geteuid() != 0:
         return "network namespaces need root, and this is not root"
     if BIN.resolve().is_relative_to("/tmp"):
         return f"each machine has a /tmp of its own, and {BIN} is below /tmp: clone to another folder"
-    absent = [program for program in ("ip", "nsenter", "setpriv", "unshare") if shutil.which(program) is None]
-    return f"not installed: {', '.join(absent)} (Debian: apt-get install iproute2 util-linux)" if absent else ""
+    if not Path("/dev/net/tun").exists():
+        return "there is no /dev/net/tun, which a tunnel needs"
+    absent = [program for program in _PROGRAMS if shutil.which(program) is None]
+    return f"not installed: {', '.join(absent)} (Debian: apt-get install {_PACKAGES})" if absent else ""
 
 
 @pytest.fixture(scope="module")

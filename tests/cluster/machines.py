@@ -9,6 +9,9 @@ nothing of the host's network is touched and several networks may exist side by 
         node = network.machine("node-1")    # 10.77.0.3
         head.run("ping", "-c1", node.address)
         node.cut(); node.mend(); node.kill()
+        router = network.router("router")               # 10.77.0.4
+        hidden = network.behind(router, "hidden")       # 192.168.7.2, which the others know as 10.77.0.4
+        router.forward(22)                              # to hidden, who is else reached by nobody
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 SUBNET = "10.77.0"
+PRIVATE = "192.168.7"
+"""Behind every router the same, as in people's homes."""
 
 _INIT = """
 set -e
@@ -103,13 +110,36 @@ class Machine:
         self._holder.kill()
         self._holder.wait()
         until = time.monotonic() + 10
-        while Path(f"/proc/{self.pid}").exists() and time.monotonic() < until:
+        while not self._is_dead() and time.monotonic() < until:
             time.sleep(0.02)
+
+    def _is_dead(self) -> bool:
+        """Its first process is a zombie once all others are gone; some systems bury zombies seconds later."""
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     @property
     def runs(self) -> bool:
         """Whether the plug is in."""
         return self._holder.poll() is None
+
+
+class Router(Machine):
+    """A machine with one other behind it, of which the network sees the router alone (NAT)."""
+
+    def translate(self) -> None:
+        """What goes out gets the router's address; nothing comes in but answers and what is forwarded."""
+        self.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        unasked = ("-m", "conntrack", "!", "--ctstate", "ESTABLISHED,RELATED,DNAT")
+        self.run("iptables", "-A", "FORWARD", "-i", "eth0", *unasked, "-j", "DROP")
+
+    def forward(self, port: int) -> None:
+        """Forward a tcp port to the machine behind, as providers do for SSH."""
+        rule = ("-i", "eth0", "-p", "tcp", "--dport", str(port), "-j", "DNAT", "--to-destination", f"{PRIVATE}.2")
+        self.run("iptables", "-t", "nat", "-A", "PREROUTING", *rule)
 
 
 class Network:
@@ -119,7 +149,8 @@ class Network:
         self.folder = folder
         self.name = folder.name
         self._machines: list[Machine] = []
-        self._switch = self._add("switch", "")
+        self._switch = Machine("switch", *self._next("switch"))
+        self._machines.append(self._switch)
         self._switch.run("ip", "link", "add", "bridge0", "type", "bridge")
         self._switch.run("ip", "link", "set", "bridge0", "up")
 
@@ -135,17 +166,40 @@ class Network:
 
     def machine(self, name: str) -> Machine:
         """A new machine, on the network."""
-        number = len(self._machines) + 1
-        machine = self._add(name, f"{SUBNET}.{number}")
-        port = f"port{number}"
-        link = ["ip", "link", "add", port, "netns", str(self._switch.pid), "type", "veth"]
-        subprocess.run([*link, "peer", "name", "eth0", "netns", str(machine.pid)], check=True)
-        self._switch.run("ip", "link", "set", port, "master", "bridge0", "up")
-        machine.run("ip", "address", "add", f"{machine.address}/24", "dev", "eth0")
-        machine.run("ip", "link", "set", "eth0", "up")
+        return self._on_the_bridge(Machine(name, *self._next(name)))
+
+    def router(self, name: str) -> Router:
+        """A new router, on the network."""
+        router = Router(name, *self._next(name))
+        self._on_the_bridge(router)
+        router.translate()
+        return router
+
+    def behind(self, router: Router, name: str) -> Machine:
+        """A new machine behind a router that has none."""
+        machine = Machine(name, f"{PRIVATE}.2", self._next(name)[1])
+        self._machines.append(machine)
+        _cable(router, "lan", machine)
+        router.run("ip", "address", "add", f"{PRIVATE}.1/24", "dev", "lan")
+        router.run("ip", "link", "set", "lan", "up")
+        machine.run("ip", "route", "add", "default", "via", f"{PRIVATE}.1")
         return machine
 
-    def _add(self, name: str, address: str) -> Machine:
-        machine = Machine(name, address, self.folder / f"{len(self._machines)}-{name}")
+    def _next(self, name: str) -> tuple[str, Path]:
+        number = len(self._machines)
+        return f"{SUBNET}.{number + 1}", self.folder / f"{number}-{name}"
+
+    def _on_the_bridge(self, machine: Machine) -> Machine:
         self._machines.append(machine)
+        port = f"port{len(self._machines)}"
+        _cable(self._switch, port, machine)
+        self._switch.run("ip", "link", "set", port, "master", "bridge0", "up")
         return machine
+
+
+def _cable(device: Machine, port: str, machine: Machine) -> None:
+    """From a port of a switch or router to a machine, which has its address there."""
+    link = ["ip", "link", "add", port, "netns", str(device.pid), "type", "veth"]
+    subprocess.run([*link, "peer", "name", "eth0", "netns", str(machine.pid)], check=True)
+    machine.run("ip", "address", "add", f"{machine.address}/24", "dev", "eth0")
+    machine.run("ip", "link", "set", "eth0", "up")
