@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 _CHUNK_BYTES = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def canonical_json(value: Any) -> str:
@@ -23,6 +25,11 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of ``value``, 64 lower-case hex digits."""
     return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is a SHA-256 as ``digest`` gives it. What is none may be a path, and must not become a file's name."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def file_digest(path: Path) -> str:

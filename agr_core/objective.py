@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +18,11 @@ Direction = Literal["minimize", "maximize"]
 
 BEST = "best"
 """Label of the epoch that is best by the objective; the others are named by ``keep``."""
+
+LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,29}$"
+
+Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
+"""A label becomes part of file names, and what names it may come from a bucket that others write to."""
 
 WEIGHTED = "val/objective"
 """What a weighted sum is called among the metrics of an epoch."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from agr_core.config import StrictModel
-from agr_core.objective import BEST, Direction, Objective
+from agr_core.objective import BEST, Direction, Label, Objective
 from orchestrator.outcome import Cause, Outcome, SweepStatus
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$")]
@@ -35,7 +35,7 @@ class SweepStarted(_Event):
     further: tuple[Objective, ...] = Field(
         default=(), description="Where there are several objectives, those after the first."
     )
-    keep: dict[str, Objective] = Field(
+    keep: dict[Label, Objective] = Field(
         default_factory=dict, description="By label, what chooses further epochs whose weights are kept."
     )
     document: dict[str, Any] = Field(description="The sweep file after profiles and --set; enough to resume.")
@@ -263,7 +263,7 @@ class TrialEnded(_Event):
         default=(), description="Several objectives: all of them, at the epoch that is best by the first."
     )
     best_epoch: int | None = None
-    kept_epochs: dict[str, int] = Field(default_factory=dict, description="The best epoch for each label of `keep`.")
+    kept_epochs: dict[Label, int] = Field(default_factory=dict, description="The best epoch for each label of `keep`.")
     stopped_early: bool = Field(default=False, description="By its own early stopping.")
     error: str | None = None
     attempt: int | None = Field(default=None, description="The attempt whose files are the trial's.")
@@ -294,7 +294,7 @@ class TestOpened(_Event):
     __test__ = False  # not a pytest class
     trial_id: str
     epoch: int = Field(ge=1)
-    labels: tuple[str, ...] = Field(description="Which of the kept weights they are: best, or labels of `keep`.")
+    labels: tuple[Label, ...] = Field(description="Which of the kept weights they are: best, or labels of `keep`.")
 
 
 class TestRead(_Event):
@@ -303,7 +303,7 @@ class TestRead(_Event):
     kind: Literal["test_read"] = "test_read"
     __test__ = False  # not a pytest class
     trial_id: Name
-    label: str = Field(default=BEST, description="Which of the kept weights: best, or a label of `keep`.")
+    label: Label = Field(default=BEST, description="Which of the kept weights: best, or a label of `keep`.")
     metrics: dict[str, float] = Field(description="test/... of the kept weights.")
     tables: dict[str, Any] = Field(default_factory=dict)
 

@@ -12,7 +12,6 @@ before that was seen, and everything is put back; whoever comes later finds noth
 from __future__ import annotations
 
 import json
-import re
 import socket
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from agr_core.data.joined import Join
 from agr_core.data.shards import MANIFEST
+from agr_core.identity import is_digest
 from orchestrator.errors import NotFoundError, SweepOwnedError
 from orchestrator.journal import read_state
 from orchestrator.ownership import refuse_if_driven
@@ -41,7 +41,6 @@ KINDS = {
 }
 """Folders of what is shared, and what to call it."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _CARRIES = (MANIFEST, layout.DONE)
 """Files without which a folder counts for nothing. What is one file carries itself."""
 
@@ -86,7 +85,7 @@ def unreferenced(storage: Storage) -> list[Shared]:
     for kind in KINDS:
         for info in storage.list(kind):
             digest = info.key.split("/")[1].partition(".")[0]
-            if _DIGEST.fullmatch(digest) and (kind, digest) not in needed:  # other names are people's
+            if is_digest(digest) and (kind, digest) not in needed:  # other names are people's
                 found[kind, digest].append(info)
     return [Shared(kind, digest, tuple(objects)) for (kind, digest), objects in found.items()]
 

@@ -64,12 +64,15 @@ class Join:
         Raises:
             DataError: If it is none that this version reads.
         """
-        document: dict[str, Any] = json.loads(data)
-        if document.get("schema_version") != _SCHEMA_VERSION:
-            raise DataError(f"{place} is no join of data sets of schema version {_SCHEMA_VERSION}; submit again.")
-        races = document["races"]
-        members = tuple(Member(**member) for member in document["members"])
-        return cls(members, None if races is None else tuple(races))
+        try:
+            document: dict[str, Any] = json.loads(data)
+            if document["schema_version"] != _SCHEMA_VERSION:
+                raise DataError(f"{place} is no join of data sets of schema version {_SCHEMA_VERSION}; submit again.")
+            races = document["races"]
+            members = tuple(Member(**member) for member in document["members"])
+            return cls(members, None if races is None else tuple(races))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{place} is no join of data sets ({error}); delete it and submit again.") from error
 
 
 class Joined:

@@ -183,7 +183,7 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, di
         parts.loss.load_state_dict(loss)
         parts.optimizer.load_state_dict(optimizer_state)
         parts.scaler.load_state_dict(document["scaler"])
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder} does not fit this training: {error}") from error
     return state, kept
 

@@ -13,12 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
 from agr_core.config import TrialConfig
 from agr_core.disk import writing
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import is_of_one_group
-from agr_core.objective import BEST
+from agr_core.objective import BEST, Label
 from orchestrator.errors import NotFoundError
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
@@ -46,6 +48,15 @@ def kept_file(label: str) -> str:
 def predictions_file(label: str) -> str:
     """The file of a checkpoint folder with what the weights kept for ``label`` said of each image of the val part."""
     return f"{label}.parquet"
+
+
+class _State(BaseModel):
+    """What has to be known of ``state.json`` to fetch the files beside it; the training checks all of it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    kept_epochs: dict[Label, PositiveInt] = Field(default_factory=dict)
+    sha256: dict[str, str] = Field(default_factory=dict)
 
 
 class Attempt:
@@ -138,7 +149,12 @@ class Attempt:
                 self.log(f"warning, epoch {best}, whose weights are kept: {words}")
 
     def fetch_newest_checkpoint(self) -> bool:
-        """Bring the most advanced checkpoint of the earlier attempts into ``folder``; False if there is none."""
+        """Bring the most advanced checkpoint of the earlier attempts into ``folder``; False if there is none.
+
+        Raises:
+            CheckpointError: If its ``state.json`` is none that a training writes.
+            NotFoundError: If one of its files is missing.
+        """
         found = newest_checkpoint(self._storage, self._parent)
         if found is None:
             return False
@@ -147,13 +163,22 @@ class Attempt:
         self._storage.download(f"{checkpoint}/{STATE}", self.folder / STATE)
         self._storage.download(f"{checkpoint}/{LAST}", self.folder / LAST)
         # Not the newest of the kept weights: a worker that died may have stored better ones than its checkpoint knows.
-        state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        for label, kept_epoch in state.get("kept_epochs", {}).items():
+        state = self._fetched_state(checkpoint)
+        for label, kept_epoch in state.kept_epochs.items():
             self._storage.download(layout.best_weights(attempt, kept_epoch), self.folder / kept_file(label))
             said = predictions_file(label)
-            if said in state.get("sha256", {}):
+            if said in state.sha256:
                 self._storage.download(layout.predictions(attempt, _VAL, kept_epoch), self.folder / said)
         return True
+
+    def _fetched_state(self, checkpoint: str) -> _State:
+        """A label in it becomes the name of a file here, and others write to the bucket too: so it is checked first."""
+        try:
+            return _State.model_validate_json((self.folder / STATE).read_bytes())
+        except ValidationError as error:
+            raise CheckpointError(
+                f"{self._storage.uri}/{checkpoint}/{STATE} is not of a checkpoint: {error.errors()[0]['msg']}."
+            ) from error
 
     def close(self) -> None:
         """Stop listening to the log."""
@@ -196,7 +221,7 @@ def newest_checkpoint(storage: Storage, parent: str) -> tuple[str, int] | None:
     best: tuple[int, str] | None = None
     for attempt in storage.folders(parent):
         folder = f"{parent}/{attempt}"
-        for epoch in storage.folders(layout.checkpoints(folder)):
+        for epoch in filter(str.isdecimal, storage.folders(layout.checkpoints(folder))):  # others are not ours
             whole = storage.exists(f"{layout.checkpoints(folder)}/{epoch}/{STATE}")
             if whole and (best is None or int(epoch) > best[0]):
                 best = (int(epoch), folder)

@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from agr_core.config import StrictModel
-from agr_core.objective import BEST, Objective
+from agr_core.objective import BEST, LABEL_PATTERN, Objective
 from orchestrator.spec.paths import SEVERAL
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 _TAKEN_LABELS = (BEST, "last")
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.ASCII)
 
@@ -321,7 +320,7 @@ class SweepSpec(StrictModel):
         for label in value:
             if label in _TAKEN_LABELS:
                 raise ValueError(f"the label {label!r} is taken; `best` is kept by the objective. Choose another.")
-            if not _LABEL.fullmatch(label):
+            if not re.fullmatch(LABEL_PATTERN, label):
                 raise ValueError(
                     f"{label!r} cannot be a label; use 1 to 30 of letters, digits, - _ and begin with one "
                     "of the first two."

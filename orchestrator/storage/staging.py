@@ -27,7 +27,7 @@ from filelock import FileLock
 from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import read_manifest, verify
 from agr_core.errors import DataError, IntegrityError
-from agr_core.identity import canonical_json, digest, file_digest
+from agr_core.identity import canonical_json, digest, file_digest, is_digest
 from orchestrator.errors import StorageError
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
@@ -60,9 +60,10 @@ def cached(
 
     Raises:
         NotFoundError: If ``source`` has no packed data set.
-        IntegrityError: If it has another one, or a shard that arrives damaged twice.
+        IntegrityError: If it has another one, or a shard that arrives damaged twice, or ``data_digest`` is none.
         StorageError: If the data set is larger than the cache may be or the disk is, or the store does not answer.
     """
+    _refuse_unless_digest(data_digest)
     figures = figures or CopyFigures()
     folder = cache / "datasets" / data_digest
     record = f"verified/{data_digest}.json"
@@ -159,9 +160,10 @@ def cached_weights(
 
     Raises:
         NotFoundError: If ``storage`` has no such file.
-        IntegrityError: If it holds other bytes than its name says.
+        IntegrityError: If it holds other bytes than its name says, or ``sha256`` is none.
         StorageError: If the store does not answer, or the disk does not take it.
     """
+    _refuse_unless_digest(sha256)
     figures = figures or CopyFigures()
     file = cache / layout.weights(sha256)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -243,6 +245,12 @@ def _file_states(folder: Path) -> list[list[Any]]:
     """Name, size and time of the last change of each file."""
     states = ((path.name, path.stat()) for path in folder.iterdir())
     return sorted([name, status.st_size, status.st_mtime_ns] for name, status in states)
+
+
+def _refuse_unless_digest(name: str) -> None:
+    """Joins and stages in the storage name what is to be fetched, and others write there too."""
+    if not is_digest(name):
+        raise IntegrityError(f"{name!r} is no SHA-256, so nothing is fetched by that name; submit the sweep again.")
 
 
 def _other_data(place: str, present: str, wanted: str) -> IntegrityError:

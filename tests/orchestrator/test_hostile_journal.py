@@ -48,6 +48,21 @@ def test_a_forged_event_is_refused_with_its_address(record_sweep: Callable[..., 
         read_state(sweep.storage, sweep.sweep_id)
 
 
+@pytest.mark.parametrize("label", ["../../escaped", "/tmp/escaped", "", "a" * 31, ".hidden"])
+def test_a_label_that_is_a_path_is_refused(record_sweep: Callable[..., Any], label: str) -> None:
+    """`agr sync` brings the weights kept for a label into a file of that name."""
+    sweep = record_sweep()
+    sweep.trial(0, [3.0, 2.0])
+    ended = last_event(sweep)
+    assert ended["kind"] == "trial_ended"
+    number = max(int(info.key[-12:-6]) for info in sweep.storage.list(layout.journal(sweep.sweep_id)))
+    forged = json.dumps(ended | {"kept_epochs": {label: 2}}).encode()
+    sweep.storage.write(layout.segment(sweep.sweep_id, number), forged)
+
+    with pytest.raises(IntegrityError, match=r"jsonl is not a journal segment"):
+        read_state(sweep.storage, sweep.sweep_id)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[" * 5_000, '{"kind": "trial_ended"}', "\x00", '{"a":' * 5_000], ids=range(6)
 )

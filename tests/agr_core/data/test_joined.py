@@ -211,3 +211,11 @@ def test_a_trial_trains_on_joined_sets_and_knows_the_foreign_ones_kind_of_ages(
 def test_sources_that_do_not_go_together_are_refused(document: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         DataConfig.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"{}", b'{"schema_version": 1, "races": null, "members": [{}]}', b"\xff"], ids=repr
+)
+def test_what_is_no_join_is_refused_with_its_place(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"^s3://bucket/joins/x is no join of data sets"):
+        Join.from_bytes(data, "s3://bucket/joins/x")

@@ -150,6 +150,17 @@ def test_a_checkpoint_of_another_schema_or_stage_is_refused(
         Training(config, data, objective).restore(tmp_path)
 
 
+@pytest.mark.parametrize("field", ["kept_epochs", "sha256", "loop"])
+def test_a_state_with_a_part_of_another_form_is_refused(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, field: str
+) -> None:
+    config = saved(make_config, data, objective, tmp_path)
+    document = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps(document | {field: [1]}))
+    with pytest.raises(CheckpointError, match="does not fit this training"):
+        Training(config, data, objective).restore(tmp_path)
+
+
 def test_a_checkpoint_torn_between_two_epochs_is_refused(
     make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
 ) -> None:

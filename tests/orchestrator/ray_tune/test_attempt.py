@@ -9,7 +9,7 @@ import pytest
 from agr_core.config import TrialConfig
 from agr_core.labels.attributes import Vocabulary
 from agr_core.reporting import EpochReport
-from orchestrator.ray_tune.attempt import LAST, STATE, Attempt, kept_file, newest_checkpoint, predictions_file
+from orchestrator.ray_tune.attempt import LAST, STATE, Attempt, kept_file, newest_checkpoint, predictions_file, resume
 from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
 
@@ -113,6 +113,46 @@ def test_a_checkpoint_without_its_state_is_not_one(storage: Storage, tmp_path: P
     second = attempt(storage, tmp_path, 1)
     assert second.fetch_newest_checkpoint()
     assert (second.folder / BEST).read_text() == "weights 1"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        '{"kept_ep',
+        "",
+        "[1]",
+        '{"kept_epochs": [1]}',
+        '{"kept_epochs": {"best": "one"}}',
+        '{"kept_epochs": {"best": -1}}',
+        "[" * 5_000,
+        '{"kept_epochs": {"../../escaped": 1}}',
+        '{"kept_epochs": {"FOLDER/escaped": 1}}',
+    ],
+    ids=range(9),
+)
+def test_a_state_that_no_training_writes_costs_the_checkpoint_and_names_no_file(
+    storage: Storage, tmp_path: Path, state: str
+) -> None:
+    """Damaged, or written by somebody who wants a file of theirs in another place."""
+    train(attempt(storage, tmp_path, 0), [2.0])
+    folder = layout.attempt(SWEEP, TRIAL, 0)
+    storage.write(f"{layout.checkpoint(folder, 1)}/{STATE}", state.replace("FOLDER", str(tmp_path)).encode())
+    second = attempt(storage, tmp_path, 1)
+
+    never_restored: Any = None
+    resume(second, never_restored)
+
+    assert list(tmp_path.rglob("escaped*")) == []
+    second.upload_log()
+    log = storage.read(f"{layout.attempt(SWEEP, TRIAL, 1)}/log.txt").decode()
+    assert f"trains from the start: {storage.uri}/{folder}/checkpoints/000001/{STATE} is not of a checkpoint" in log
+
+
+def test_what_others_left_among_the_checkpoints_is_passed_over(storage: Storage, tmp_path: Path) -> None:
+    train(attempt(storage, tmp_path, 0), [2.0])
+    folder = layout.attempt(SWEEP, TRIAL, 0)
+    storage.write(f"{layout.checkpoints(folder)}/old/{STATE}", b"{}")
+    assert newest_checkpoint(storage, layout.trial(SWEEP, TRIAL)) == (folder, 1)
 
 
 def test_a_first_attempt_finds_no_checkpoint(storage: Storage, tmp_path: Path) -> None:

@@ -135,6 +135,16 @@ def test_another_data_set_than_the_one_chosen_is_refused(packed: Packed, make_pa
     assert in_cache(tmp_path) == set()
 
 
+@pytest.mark.parametrize("name", ["../../escaped/here", "/tmp/escaped", "A" * 64, "d" * 63, ""])
+def test_what_is_no_digest_is_refused_and_makes_nothing(tmp_path: Path, name: str) -> None:
+    """Joins and stages in the bucket name data sets and weights; others may write them."""
+    source = open_storage(str(tmp_path / "store"))
+    for fetch in (cached, cached_weights):
+        with pytest.raises(IntegrityError, match="is no SHA-256"):
+            fetch(source, name, cache=tmp_path / "node/cache")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_data_set_made_here_is_not_fetched(packed: Packed, tmp_path: Path) -> None:
     shutil.copytree(packed.folder, tmp_path / "made")
 
