@@ -92,7 +92,7 @@ class Watch:
     def begin(self) -> None:
         """The journal exists: say where everything is, and start to write MLflow."""
         from orchestrator.mlflow_writer import MlflowWriter
-        from orchestrator.tracking.base import without_credentials
+        from orchestrator.tracking.address import without_credentials
 
         say(f"sweep    {self._started.sweep_id}")
         say(f"storage  {self.engine.storage.uri}")

@@ -13,7 +13,8 @@ _SECRET_KEY = re.compile(
 )
 _SECRET_VALUE = re.compile(
     r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS access key IDs
-    r"|://[^/\s:@]*:[^/\s@]+@"  # user:password in a URL
+    r"|://[^/\s:@]*:(?!\d+/)[^\s@]+@"  # user:password in a URL; what follows a port is a path
+    r"|[?&](X-Amz-Signature|X-Amz-Security-Token|Signature|sig)="  # a URL that is signed to be read by whoever has it
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\bgh[pousr]_[0-9A-Za-z]{30,}|\bgithub_pat_[0-9A-Za-z_]{30,}|\bhf_[0-9A-Za-z]{30,}"  # GitHub, Hugging Face
 )

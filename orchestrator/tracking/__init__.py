@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.errors import TrackerError
-from orchestrator.tracking.base import Tracker, without_credentials
+from orchestrator.tracking.address import without_credentials
+from orchestrator.tracking.base import Tracker
 from orchestrator.tracking.mlflow_tracker import MlflowTracker
 
 __all__ = ["open_tracker"]

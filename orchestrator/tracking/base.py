@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.errors import TrackerError
 
@@ -16,17 +15,6 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 """MLflow's words."""
 
 _METRIC_NAME = re.compile(r"[A-Za-z0-9_\-.: ]+(/[A-Za-z0-9_\-.: ]+)*")
-
-
-def without_credentials(uri: str) -> str:
-    """``uri`` with ``user:password@`` taken out; safe to print and to store."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
-
-
-def database_uri(uri: str) -> str:
-    """``uri`` for SQLAlchemy 2.1, which reads ``postgresql://`` as psycopg 3, and we have psycopg 2."""
-    return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 @dataclass(frozen=True)

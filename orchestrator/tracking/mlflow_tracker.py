@@ -11,12 +11,12 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from orchestrator.errors import TrackerError, TrackerUnavailableError
-from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedRun, database_uri, without_credentials
+from orchestrator.tracking.address import database_uri, read_address
+from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedRun
 
 CUT = " …(cut, see trial.json)"
 """End of a param or tag that is longer than MLflow takes."""
@@ -58,7 +58,8 @@ class MlflowTracker:
 
     def __init__(self, uri: str, artifacts: Path | None = None, *, timeout_s: int = 30) -> None:
         self._raw_uri = uri
-        self._uri = without_credentials(uri)
+        self._address = read_address(uri)
+        self._uri = self._address.shown
         self._artifacts = artifacts
         self._timeout_s = timeout_s
         self._served = uri.startswith(("http://", "https://"))
@@ -69,9 +70,11 @@ class MlflowTracker:
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        user, password = _credentials(uri)
-        if self._served and user is not None:
-            self._environment |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password or ""}
+        if self._served and self._address.user is not None:
+            self._environment |= {
+                "MLFLOW_TRACKING_USERNAME": self._address.user,
+                "MLFLOW_TRACKING_PASSWORD": self._address.password or "",
+            }
 
     @property
     def uri(self) -> str:
@@ -259,10 +262,9 @@ class MlflowTracker:
     def _check_server(self) -> None:
         import requests
 
-        user, password = _credentials(self._raw_uri)
         login = (
-            user or os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
-            password or os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
+            self._address.user or os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
+            self._address.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
         )
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         try:
@@ -309,10 +311,7 @@ class MlflowTracker:
             raise TrackerUnavailableError(self._describe(doing, error)) from error
 
     def _describe(self, doing: str, error: Exception) -> str:
-        reason = str(error).split("\n", 1)[0].replace(self._raw_uri, self._uri)
-        _, password = _credentials(self._raw_uri)
-        if password:
-            reason = reason.replace(password, "***")
+        reason = self._address.hide(str(error).split("\n", 1)[0].replace(self._raw_uri, self._uri))
         return f"cannot {doing} MLflow at {self._uri}: {reason}"
 
 
@@ -328,14 +327,6 @@ def _batches(entities: Sequence[tuple[str, Any, int]]) -> Iterator[dict[str, lis
         size += entity_bytes
     if any(batch.values()):
         yield batch
-
-
-def _credentials(uri: str) -> tuple[str | None, str | None]:
-    parts = urlsplit(uri)
-    return (
-        None if parts.username is None else unquote(parts.username),
-        None if parts.password is None else unquote(parts.password),
-    )
 
 
 def _text(value: Any) -> str:

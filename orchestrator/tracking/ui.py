@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from orchestrator.errors import TrackerError
-from orchestrator.tracking.base import database_uri
+from orchestrator.tracking.address import database_uri
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0

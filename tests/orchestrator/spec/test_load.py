@@ -363,7 +363,31 @@ def test_a_secret_is_not_echoed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["s3://agr/utkface-8k", "https://example.org:8080/faces.tar", "C:\\faces.tar", "a@b.tar"]
+    "text",
+    [
+        "s3://minio:hunter/2+hunter2@bucket/faces",
+        "postgresql://ann:hun#ter?2hunter2@host/db",
+        "https://host/faces.tar?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=hunter2hunter2",
+        "https://account.blob.core.windows.net/faces?sv=2024-11-04&sig=hunter2hunter2",
+    ],
+)
+@pytest.mark.parametrize("path", ["trial.data.source", "description"])
+def test_addresses_that_let_whoever_reads_them_in_are_secrets(path: str, text: str) -> None:
+    file = Path(__file__).parents[3] / "sweeps" / "quickstart.yaml"
+    with pytest.raises(SpecError, match="looks like a secret") as caught:
+        load_sweep(file, overrides=[f"{path}='{text}'"])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "s3://agr/utkface-8k",
+        "https://example.org:8080/faces.tar",
+        "https://example.org:8080/faces@home.tar",
+        "C:\\faces.tar",
+        "a@b.tar",
+    ],
 )
 def test_ordinary_sources_are_no_secrets(source: str) -> None:
     assert sweep(trial={"data": {"source": source}})

@@ -17,6 +17,7 @@ from orchestrator.storage import is_remote, open_storage
         ("s3://bucket/", "s3://bucket"),
         ("s3://my.bucket-1/a/b", "s3://my.bucket-1/a/b"),
         ("s3://bucket/a/b//", "s3://bucket/a/b"),
+        ("s3://bucket/by@somebody:1/a", "s3://bucket/by@somebody:1/a"),
         ("/data/agr", "/data/agr"),
         ("/data/with space/ü", "/data/with space/ü"),
     ],
@@ -61,7 +62,17 @@ def test_a_prefix_out_of_the_bucket_is_refused() -> None:
         open_storage("s3://bucket/a/../b")
 
 
-@pytest.mark.parametrize("uri", ["s3://KEY:hunter2@bucket/a", "https://KEY:hunter2@host/bucket"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://KEY:hunter2@bucket/a",
+        "s3://KEY:hunter2/x@bucket/a",
+        "s3://KEY:x/hunter2@bucket/a",
+        "s3://KEY:x@hunter2/y@bucket/a",
+        "https://KEY:hunter2@host/bucket",
+        "https://KEY:x/hunter2@host/bucket",
+    ],
+)
 def test_credentials_in_an_address_are_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(InputError) as refusal:
         open_storage(uri)

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from orchestrator.errors import TrackerError, TrackerUnavailableError
 from orchestrator.tracking import open_tracker
-from orchestrator.tracking.base import MetricPoint, Tracker, database_uri, without_credentials
+from orchestrator.tracking.address import database_uri, read_address, without_credentials
+from orchestrator.tracking.base import MetricPoint, Tracker
 from orchestrator.tracking.mlflow_tracker import CUT, MlflowTracker
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -84,11 +86,35 @@ def test_an_address_that_is_not_mlflows_is_refused_with_the_way_out(uri: str) ->
         ("postgresql://ann:p%40ss@host/db", "postgresql://host/db"),
         ("sqlite:////folder/with@sign.db", "sqlite:////folder/with@sign.db"),
         ("http://host:5000", "http://host:5000"),
+        ("http://host:5000/of@somebody", "http://host:5000/of@somebody"),
+        ("http://[::1]:5000/a", "http://[::1]:5000/a"),
+        ("http://ann@host", "http://host"),
+        ("http://ann:a#b@host:5000", "http://host:5000"),
+        ("postgresql://ann:a/b@host/db", "postgresql://host/db"),
+        ("postgresql://ann:1/b@host/db", "postgresql://host/db"),
+        ("postgresql://ann:a#b?c@host:5432/db", "postgresql://host:5432/db"),
+        ("postgresql://ann:a[b]@host/db", "postgresql://host/db"),
+        ("postgresql://ann:a@b@host/db", "postgresql://host/db"),
+        ("postgresql://host/db?user=ann&password=hunter2", "postgresql://host/db?user=ann&password=***"),
+        ("postgresql:///db?host=/run/pg&sslpassword=a@b", "postgresql:///db?host=/run/pg&sslpassword=***"),
     ],
 )
 def test_a_shown_address_has_no_login(uri: str, shown: str) -> None:
     assert without_credentials(uri) == shown
     assert open_tracker(uri).uri == shown
+
+
+@pytest.mark.parametrize("password", ["hunter2", "a/b", "a#b?c", "1/b", "a:b", "a b", "a%40b"])
+def test_a_password_is_read_as_sqlalchemy_reads_it_and_hidden(password: str) -> None:
+    """SQLAlchemy is what connects: what it takes for the password must not be shown, in either form."""
+    uri = f"postgresql://ann:{password}@host/db"
+    theirs = make_url(uri)
+
+    address = read_address(uri)
+
+    assert (address.user, address.password) == (theirs.username, theirs.password)
+    assert address.shown == f"postgresql://{theirs.host}/{theirs.database}"
+    assert address.hide(f"no way in: {uri}, {theirs.password}!") == "no way in: postgresql://ann:***@host/db, ***!"
 
 
 def test_postgresql_is_read_with_the_driver_we_have() -> None:
