@@ -71,25 +71,32 @@ def read_journal(storage: Storage, sweep_id: str, *, after_segment: int = 0) -> 
     """
     folder = layout.journal(sweep_id)
     expected = after_segment + 1
-    for info in storage.list(folder):
-        found = _SEGMENT.fullmatch(info.key.removeprefix(f"{folder}/"))
-        if found is None:
-            raise IntegrityError(f"{storage.uri}/{info.key} is no journal segment; remove what is not of `agr`.")
-        number = int(found[1])
+    for number, key in _segments(storage, folder):
         if number < expected:
             continue
         if number > expected:
             raise IntegrityError(
                 f"journal segment {expected} of sweep {sweep_id} is missing in {storage.uri}/{folder}."
             )
-        lines = storage.read(info.key).splitlines()
+        lines = storage.read(key).splitlines()
         try:
             yield number, [parse_event(line) for line in lines]
         except ValidationError as error:
             raise IntegrityError(
-                f"{storage.uri}/{info.key} is not a journal segment this version reads: {error.errors()[0]['msg']}"
+                f"{storage.uri}/{key} is not a journal segment this version reads: {error.errors()[0]['msg']}"
             ) from error
         expected += 1
+
+
+def _segments(storage: Storage, folder: str) -> list[tuple[int, str]]:
+    """Number and key of each segment, by number: as text, 1000000 comes before 999999."""
+    segments = []
+    for info in storage.list(folder):
+        found = _SEGMENT.fullmatch(info.key.removeprefix(f"{folder}/"))
+        if found is None:
+            raise IntegrityError(f"{storage.uri}/{info.key} is no journal segment; remove what is not of `agr`.")
+        segments.append((int(found[1]), info.key))
+    return sorted(segments)
 
 
 def read_events(storage: Storage, sweep_id: str) -> tuple[list[Event], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from agr_core.errors import IntegrityError
@@ -144,6 +144,7 @@ def read_summary(storage: Storage, sweep_id: str, *, now: float) -> dict[str, An
     try:
         summary: dict[str, Any] = json.loads(text)
         silent_s = now - float(summary["heartbeat"])
+        float(summary["started"])  # sweeps are listed by it
         if summary["status"] == "running" and silent_s > LOST_AFTER_S:
             summary["status"] = "lost"
     except (ValueError, KeyError, TypeError) as error:
@@ -151,12 +152,19 @@ def read_summary(storage: Storage, sweep_id: str, *, now: float) -> dict[str, An
     return summary
 
 
-def summaries(storage: Storage, *, now: float) -> Iterator[dict[str, Any]]:
-    """The summaries of all sweeps, newest first. A sweep whose driver has only just begun has none."""
+def summaries(
+    storage: Storage, *, now: float, unreadable: Callable[[IntegrityError], None] = lambda _: None
+) -> Iterator[dict[str, Any]]:
+    """The summaries of all sweeps, newest first. A sweep whose driver has only just begun has none.
+
+    ``unreadable`` hears of each that is not what a driver writes; it hides no other.
+    """
     found = []
     for sweep_id in storage.folders(layout.SWEEPS):
         try:
             found.append(read_summary(storage, sweep_id, now=now))
         except NotFoundError:
             continue
+        except IntegrityError as error:
+            unreadable(error)
     yield from sorted(found, key=lambda summary: (-summary["started"], summary["sweep_id"]))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.errors import SweepOwnedError
+from agr_core.errors import IntegrityError
+from orchestrator.errors import NotFoundError, SweepOwnedError
 from orchestrator.records import DriverStarted
 from orchestrator.state import SweepState
 from orchestrator.storage import layout
@@ -27,6 +28,9 @@ def refuse_if_driven(storage: Storage, state: SweepState) -> None:
     """Raise ``SweepOwnedError`` if the sweep's last driver seems to be alive.
 
     A driver of this machine is alive if its process is; one of another machine if it was heard of lately.
+
+    Raises:
+        IntegrityError: If the sweep's summary is not the JSON a driver writes.
     """
     if state.ended is not None or not state.drivers:
         return
@@ -38,12 +42,25 @@ def refuse_if_driven(storage: Storage, state: SweepState) -> None:
                 f"`agr status {sweep_id}` shows it; `agr stop {sweep_id}` ends it."
             )
         return
-    silent = time.time() - float(json.loads(storage.read(layout.summary(sweep_id)))["heartbeat"])
+    silent = time.time() - _heard_of(storage, sweep_id, driver)
     if silent < SILENT_S:
         raise SweepOwnedError(
             f"sweep {sweep_id} is being run on {driver.host}, heard of {silent:.0f} s ago. Stop it with `agr stop "
             f"{sweep_id}`; if it was killed, try again when it has been silent for {SILENT_S:.0f} s."
         )
+
+
+def _heard_of(storage: Storage, sweep_id: str, driver: DriverStarted) -> float:
+    """When its last driver gave a sign of life, seconds since the epoch."""
+    key = layout.summary(sweep_id)
+    try:
+        return float(json.loads(storage.read(key))["heartbeat"])
+    except NotFoundError:  # killed before it could write one, or what an interrupted `agr rm` left
+        return driver.time
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{storage.uri}/{key} is not a sweep's summary: {error}. Unless a driver runs, delete it."
+        ) from error
 
 
 def boot_id() -> str:

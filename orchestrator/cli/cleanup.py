@@ -37,6 +37,7 @@ def gc(
     initial weights to which no sweep of this storage refers are listed, and removed with --unreferenced.
     """
     with errors_in_one_line():
+        from agr_core.errors import IntegrityError
         from orchestrator.errors import SweepOwnedError
         from orchestrator.journal import read_state
         from orchestrator.ownership import refuse_if_driven
@@ -46,14 +47,19 @@ def gc(
 
         place = storage_at(storage)
         total = 0
+        unreadable = []
         for sweep_id in place.folders(layout.SWEEPS):
             if not place.exists(layout.segment(sweep_id, 1)):
                 continue  # being removed, or not begun
-            state = read_state(place, sweep_id)
             try:
+                state = read_state(place, sweep_id)
                 refuse_if_driven(place, state)
             except SweepOwnedError:
                 say(f"{sweep_id} is running and is left alone")
+                continue
+            except IntegrityError as error:  # the other sweeps may be fine
+                say(f"{sweep_id} is left alone: {error}")
+                unreadable.append(sweep_id)
                 continue
             over = state.ended is not None and state.ended.status in ("completed", "stopped", "failed")
             kept = keep or state.started.document.get("keep_checkpoints", KEEP_CHECKPOINTS)
@@ -62,8 +68,14 @@ def gc(
             total += size
             if size:
                 typer.echo(f"{sweep_id}  {size / 1e6:.1f} MB")
-        total += _unreferenced(place, remove=shared and not dry_run, counts=shared)
+        if not unreadable:
+            total += _unreferenced(place, remove=shared and not dry_run, counts=shared)
         typer.echo(f"{total / 1e6:.1f} MB {'could be freed' if dry_run else 'freed'} in {place.uri}")
+        if unreadable:
+            raise IntegrityError(
+                f"{len(unreadable)} sweeps cannot be read: {', '.join(unreadable)}. Nobody knows what data sets, "
+                "splits, stages and weights they refer to, so none of those was removed."
+            )
 
 
 def _unreferenced(place: Storage, *, remove: bool, counts: bool) -> int:
@@ -122,11 +134,16 @@ def _remove_from_mlflow(state: SweepState) -> int:
 
 
 def _remove_from_storage(storage: Storage, sweep_id: str) -> int:
-    """The journal goes last and from its end, so that what is left of an interrupted removal can still be read."""
+    """The journal goes last and from its end, so that what is left of an interrupted removal can still be read.
+
+    What was left for its driver goes first: without a journal it would look like a sweep about to start.
+    """
     from orchestrator.retention import remove
     from orchestrator.storage import layout
 
     journal = f"{layout.journal(sweep_id)}/"
+    for left in (layout.submission(sweep_id), layout.start(sweep_id)):
+        storage.delete(left)
     objects = list(storage.list(layout.sweep(sweep_id)))
     events = [info for info in objects if info.key.startswith(journal)]
     others = [info for info in objects if not info.key.startswith(journal)]

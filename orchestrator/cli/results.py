@@ -156,7 +156,7 @@ def list_sweeps(storage: StorageOption = None, as_json: JsonOption = False) -> N
         from orchestrator.lookup import summaries
 
         place = storage_at(storage)
-        found = list(summaries(place, now=time.time()))
+        found = list(summaries(place, now=time.time(), unreadable=lambda error: say(f"warning: {error}")))
         if as_json:
             names = ("sweep_id", "name", "status", "trials", "best")
             print_json([{name: summary[name] for name in names} for summary in found])

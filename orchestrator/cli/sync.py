@@ -58,6 +58,7 @@ def sync(
 
 
 def _sync_all(storage: Storage, tracker: Tracker, settings: Settings) -> None:
+    from agr_core.errors import IntegrityError
     from orchestrator.errors import DeliveryOwnedError, NotFoundError, TrackerError, TrackerUnavailableError
     from orchestrator.storage import layout
     from orchestrator.sync import Syncer, exclusive
@@ -73,7 +74,7 @@ def _sync_all(storage: Storage, tracker: Tracker, settings: Settings) -> None:
             say(f"{sweep_id}: {error}")
         except TrackerUnavailableError:
             raise
-        except TrackerError as error:  # the other sweeps may be fine
+        except (TrackerError, IntegrityError) as error:  # the other sweeps may be fine
             refused.append(sweep_id)
             say(f"{sweep_id}: {error}")
     if refused:

@@ -161,6 +161,18 @@ def test_summaries_come_newest_first_without_sweeps_that_only_begin(record_sweep
     assert found == [new.sweep_id, old.sweep_id]
 
 
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"heartbeat": 1, "status": "running"}'])
+def test_a_damaged_summary_hides_no_other(record_sweep: Recorder, text: bytes) -> None:
+    broken, fine = record_sweep("a-20260102-030405-abcd"), record_sweep("b-20260102-030405-abcd")
+    broken.storage.write(layout.summary(broken.sweep_id), text)
+    heard: list[IntegrityError] = []
+
+    found = [each["sweep_id"] for each in summaries(fine.storage, now=fine.now, unreadable=heard.append)]
+
+    assert found == [fine.sweep_id]
+    assert [broken.sweep_id in str(error) for error in heard] == [True]
+
+
 def test_a_label_behind_a_trial_must_be_one_that_its_sweep_keeps(record_sweep: Recorder) -> None:
     sweep = record_sweep(keep={"gender": Objective(metric="val/gender_acc", direction="maximize")})
     trial = sweep.trial(0, [9.0], files=True)

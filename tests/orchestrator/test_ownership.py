@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from agr_core.errors import IntegrityError
 from orchestrator.errors import SweepOwnedError
 from orchestrator.ownership import boot_id, refuse_if_driven
 from orchestrator.records import DriverStarted
@@ -74,3 +75,19 @@ def test_a_machine_of_the_same_name_is_another_machine(tmp_path: Path) -> None:
     write_heartbeat(storage, 5)
     with pytest.raises(SweepOwnedError, match="heard of 5 s ago"):
         refuse_if_driven(storage, state)
+
+
+def test_without_a_summary_its_driver_was_heard_of_when_it_started(tmp_path: Path) -> None:
+    """Killed before it could write one; or an interrupted `agr rm` has removed it."""
+    storage = local(tmp_path)
+    with pytest.raises(SweepOwnedError, match="heard of 5 s ago"):
+        refuse_if_driven(storage, state_of(storage, host="another-machine", pid=1, started=time.time() - 5))
+    refuse_if_driven(storage, state_of(storage, host="another-machine", pid=1, started=time.time() - 20))
+
+
+@pytest.mark.parametrize("summary", [b"{", b"[]", b"{}", b'{"heartbeat": "now"}'])
+def test_a_summary_that_no_driver_writes_is_named(tmp_path: Path, summary: bytes) -> None:
+    storage = local(tmp_path)
+    storage.write(layout.summary(SWEEP), summary)
+    with pytest.raises(IntegrityError, match=r"summary\.json is not a sweep's summary"):
+        refuse_if_driven(storage, state_of(storage, host="another-machine", pid=1, started=1.0))

@@ -86,6 +86,52 @@ def test_gc_and_rm_leave_a_running_sweep_alone(record_sweep: Recorder, agr: Agr)
     assert weights(sweep) == 2
 
 
+def test_gc_frees_the_other_sweeps_where_one_cannot_be_read_and_nothing_shared(
+    record_sweep: Recorder, agr: Agr
+) -> None:
+    broken, fine = record_sweep("a-20260102-030405-abcd"), record_sweep("b-20260102-030405-abcd")
+    broken.storage.write(layout.segment(broken.sweep_id, 3), b"{garbage")
+    with_weights(fine, [5.0, 6.0, 7.0])
+    fine.end()
+    shared = layout.dataset("1" * 64)
+    fine.storage.write(f"{shared}/manifest.json", b"x")  # the broken sweep may have trained on it
+
+    result = agr("gc", "--keep", "1", "--unreferenced", code=1)
+
+    assert f"{fine.sweep_id}  2.0 MB" in result.stdout
+    assert weights(fine) == 1
+    assert f"{broken.sweep_id} is left alone: " in result.stderr
+    assert f"error: 1 sweeps cannot be read: {broken.sweep_id}." in result.stderr
+    assert fine.storage.exists(f"{shared}/manifest.json")
+
+
+def test_an_interrupted_removal_of_a_sweep_that_never_ended_can_be_given_again(
+    record_sweep: Recorder, agr: Agr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its driver, on another machine, was killed; the first `agr rm` has come as far as the summary."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    sweep = record_sweep()
+    sweep.storage.delete(layout.summary(sweep.sweep_id))
+    assert agr("gc").exit_code == 0
+    agr("rm", "faces", "--yes")
+    assert list(sweep.storage.list("")) == []
+
+
+def test_a_removed_sweep_leaves_nothing_that_looks_like_one_about_to_start(
+    record_sweep: Recorder, agr: Agr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    sweep = record_sweep()
+    sweep.end()
+    for left in (layout.submission(sweep.sweep_id), layout.start(sweep.sweep_id)):
+        sweep.storage.write(left, b"{}")
+
+    agr("rm", "faces", "--yes")
+
+    assert list(sweep.storage.list("")) == []
+    agr("gc", "--unreferenced")
+
+
 def test_a_removed_sweep_is_gone_from_storage_and_mlflow_and_sync_does_not_bring_it_back(
     record_sweep: Recorder, agr: Agr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

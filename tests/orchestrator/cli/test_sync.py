@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
 from orchestrator.settings import Settings
+from orchestrator.storage import layout
 from orchestrator.sync import exclusive
 from orchestrator.tracking import open_tracker
 from orchestrator.tracking.base import TrackedRun
@@ -114,6 +115,20 @@ def test_sync_delivers_the_other_sweeps_when_mlflow_refuses_one(record_sweep: Re
     assert result.exit_code == 1
     assert "experiment 'deleted' was deleted in MLflow" in result.stderr
     assert result.stderr.splitlines()[-1] == f"error: 1 sweeps were not delivered: {refused.sweep_id}."
+    assert len(runs(fine)) == 1
+
+
+def test_sync_delivers_the_other_sweeps_when_a_journal_cannot_be_read(
+    record_sweep: Recorder, embedded_mlflow: None
+) -> None:
+    broken, fine = record_sweep(), record_sweep("faces-20260103-030405-beef")
+    broken.storage.write(layout.segment(broken.sweep_id, 3), b"{garbage")
+
+    result = CliRunner().invoke(app, ["sync", fine.storage.uri])
+
+    assert result.exit_code == 1
+    assert f"{broken.sweep_id}: {broken.storage.uri}/{layout.segment(broken.sweep_id, 3)} is not" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"error: 1 sweeps were not delivered: {broken.sweep_id}."
     assert len(runs(fine)) == 1
 
 
