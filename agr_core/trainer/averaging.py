@@ -47,6 +47,14 @@ class Averaging:
         self._predictor = predictor
         self.average = build_average(config, predictor.model)
 
+    @property
+    def models(self) -> list[nn.Module]:
+        """The model that is trained, and its average if there is one: what a team holds alike.
+
+        Not ``average`` as a whole: its counter is on the CPU, wherever the model is, and NCCL sends nothing from there.
+        """
+        return [self._predictor.model, *([] if self.average is None else [self.average.module])]
+
     def after_step(self) -> None:
         """Take up the weights of an optimizer step."""
         if isinstance(self._config, EmaAveraging):

@@ -73,11 +73,14 @@ class Team:
         distributed.all_reduce(mean)
         return mean / self.size
 
-    def take_buffers(self, *modules: nn.Module | None) -> None:
-        """Give every process the buffers of process 0: statistics of batch norm."""
+    def take_buffers(self, *modules: nn.Module) -> None:
+        """Give every process the buffers of process 0: statistics of batch norm.
+
+        The group's backend must know the device they are on: NCCL, which GPUs use, takes none from the CPU.
+        """
         if self.size > 1:
             for module in modules:
-                for buffer in module.buffers() if module is not None else ():
+                for buffer in module.buffers():
                     distributed.broadcast(buffer, src=0)
 
     def gather(self, value: Any) -> list[Any]:

@@ -167,7 +167,7 @@ class Training:
             predictor = self._averaging.after_epoch(
                 self.epochs_done + 1, lambda: self._data.train_batches(self.epochs_done)
             )
-            self._team.take_buffers(self._predictor.model, self._averaging.average)
+            self._team.take_buffers(*self._averaging.models)
             val_metrics = part_metrics(self._config, self._data, predictor)
             val, tables = evaluate(predictor, self._data.batches("val"), val_metrics, team=self._team)
         except DivergedError as error:

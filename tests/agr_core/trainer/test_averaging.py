@@ -12,6 +12,8 @@ from torch.optim.swa_utils import SWALR
 
 from agr_core.config import TrialConfig
 from agr_core.objective import Objective
+from agr_core.trainer.averaging import Averaging
+from agr_core.trainer.build import build_predictor
 from agr_core.trainer.loop import Training, evaluate_part
 from agr_core.trainer.schedule import PlateauState, trial_lr_at
 
@@ -181,3 +183,18 @@ def test_without_a_rate_of_its_own_swa_leaves_the_schedule_as_it_is(make_config:
     for step in range(18):
         rates = [trial_lr_at(c, step=step, steps_per_epoch=3, plateau=PlateauState(lr=1.0)) for c in (swa, plain)]
         assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("averaging", [{"name": "swa", "start_epoch": 1}, {"name": "ema"}])
+def test_what_a_team_holds_alike_is_all_where_the_model_is(
+    make_config: MakeConfig, data: Any, averaging: dict[str, Any]
+) -> None:
+    """NCCL sends nothing from the CPU; torch's device without memory stands for the GPU."""
+    config = make_config(averaging=averaging, model=BATCH_NORM)
+    predictor = build_predictor(config, data)
+    predictor.model.to("meta")
+    models = Averaging(config.averaging, predictor).models
+    assert len(models) == 2
+    buffers = [buffer for model in models for buffer in model.buffers()]
+    assert len(buffers) == 2 * 2 * 3  # two batch norms each: mean, variance, counter
+    assert {buffer.device.type for buffer in buffers} == {"meta"}
