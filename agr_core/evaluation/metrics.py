@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agr_core.config import Task
+from agr_core.config import LossWeights, Task
 from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
 from agr_core.evaluation.groups import group_figures
@@ -68,6 +68,8 @@ class PartMetrics:
         label_kind: Kind of the age labels.
         schemes: Reporting schemes that the labels allow (``names.allowed_schemes``).
         brief: Only losses, accuracies and the age error, and no tables: what the training part reports.
+        loss_weights: Factors of the tasks' losses in the total. None, where they change from batch to batch: the total
+            is the mean of the batches' totals.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class PartMetrics:
         *,
         schemes: Sequence[str] = REPORTING_SCHEMES,
         brief: bool = False,
+        loss_weights: LossWeights | None = None,
     ) -> None:
         if ("age" in tasks) and encoding is None:
             raise ValueError(f"tasks {list(tasks)} without an age encoding: age metrics need one to decode years.")
@@ -90,6 +93,7 @@ class PartMetrics:
         self._table_bins = Bins.from_spec(scheme) if (scheme := table_scheme(schemes)) is not None else None
         self._groups = group_classes(vocabulary, scheme)
         self._brief = brief
+        self._loss_weights = loss_weights
         self._parts: defaultdict[str, list[Tensor]] = defaultdict(list)
 
     @torch.no_grad()
@@ -140,7 +144,8 @@ class PartMetrics:
     def compute(self) -> tuple[dict[str, float], dict[str, Table]]:
         """The figures and confusion matrices of all batches so far; what is undefined is absent.
 
-        A mean loss weighs each batch by its known labels of that task, the total loss by its images.
+        A task's loss weighs each batch by its known labels of that task. The total is the sum of these losses times
+        ``loss_weights``; without them it weighs each batch by its images.
 
         Raises:
             DivergedError: If a loss or an estimated age is not finite.
@@ -151,6 +156,8 @@ class PartMetrics:
             return part.metrics, part.tables
         for name in ("loss", *(f"{task}_loss" for task in self._tasks)):
             part.metrics |= _mean_loss(name, columns)
+        if self._loss_weights is not None:
+            self._weigh_total(part, self._loss_weights)
         if self._encoding is not None:
             self._compute_age(part, self._encoding)
         for task in ("gender", "race"):
@@ -177,6 +184,21 @@ class PartMetrics:
                 if task in self._tasks
             },
         )
+
+    def _weigh_total(self, part: _Part, weights: LossWeights) -> None:
+        """Make the mean of the batches' totals the weighted sum of the tasks' losses.
+
+        They differ by what it changes to weigh a task's batches by its known labels instead of by their images; where all
+        labels are known by nothing, to the last bit.
+        """
+        images = part.columns["loss_weight"]
+        known = [task for task in self._tasks if f"{task}_loss" in part.metrics]
+        if not known:
+            del part.metrics["loss"]
+        for task in known:
+            by_images = float(np.average(part.columns[f"{task}_loss"].astype(np.float64), weights=images))
+            if (weight := getattr(weights, task)) > 0:
+                part.metrics["loss"] += weight * (part.metrics[f"{task}_loss"] - by_images)
 
     def _compute_age(self, part: _Part, encoding: AgeEncoding) -> None:
         columns, metrics, tables, of_image = part.columns, part.metrics, part.tables, part.of_image

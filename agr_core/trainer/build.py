@@ -101,8 +101,8 @@ def part_metrics(
     given = (predictor.encoding, config.tasks, data.vocabulary, kind)
     schemes = allowed_schemes(kind, ranges)
     if isinstance(config.model, CascadeConfig) and not brief:
-        return RoutingMetrics(config.model.by, *given, schemes=schemes)
-    return PartMetrics(*given, schemes=schemes, brief=brief)
+        return RoutingMetrics(config.model.by, *given, schemes=schemes, loss_weights=config.loss.weights)
+    return PartMetrics(*given, schemes=schemes, brief=brief, loss_weights=None if brief else config.loss.weights)
 
 
 def check_watched_metrics(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agr_core.config import TrialConfig
+from agr_core.config import LossWeights, TrialConfig
 from agr_core.data.batch import Labels
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
@@ -58,12 +58,19 @@ def logits_of(config: TrialConfig, images: int, *, seed: int = 0) -> dict[Any, T
 
 
 def part_of(
-    config: TrialConfig, labels: Labels, logits: dict[Any, Tensor], *, kind: Any, batch_size: int = 50, **options: Any
+    config: TrialConfig,
+    labels: Labels,
+    logits: dict[Any, Tensor],
+    *,
+    kind: Any,
+    batch_size: int = 50,
+    loss_weights: LossWeights | None = LossWeights(),  # noqa: B008 - cannot be changed
+    **options: Any,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     encoding = build_encoding(config.age)
     if config.age.encoding == "joint_gender" and "age" in logits:
         logits = logits | encoding.other_tasks(logits["age"])
-    part = PartMetrics(encoding, config.tasks, VOCABULARY, kind, **options)
+    part = PartMetrics(encoding, config.tasks, VOCABULARY, kind, loss_weights=loss_weights, **options)
     for start in range(0, len(labels.age), batch_size):
         rows = slice(start, start + batch_size)
         batch = Labels(*(getattr(labels, name)[rows] for name in ("age", "age_low", "age_high", "gender", "race")))
@@ -76,5 +83,6 @@ def part_of(
                 known = getattr(batch, task) >= 0
                 loss = functional.cross_entropy(outputs[task], getattr(batch, task), reduction="sum", ignore_index=-1)
                 losses[task] = loss / known.sum().clamp(min=1)
-        part.update(outputs, batch, losses, sum(losses.values(), torch.tensor(0.0)))
+        weighted = [getattr(loss_weights or LossWeights(), task) * loss for task, loss in losses.items()]
+        part.update(outputs, batch, losses, sum(weighted, torch.tensor(0.0)))
     return part.compute()

@@ -335,3 +335,20 @@ def test_a_training_starts_from_the_weights_of_its_stage_and_takes_the_heads_tha
     ages = [name for name in started if name.startswith("heads.age")]
     assert ages
     assert all(torch.equal(started[name], random[name]) for name in ages)
+
+
+def test_the_val_loss_is_the_weighted_sum_of_the_tasks_losses_where_labels_are_not_known(
+    make_config: MakeConfig, data: Any, objective: Objective
+) -> None:
+    whole = data._part
+
+    def part(name: str) -> Any:
+        batch = whole(name)
+        batch.labels.gender[5:] = -1
+        return batch
+
+    data._part = part
+    training = Training(make_config(loss={"weights": {"age": 0.5, "gender": 3.0}}), data, objective)
+    said = training.run_epoch().metrics
+    expected = 0.5 * said["val/age_loss"] + 3 * said["val/gender_loss"] + said["val/race_loss"]
+    assert said["val/loss"] == pytest.approx(expected, rel=1e-5)
