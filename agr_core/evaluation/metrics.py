@@ -188,8 +188,8 @@ class PartMetrics:
     def _weigh_total(self, part: _Part, weights: LossWeights) -> None:
         """Make the mean of the batches' totals the weighted sum of the tasks' losses.
 
-        They differ by what it changes to weigh a task's batches by its known labels instead of by their images; where all
-        labels are known by nothing, to the last bit.
+        They differ by what it changes to weigh a task's batches by its known labels instead of by their images:
+        by nothing, to the last bit, where all labels are known.
         """
         images = part.columns["loss_weight"]
         known = [task for task in self._tasks if f"{task}_loss" in part.metrics]
