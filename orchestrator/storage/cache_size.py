@@ -41,13 +41,16 @@ class _Entry:
 def mark_in_use(place: Path) -> bool:
     """Hold an entry of the cache for this process; returns whether it was not held before."""
     mark = _mark(place)
-    first = mark not in _in_use
-    if first:
+    held = _in_use.get(mark)
+    if held is not None and not _is_at(held, mark):  # somebody emptied the cache by hand: no process sees that mark
+        os.close(_in_use.pop(mark))
+        held = None
+    if held is None:
         descriptor = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         _in_use[mark] = descriptor
     os.utime(mark)
-    return first
+    return held is None
 
 
 def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int = 0) -> None:
@@ -91,6 +94,14 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
             (held + needed) / _GB,
             limit / _GB,
         )
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _entries(cache: Path) -> Iterator[_Entry]:

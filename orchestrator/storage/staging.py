@@ -8,8 +8,8 @@ datasets/.D.lock    held by the one process that fetches
 datasets/.D.use     the mark of its users (``cache_size``)
 decoded-D-...       its decoded images (``agr_core.data.cache``); they count as a part of D, and go with it
 weights/            files of initial weights by SHA-256, with marks of their own
-verified/           of each data set, in the cache or used where it is: the state its files had when they were verified,
-                    and the seconds that took
+verified/           of each data set, in the cache or used where it is, and of each file of weights: the state its files
+                    had when they were verified, and the seconds that took
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def cached_weights(
 ) -> Path:
     """A file of initial weights in this node's cache; the first process of the node fetches it, the others wait.
 
-    It counts as used by this process until that ends, as a data set does.
+    It counts as used by this process until that ends, and is verified again when it has changed, as a data set is.
 
     Raises:
         NotFoundError: If ``storage`` has no such file.
@@ -169,23 +169,34 @@ def cached_weights(
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{sha256}.lock")):
         mark_in_use(file)
-        if not file.exists():
+        record = f"verified/{sha256}.json"
+        if _known_cost(cache, record, file) is None:
+            begin = time.perf_counter()
             with figures.timed():
-                arriving = file.with_name(f".{sha256}.arriving")
-                found = receive(storage, layout.weights(sha256), arriving)
-                if found != sha256:
-                    arriving.unlink()
-                    place = f"{storage.uri}/{layout.weights(sha256)}"
-                    raise IntegrityError(f"{place} has SHA-256 {found}; delete it and submit the sweep again.")
-                size = arriving.stat().st_size
-                figures.fetched_bytes += size
-                try:
-                    make_room(file, size, limit_bytes, written=size)
-                except StorageError:
-                    arriving.unlink()
-                    raise
-                arriving.replace(file)
+                if not _is_whole(file, sha256):
+                    if file.exists():
+                        _LOG.warning("%s was damaged since it was verified; fetching it again", file)
+                    figures.fetched_bytes += _fetch_weights(storage, sha256, file, limit_bytes)
+            _note_cost(cache, record, file, time.perf_counter() - begin)
     return file
+
+
+def _fetch_weights(storage: Storage, sha256: str, file: Path, limit_bytes: int | None) -> int:
+    """Fetch a file of weights, which appears whole and verified or not at all; gives its bytes."""
+    arriving = file.with_name(f".{sha256}.arriving")
+    found = receive(storage, layout.weights(sha256), arriving)
+    if found != sha256:
+        arriving.unlink()
+        place = f"{storage.uri}/{layout.weights(sha256)}"
+        raise IntegrityError(f"{place} has SHA-256 {found}; delete it and submit the sweep again.")
+    size = arriving.stat().st_size
+    try:
+        make_room(file, size, limit_bytes, written=size)
+    except StorageError:
+        arriving.unlink()
+        raise
+    arriving.replace(file)
+    return size
 
 
 def _mend(source: Storage, folder: Path) -> int:
@@ -225,25 +236,26 @@ def _locked(lock: Path) -> Iterator[float]:
         yield time.perf_counter() - begin
 
 
-def _known_cost(cache: Path, record: str, folder: Path) -> float | None:
-    """Seconds it took to have ``folder`` here and verified; None if a file of it has changed since."""
+def _known_cost(cache: Path, record: str, place: Path) -> float | None:
+    """Seconds it took to have a folder or file here and verified; None if that has changed since."""
     records = LocalStorage(cache)
     if not records.exists(record):
         return None
     known = json.loads(records.read(record))
-    if not isinstance(known, dict) or known.get("files") != _file_states(folder):
+    if not isinstance(known, dict) or known.get("files") != _file_states(place):
         return None
     return float(known["seconds"])
 
 
-def _note_cost(cache: Path, record: str, folder: Path, seconds: float) -> None:
-    content = {"files": _file_states(folder), "seconds": round(seconds, 3)}
+def _note_cost(cache: Path, record: str, place: Path, seconds: float) -> None:
+    content = {"files": _file_states(place), "seconds": round(seconds, 3)}
     LocalStorage(cache).write(record, canonical_json(content).encode("utf-8"))
 
 
-def _file_states(folder: Path) -> list[list[Any]]:
-    """Name, size and time of the last change of each file."""
-    states = ((path.name, path.stat()) for path in folder.iterdir())
+def _file_states(place: Path) -> list[list[Any]]:
+    """Name, size and time of the last change of each file of a folder, or of a single file; nothing of what is gone."""
+    paths = place.iterdir() if place.is_dir() else filter(Path.exists, [place])
+    states = ((path.name, path.stat()) for path in paths)
     return sorted([name, status.st_size, status.st_mtime_ns] for name, status in states)
 
 

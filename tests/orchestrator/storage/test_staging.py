@@ -164,6 +164,50 @@ def test_a_node_holds_complete_data_sets_and_joins_and_nothing_that_is_on_its_wa
     assert held(tmp_path) == {packed.digest, "joined"}
 
 
+def put_weights(store: Path, content: bytes) -> str:
+    sha256 = hashlib.sha256(content).hexdigest()
+    open_storage(str(store)).write(layout.weights(sha256), content)
+    return sha256
+
+
+@pytest.mark.parametrize("damaged", [b"", b"weigh", b"weights of others"])
+def test_weights_that_have_changed_since_they_were_verified_are_fetched_again(tmp_path: Path, damaged: bytes) -> None:
+    sha256 = put_weights(tmp_path / "store", b"weights")
+    store, figures = open_storage(str(tmp_path / "store")), CopyFigures()
+    file = cached_weights(store, sha256, cache=tmp_path / "cache")
+    file.write_bytes(damaged)
+
+    assert cached_weights(store, sha256, cache=tmp_path / "cache", figures=figures).read_bytes() == b"weights"
+
+    assert figures.fetched_bytes == len(b"weights")
+    shutil.rmtree(tmp_path / "store")
+    assert cached_weights(store, sha256, cache=tmp_path / "cache") == file
+
+
+def test_weights_that_an_older_version_left_are_verified_and_not_fetched(tmp_path: Path) -> None:
+    sha256 = put_weights(tmp_path / "store", b"weights")
+    nowhere = open_storage(str(tmp_path / "nowhere"))
+    shutil.copytree(tmp_path / "store/weights", tmp_path / "cache/weights")
+    assert cached_weights(nowhere, sha256, cache=tmp_path / "cache").read_bytes() == b"weights"
+
+
+def test_a_cache_that_somebody_emptied_is_filled_again_and_what_is_used_is_held_again(
+    packed: Packed, make_packed: Make, tmp_path: Path
+) -> None:
+    """A worker lives longer than the folder: to free its disk people remove that while a sweep runs."""
+    cache, sha256 = tmp_path / "cache", put_weights(tmp_path / "store", b"weights")
+    store, source = open_storage(str(tmp_path / "store")), open_storage(str(packed.folder))
+    for _ in range(2):
+        cached_weights(store, sha256, cache=cache)
+        folder = cached(source, packed.digest, cache=cache)
+        shutil.rmtree(cache)
+    verify(cached(source, packed.digest, cache=cache))
+
+    other = make_packed(1)
+    cached(open_storage(str(other.folder)), other.digest, cache=cache, limit_bytes=size(other) + 1000)
+    assert folder.is_dir(), "this process uses it"
+
+
 def test_what_was_fetched_and_what_was_spared_is_told(packed: Packed, tmp_path: Path) -> None:
     first, second = CopyFigures(), CopyFigures()
     for figures in (first, second):
