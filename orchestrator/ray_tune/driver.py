@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from orchestrator.errors import SweepFailedError
 from orchestrator.history import read_history
 from orchestrator.journal import JournalWriter, read_events, read_state
 from orchestrator.outcome import OUTCOMES, SweepStatus
+from orchestrator.ray_tune.scratch import Scratch
 from orchestrator.ray_tune.sealed import read_sealed_parts
 from orchestrator.records import Event, SweepStarted
 from orchestrator.retention import tidy
@@ -284,12 +284,12 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     callback = SweepCallback(run, search, job, place, scheduler.drain)
     scheduler.failed = callback.attempt_failed
     run.fits_elsewhere = slots.fits_elsewhere
-    with tempfile.TemporaryDirectory(prefix="agr-tune-") as folder:
+    with contextlib.closing(Scratch("tune")) as scratch:
         try:
             tune.run(
                 engine.trainable or TrialTrainable,
                 name="sweep",
-                storage_path=folder,
+                storage_path=str(scratch.path),
                 search_alg=search,
                 scheduler=scheduler,
                 callbacks=[callback, Silence()],

@@ -8,11 +8,9 @@ other trial: process 0 is the attempt, the others write nothing. See docs/decisi
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -26,6 +24,7 @@ from agr_core.reporting import EpochReport
 from orchestrator.errors import SweepFailedError
 from orchestrator.ray_tune.failure import is_out_of_memory
 from orchestrator.ray_tune.placement import not_on, on
+from orchestrator.ray_tune.scratch import Scratch
 from orchestrator.ray_tune.stage import Obtained
 from orchestrator.ray_tune.trainable import EpochSource, Job, Placed
 
@@ -43,7 +42,7 @@ class TeamSource:
         here = {"num_cpus": 0, "label_selector": on(ray.get_runtime_context().get_node_id())}
         self._orders, self._answers = (Queue(actor_options=here) for _ in range(2))
         self._placed = False
-        self._folder = Path(tempfile.mkdtemp(prefix=f"agr-team-{job.trial_id}-"))
+        self._scratch = Scratch(f"team-{job.trial_id}")
         self._answer: dict[str, Any] | None = None
         self._staged: CopyFigures | None = None
         self._failure: BaseException | None = None
@@ -90,7 +89,8 @@ class TeamSource:
             raise SweepFailedError(f"the processes that train together do not end within {_JOIN_S:g} s.")
         for queue in (self._orders, self._answers):
             queue.shutdown(force=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):  # Ray Train may be writing there still
+            self._scratch.close()
 
     def _stop(self) -> None:
         if not self._stopped and self._thread.is_alive():
@@ -129,7 +129,7 @@ class TeamSource:
             ),
             run_config=RunConfig(
                 name=f"{job.trial_id}-{job.attempt}",
-                storage_path=str(self._folder),
+                storage_path=str(self._scratch.path),
                 failure_config=FailureConfig(max_failures=0),  # Tune starts another attempt
             ),
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from orchestrator.datasets import DataRef, stage
 from orchestrator.errors import StorageError, StorageUnavailableError
 from orchestrator.provenance import collect
 from orchestrator.ray_tune.attempt import WHEN_FULL, Attempt, SilentAttempt, resume
+from orchestrator.ray_tune.scratch import Scratch
 from orchestrator.ray_tune.stage import Obtained, obtain
 from orchestrator.records import StageRef, SweepStarted, TrialCreated
 from orchestrator.settings import Settings
@@ -225,10 +225,10 @@ class EpochSource:
         self._objective = Objective.model_validate(job.objective)
         self._storage = _storage(job.storage)
         with writing(Path(tempfile.gettempdir()), when_full=WHEN_FULL):
-            self._scratch = Path(tempfile.mkdtemp(prefix=f"agr-{job.trial_id}-"))
+            self._scratch = Scratch(job.trial_id)
         parent = layout.trial(job.sweep_id, job.trial_id)
         about = {"sweep_id": job.sweep_id, "trial_id": job.trial_id}
-        self._attempt = kind(self._storage, parent, job.attempt, scratch=self._scratch, about=about)
+        self._attempt = kind(self._storage, parent, job.attempt, scratch=self._scratch.path, about=about)
         self._reported = job.last_journalled_epoch
         self._stages_left = list(zip(self._config.stages, map(StageRef.model_validate, job.stages), strict=True))
         self._weights_sha256 = job.weights_sha256
@@ -267,7 +267,7 @@ class EpochSource:
                 self._weights_sha256 or ref.weights_sha256,
                 storage=self._storage,
                 cache=self._settings.cache,
-                scratch=self._scratch,
+                scratch=self._scratch.path,
                 owner=f"{self._job.sweep_id}/{self._job.trial_id}",
                 say=self._say,
             )
@@ -366,7 +366,7 @@ class EpochSource:
         if self._data is not None:
             self._data.close()
         self._attempt.close()
-        shutil.rmtree(self._scratch)
+        self._scratch.close()
 
 
 @functools.lru_cache(maxsize=4)
