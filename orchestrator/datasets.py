@@ -35,6 +35,7 @@ from orchestrator.errors import NotFoundError
 from orchestrator.settings import Settings
 from orchestrator.storage import is_remote, layout, open_storage
 from orchestrator.storage.base import Storage
+from orchestrator.storage.cache_size import CacheRoom
 from orchestrator.storage.local import LocalStorage
 from orchestrator.storage.staging import adopt, cached, verified
 from orchestrator.storage.transfer import download, manifest_of, publish
@@ -94,6 +95,11 @@ def stage(ref: DataRef, *, storage: Storage, cache: Path, figures: CopyFigures |
     """
     packed = _data_here(ref.data_uri, ref.data_digest, storage, cache, figures)
     return StagedData(packed, _split_here(ref.split_digest, storage, cache))
+
+
+def room_of(cache: Path) -> CacheRoom:
+    """The room of this node's cache for decoded images."""
+    return CacheRoom(cache, Settings.from_environment().cache_bytes)
 
 
 @contextmanager

@@ -48,6 +48,18 @@ class Pixels(Protocol):
         ...
 
 
+class Room(Protocol):
+    """The room of a node's cache for decoded images."""
+
+    def may_hold(self, data_digest: str, needed: int) -> bool:
+        """Whether the cache may hold so many more bytes of a data set."""
+        ...
+
+    def make(self, data_digest: str, needed: int) -> None:
+        """Make room for so many more bytes of a data set, which this process uses, by removing what nobody uses."""
+        ...
+
+
 class DecodedPixels:
     """Images from the decoded memory map."""
 
@@ -93,9 +105,17 @@ class JoinedPixels:
 
 
 def open_pixels(
-    packed: Packed | Joined, *, size: int, mode: CacheMode, folder: Path, figures: CopyFigures | None = None
+    packed: Packed | Joined,
+    *,
+    size: int,
+    mode: CacheMode,
+    folder: Path,
+    figures: CopyFigures | None = None,
+    room: Room | None = None,
 ) -> Pixels:
-    """The images of a data set at one size; ``auto`` decodes if the map is below half of the free disk, and says so.
+    """The images of a data set at one size.
+
+    ``auto`` decodes if the map is below half of the free disk and the cache may hold it, and says what it chose.
 
     Args:
         packed: The data set.
@@ -103,6 +123,7 @@ def open_pixels(
         mode: ``image.cache`` of the trial.
         folder: The node's cache.
         figures: Takes up what was decoded, or was spared.
+        room: Makes room for what is decoded; None: there is what there is.
 
     Raises:
         DiskFullError: If ``decoded`` is asked for and does not fit the disk.
@@ -111,11 +132,17 @@ def open_pixels(
     if isinstance(packed, Joined):
         return JoinedPixels(
             packed,
-            [open_pixels(member, size=size, mode=mode, folder=folder, figures=figures) for member in packed.members],
+            [
+                open_pixels(member, size=size, mode=mode, folder=folder, figures=figures, room=room)
+                for member in packed.members
+            ],
         )
     if mode == "auto":
         need, free = _map_bytes(packed, size), _free_bytes(folder)
-        mode = "decoded" if _map_path(packed, size, folder).exists() or need < free / 2 else "jpeg"
+        path = _map_path(packed, size, folder)
+        begun = path.exists() or _partial(path).exists()  # which has taken its room, so it is not asked for again
+        fits = begun or (need < free / 2 and (room is None or room.may_hold(packed.digest, need)))
+        mode = "decoded" if fits else "jpeg"
         _log.info(
             "image.cache auto chose %s: %s images at %s px are %.2f GB decoded, %.1f GB of disk are free in %s.",
             mode,
@@ -127,10 +154,12 @@ def open_pixels(
         )
     if mode == "jpeg":
         return JpegPixels(packed, size)
-    return DecodedPixels(decoded_images(packed, size=size, folder=folder, figures=figures))
+    return DecodedPixels(decoded_images(packed, size=size, folder=folder, figures=figures, room=room))
 
 
-def decoded_images(packed: Packed, *, size: int, folder: Path, figures: CopyFigures | None = None) -> NDArray[np.uint8]:
+def decoded_images(
+    packed: Packed, *, size: int, folder: Path, figures: CopyFigures | None = None, room: Room | None = None
+) -> NDArray[np.uint8]:
     """All images as one read-only memory map (N, S, S, 3), RGB.
 
     The first caller on a node decodes, the others wait for it. The map is found again by the data digest, the size and
@@ -149,7 +178,12 @@ def decoded_images(packed: Packed, *, size: int, folder: Path, figures: CopyFigu
             cost_s = _known_cost(path)
             if cost_s is None:
                 started = time.perf_counter()
-                _decode_all(packed, size, path)
+                partial = _partial(path)
+                partial.unlink(missing_ok=True)  # a killed attempt's, which had taken all its room already
+                if room is not None:
+                    room.make(packed.digest, _map_bytes(packed, size))
+                _decode_all(packed, size, partial)
+                partial.replace(path)
                 _note_cost(path, time.perf_counter() - started)
                 figures.spent_s += time.perf_counter() - begin
     if cost_s is not None:
@@ -199,14 +233,14 @@ def decoded_files(data_digest: str, folder: Path) -> list[Path]:
 
 
 def _decode_all(packed: Packed, size: int, path: Path) -> None:
+    """Write the map, which is ``path``, from its first image to its last."""
     need, free = _map_bytes(packed, size), _free_bytes(path.parent)
     if need > free:
         raise DiskFullError(
             f"{len(packed):,} images at {size} px take {need / 1e9:.1f} GB decoded, but {path.parent} has "
             f"{free / 1e9:.1f} GB free: {_WHEN_FULL}."
         )
-    partial = path.with_suffix(".partial")  # one name, under the lock: a killed attempt is overwritten, not added to
-    images = _new_map(partial, (len(packed), size, size, 3))
+    images = _new_map(path, (len(packed), size, size, 3))
 
     def decode_chunk(start: int) -> None:
         rows = np.arange(start, min(start + _DECODE_ROWS, len(packed)))
@@ -218,7 +252,6 @@ def _decode_all(packed: Packed, size: int, path: Path) -> None:
         for _ in pool.map(decode_chunk, range(0, len(packed), _DECODE_ROWS)):
             pass  # each result is fetched so that a failure is raised here
     images.flush()
-    partial.replace(path)
 
 
 def _new_map(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
@@ -236,6 +269,11 @@ def _new_map(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.u
 
 def _map_path(packed: Packed, size: int, folder: Path) -> Path:
     return folder / f"{_map_stem(packed.digest)}-{size}-{DECODER}.npy"
+
+
+def _partial(path: Path) -> Path:
+    """A map while it is made; one name, under the lock: a killed attempt is not added to."""
+    return path.with_suffix(".partial")
 
 
 def _map_stem(data_digest: str) -> str:

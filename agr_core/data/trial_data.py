@@ -17,7 +17,7 @@ from agr_core.config import BinnedAge, ClassSampler, TrialConfig
 from agr_core.data import sampling
 from agr_core.data.augment import build_augment
 from agr_core.data.batch import AgeLabels, Batch, Labels
-from agr_core.data.cache import Pixels, open_pixels
+from agr_core.data.cache import Pixels, Room, open_pixels
 from agr_core.data.joined import Joined, open_data
 from agr_core.data.loader import BatchMaker, Job, batch_bounds, in_order, training_jobs
 from agr_core.data.node_copy import CopyFigures
@@ -100,6 +100,7 @@ class TrialData:
         workers: int = 0,
         part: tuple[int, int] = (0, 1),
         figures: CopyFigures | None = None,
+        room: Room | None = None,
     ) -> Self:
         """The data of a trial.
 
@@ -111,6 +112,7 @@ class TrialData:
             workers: Threads that make batches ahead; 0 makes each when it is asked for.
             part: Process r of R that share each training batch and take the evaluated ones in turns.
             figures: Takes up what was decoded, or was spared.
+            room: Makes room in the cache for what is decoded.
 
         Raises:
             DataError: If the files are not what they should be, do not belong together, lack the labels of a task or a
@@ -121,7 +123,7 @@ class TrialData:
         cv2.setNumThreads(0)
         data = open_data(packed)
         image = config.image
-        pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache, figures=figures)
+        pixels = open_pixels(data, size=image.decode_size, mode=image.cache, folder=cache, figures=figures, room=room)
         return cls(config, data, read_split(split), pixels, workers=workers, part=part)
 
     def num_rows(self, part: str) -> int:

@@ -84,7 +84,7 @@ def _ages(storage: Storage, text: str) -> tuple[NDArray[np.float64], NDArray[np.
     from agr_core.data.trial_data import TrialData
     from agr_core.errors import InputError
     from agr_core.predict import TrainedLabels, TrainedModel
-    from orchestrator.datasets import stage
+    from orchestrator.datasets import room_of, stage
     from orchestrator.settings import Settings
     from orchestrator.trained import fetched
 
@@ -93,7 +93,9 @@ def _ages(storage: Storage, text: str) -> tuple[NDArray[np.float64], NDArray[np.
         _check_tells_years(trained.config, trained.trial_id)
         model = TrainedModel(trained.config, trained.weights, TrainedLabels(trained.vocabulary))
         staged = stage(trained.data, storage=storage, cache=cache)
-        data = TrialData.open(trained.config, packed=staged.packed, split=staged.split, cache=cache)
+        data = TrialData.open(
+            trained.config, packed=staged.packed, split=staged.split, cache=cache, room=room_of(cache)
+        )
         try:
             if data.label_kind != "exact":
                 raise InputError("the ages of this data set are ranges, so no finer bins can be told from it.")

@@ -143,14 +143,15 @@ def evaluate(job_json: str, attempt: str, epoch: int, cache: str) -> tuple[dict[
     from agr_core.config import TrialConfig
     from agr_core.data.trial_data import TrialData
     from agr_core.trainer.loop import evaluate_part, majority_baseline
-    from orchestrator.datasets import DataRef, stage
+    from orchestrator.datasets import DataRef, room_of, stage
 
     job = Job.from_json(job_json)
     storage = open_patiently(job.storage)
     config = TrialConfig.from_document(job.config)
     ref = DataRef(data_uri=job.data_uri, data_digest=job.data_digest, split_digest=job.split_digest)
     staged = stage(ref, storage=storage, cache=Path(cache))
-    data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=Path(cache))
+    node = Path(cache)
+    data = TrialData.open(config, packed=staged.packed, split=staged.split, cache=node, room=room_of(node))
     try:
         baseline = majority_baseline(data)
         parts = [part for part in ("test", *data.foreign) if data.num_rows(part) > 0]

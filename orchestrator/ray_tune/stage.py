@@ -22,7 +22,7 @@ from typing import Any
 from agr_core.config import StageConfig
 from agr_core.errors import DivergedError
 from agr_core.objective import BEST, Objective
-from orchestrator.datasets import DataRef, stage
+from orchestrator.datasets import DataRef, room_of, stage
 from orchestrator.errors import AlreadyExistsError, NotFoundError, StorageError
 from orchestrator.provenance import collect
 from orchestrator.ray_tune.attempt import Attempt, kept_file, resume
@@ -148,8 +148,11 @@ def _train(
         staged = stage(data_ref, storage=storage, cache=cache)
         weights = None if weights_sha256 is None else stage_weights(weights_sha256, storage=storage, cache=cache)
         objective = Objective(metric=config.objective.metric, direction=config.objective.direction)
+        opened = TrialData.open(
+            config.config, packed=staged.packed, split=staged.split, cache=cache, room=room_of(cache)
+        )
         with (
-            closing(TrialData.open(config.config, packed=staged.packed, split=staged.split, cache=cache)) as data,
+            closing(opened) as data,
             closing(Training(config.config, data, objective, weights=weights)) as training,
         ):
             if claim > 1:

@@ -29,7 +29,7 @@ from agr_core.disk import writing
 from agr_core.errors import CheckpointError, DivergedError, InputError
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
-from orchestrator.datasets import DataRef, stage
+from orchestrator.datasets import DataRef, room_of, stage
 from orchestrator.errors import StorageError, StorageUnavailableError
 from orchestrator.provenance import collect
 from orchestrator.ray_tune.attempt import WHEN_FULL, Attempt, SilentAttempt, resume
@@ -293,6 +293,7 @@ class EpochSource:
             split=staged.split,
             cache=cache,
             figures=figures,
+            room=room_of(cache),
             part=(team.rank, team.size),
         )
         self._attempt.describe_labels(self._data.vocabulary, self._data.crop)

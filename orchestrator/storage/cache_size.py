@@ -53,7 +53,32 @@ def mark_in_use(place: Path) -> bool:
     return held is None
 
 
-def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int = 0) -> None:
+@dataclass(frozen=True)
+class CacheRoom:
+    """Room in a node's cache for decoded images (``agr_core.data.cache.Room``): they count as a part of their data set.
+
+    ``limit_bytes`` is that of ``make_room``.
+    """
+
+    cache: Path
+    limit_bytes: int | None
+
+    def may_hold(self, data_digest: str, needed: int) -> bool:
+        """Whether the limit allows so many more bytes of a data set, all others gone."""
+        place = self.cache / "datasets" / data_digest
+        held, _ = _held(place)
+        others = sum(entry.size for entry in _entries(self.cache) if entry.place != place)
+        free = shutil.disk_usage(self.cache).free + held
+        return held + needed <= _limit(self.limit_bytes, others, free)
+
+    def make(self, data_digest: str, needed: int) -> None:
+        """Make room for so many more bytes of a data set; raises as ``make_room`` does."""
+        place = self.cache / "datasets" / data_digest
+        held, part = _held(place)
+        make_room(place, held + needed, self.limit_bytes, written=held - part, first="Set image.cache: jpeg, or: ")
+
+
+def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int = 0, first: str = "") -> None:
     """Remove entries nobody uses, the longest unused first, until ``needed`` more bytes fit.
 
     Args:
@@ -61,6 +86,7 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
         needed: Bytes that it will have.
         limit_bytes: Most bytes the cache may hold; default: 100 GB, or half of what is free and held if that is less.
         written: Bytes of it that are on the disk already.
+        first: A way out that comes before the general ones.
 
     Raises:
         StorageError: If they are more than the cache may hold.
@@ -70,11 +96,11 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
     entries = sorted(entry for entry in _entries(cache) if entry.place != place)
     held = sum(entry.size for entry in entries)
     free = shutil.disk_usage(cache).free + _size(part_of(place)) + written
-    limit = min(_DEFAULT_LIMIT_BYTES, (held + free) // 2) if limit_bytes is None else limit_bytes
+    limit = _limit(limit_bytes, held, free)
     if needed > limit:
         raise StorageError(
             f"{place.parent.name}/{place.name[:12]} has {needed / _GB:.2f} GB, and the cache {cache} may hold "
-            f"{limit / _GB:.2f} GB. Set AGR_CACHE_GB higher, or AGR_HOME to a larger disk."
+            f"{limit / _GB:.2f} GB. {first}Set AGR_CACHE_GB higher, or AGR_HOME to a larger disk."
         )
     for entry in entries:
         if held + needed <= limit and needed <= free:
@@ -85,7 +111,7 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
     if needed > free:
         raise StorageFullError(
             f"{place.parent.name}/{place.name[:12]} has {needed / _GB:.2f} GB, and the disk of {cache} has "
-            f"{free / _GB:.2f} GB free. Free some, or set AGR_HOME to a larger disk."
+            f"{free / _GB:.2f} GB free. {first}Free some, or set AGR_HOME to a larger disk."
         )
     if held + needed > limit:
         _LOG.warning(
@@ -94,6 +120,15 @@ def make_room(place: Path, needed: int, limit_bytes: int | None, *, written: int
             (held + needed) / _GB,
             limit / _GB,
         )
+
+
+def _limit(limit_bytes: int | None, held: int, free: int) -> int:
+    return min(_DEFAULT_LIMIT_BYTES, (held + free) // 2) if limit_bytes is None else limit_bytes
+
+
+def _held(place: Path) -> tuple[int, int]:
+    """Bytes that the cache holds of an entry, and how many of them are of its part that is being fetched."""
+    return sum(_size(each) for each in _parts(place)), _size(part_of(place))
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -185,3 +185,23 @@ def test_what_decoding_took_is_told_to_who_made_the_map_and_who_found_it(faces: 
         decoded_images(faces, size=16, folder=tmp_path, figures=figures)
     assert first.spent_s > 0 == first.saved_s
     assert second.saved_s == pytest.approx(first.spent_s, abs=0.2)
+
+
+class FullCache:
+    """A cache that may not hold what is asked for, and makes room all the same."""
+
+    def may_hold(self, data_digest: str, needed: int) -> bool:
+        return False
+
+    def make(self, data_digest: str, needed: int) -> None:
+        pass
+
+
+def test_auto_waits_for_a_map_that_another_process_has_begun(faces: Packed, tmp_path: Path) -> None:
+    """It has taken its room, so that the others find less than it needs; they must not each decode for themselves."""
+    room = FullCache()
+    assert isinstance(open_pixels(faces, size=16, mode="auto", folder=tmp_path, room=room), JpegPixels)
+    decoded_images(faces, size=16, folder=tmp_path)
+    (begun,) = (path.rename(path.with_suffix(".partial")) for path in tmp_path.glob("*.npy"))
+    assert isinstance(open_pixels(faces, size=16, mode="auto", folder=tmp_path, room=room), DecodedPixels)
+    assert not begun.exists()

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agr_core.data.cache import decoded_files, decoded_images
+from agr_core.data.cache import DecodedPixels, JpegPixels, decoded_files, decoded_images, open_pixels
 from agr_core.data.node_copy import CopyFigures
 from agr_core.data.pack import Packed, verify
 from agr_core.data.shards import MANIFEST
 from agr_core.errors import DataError, IntegrityError
 from orchestrator.errors import StorageError
 from orchestrator.storage import layout, open_storage
+from orchestrator.storage.cache_size import CacheRoom
 from orchestrator.storage.local import LocalStorage
 from orchestrator.storage.staging import adopt, cached, cached_weights, held, verified
 from orchestrator.storage.transfer import part_of, publish
@@ -331,6 +332,36 @@ class TestSize:
         assert in_cache(tmp_path) == set()
         assert decoded_files(old.digest, tmp_path) == []
         assert len(decoded_images(in_place, size=32, folder=tmp_path)) == len(in_place)
+
+    @pytest.mark.slow
+    def test_what_nobody_uses_makes_room_for_decoded_images(self, make_packed: Make, tmp_path: Path) -> None:
+        old, new = make_packed(0), make_packed(1)
+        with other_process(tmp_path, [old]):
+            pass
+        decoded_images(old, size=32, folder=tmp_path)
+        packed = Packed.open(cached(open_storage(str(new.folder)), new.digest, cache=tmp_path))
+        assert in_cache(tmp_path) == {old.digest, new.digest}
+        limit = size(new) + len(new) * 32 * 32 * 3 + 1000
+
+        decoded_images(packed, size=32, folder=tmp_path, room=CacheRoom(tmp_path, limit))
+
+        assert in_cache(tmp_path) == {new.digest}
+        assert decoded_files(old.digest, tmp_path) == []
+        held = sum(path.stat().st_size for path in (*tmp_path.glob("decoded-*"), *(tmp_path / "datasets").glob("*/*")))
+        assert held <= limit
+
+    def test_decoded_images_beyond_the_limit_are_refused_and_auto_decodes_at_each_use(
+        self, packed: Packed, tmp_path: Path
+    ) -> None:
+        data = Packed.open(cached(open_storage(str(packed.folder)), packed.digest, cache=tmp_path))
+        needed = size(data) + len(data) * 32 * 32 * 3
+        small, enough = CacheRoom(tmp_path, needed - 1), CacheRoom(tmp_path, needed + 1000)
+
+        with pytest.raises(StorageError, match=r"may hold .* Set image.cache: jpeg, or: Set AGR_CACHE_GB higher"):
+            open_pixels(data, size=32, mode="decoded", folder=tmp_path, room=small)
+        assert isinstance(open_pixels(data, size=32, mode="auto", folder=tmp_path, room=small), JpegPixels)
+        assert isinstance(open_pixels(data, size=32, mode="auto", folder=tmp_path, room=enough), DecodedPixels)
+        assert isinstance(open_pixels(data, size=32, mode="auto", folder=tmp_path, room=small), DecodedPixels), "there"
 
     def test_what_an_interrupted_fetch_left_counts_and_goes_too(self, make_packed: Make, tmp_path: Path) -> None:
         part, new = make_packed(0), make_packed(1)
