@@ -115,7 +115,7 @@ def _fetch_shard(source: Storage, shard: Mapping[str, Any], part: Path) -> None:
     target = part / shard["file"]
     arriving = part / f"{shard['file']}.arriving"
     for last in (False, True):
-        found = receive(source, shard["file"], arriving)
+        found = receive(source, shard["file"], arriving, at_most=shard["bytes"])
         if found == shard["sha256"]:
             arriving.rename(target)
             return
@@ -128,19 +128,25 @@ def _fetch_shard(source: Storage, shard: Mapping[str, Any], part: Path) -> None:
         _LOG.warning("%s/%s arrived damaged; fetching it again", source.uri, shard["file"])
 
 
-def receive(source: Storage, key: str, file: Path) -> str:
+def receive(source: Storage, key: str, file: Path, *, at_most: int | None = None) -> str:
     """Write an object into a file as it arrives; gives the SHA-256 of what arrived. No file is left by a failure.
+
+    Of an object of more than ``at_most`` bytes the rest is not asked for: it has another SHA-256 already.
 
     Raises:
         NotFoundError: If there is no such object.
         StorageError: If the store does not answer, or the disk does not take it.
     """
     hasher = hashlib.sha256()
+    arrived = 0
     try:
         with file.open("wb", buffering=0) as stream:
             for piece in source.stream(key):
                 hasher.update(piece)
                 _write_all(stream, piece)
+                arrived += len(piece)
+                if at_most is not None and arrived > at_most:
+                    break
     except OSError as error:
         file.unlink(missing_ok=True)
         failed = f"writing {file} failed: {error.strerror or error}."

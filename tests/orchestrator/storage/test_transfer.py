@@ -55,6 +55,18 @@ def test_a_disk_that_fills_up_is_said_and_what_did_not_fit_is_removed(packed: Pa
     verify(copy)
 
 
+def test_a_shard_larger_than_its_manifest_says_does_not_fill_the_disk(
+    packed: Packed, small_disk: Any, tmp_path: Path
+) -> None:
+    """Whoever writes to the bucket could otherwise have every node that fetches it quarantined for its full disk."""
+    source = Path(shutil.copytree(packed.folder, tmp_path / "source"))
+    with (source / shards(packed)[0]).open("r+b") as file:
+        file.truncate(10**9)  # zeros that take no room
+
+    with pytest.raises(IntegrityError, match="fetched twice, has SHA-256"):
+        download(open_storage(str(source)), small_disk.folder / "copy", packed.manifest)
+
+
 def test_the_manifest_is_published_last(packed: Packed, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(packed.folder, broken)
