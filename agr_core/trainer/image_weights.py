@@ -124,7 +124,9 @@ def density_weights(counts: NDArray[np.generic], *, smooth: bool = False, root: 
     Args:
         counts: Images of each year (Y,).
         smooth: Smooth n over neighbouring years by a Gaussian first: label distribution smoothing (Yang, Zha, Chen,
-            Wang and Katabi 2021, LDS), with the kernel of their experiments.
+            Wang and Katabi 2021, LDS), with the size and deviation of their experiments. (Their code's window is
+            flatter, .86 .95 1 .95 .86, because SciPy's filter mirrors it at its ends, and it clips n to 5..1000; the
+            paper's formula has neither.)
         root: Take the root of n, which weighs rare ages less strongly.
     """
     images = counts.astype(np.float64)
