@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agr_core.errors import InputError
-from orchestrator.cluster.token import speak_with_token
+from orchestrator.cluster.token import find_token, speak_with_token
 from orchestrator.errors import ClusterError
 
 NAMESPACE = b"agr"
@@ -53,7 +53,7 @@ class Gcs:
 
     Raises:
         ClusterError: If nothing answers there.
-        InputError: If the token is refused.
+        InputError: If there is no token, or it is refused.
     """
 
     def __init__(self, address: str) -> None:
@@ -66,6 +66,7 @@ class Gcs:
                 f"nothing answers at {address} ({error.strerror or 'no answer'}). Is the head up (`agr cluster status` "
                 "there), is it its address, does its firewall let this machine through?"
             ) from error
+        find_token()  # without one Ray's core ends this process, with a trace of its own
         speak_with_token()
         raylet = _raylet()
         from ray.exceptions import AuthenticationError, RpcError

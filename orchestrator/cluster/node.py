@@ -278,24 +278,25 @@ def leave(settings: Settings, *, deadline_s: float, force: bool, say: Callable[[
     A head that leaves takes the cluster with it; while other nodes are there only with ``force``.
 
     Raises:
-        InputError: If this machine is no node, or the head of others.
+        InputError: If this machine is no node, or without ``force`` the head of others, or has no token.
     """
     node = this_node(settings)
     if node is None:
         raise InputError("this machine is no node of a cluster (of this AGR_HOME): nothing to leave.")
-    try:
-        gcs = Gcs(node.address)
-        others = [other for other in gcs.nodes() if other.alive and other.node_id != node.node_id]
-    except ClusterError as error:
-        say(f"{error} Ending what runs here.")
-    else:
-        if node.is_head and others and not force:
-            raise InputError(
-                f"this is the head, and {len(others)} other nodes are in the cluster: "
-                f"{', '.join(other.host for other in others)}. Let them leave first, or end all with --force."
-            )
-        if not node.is_head and not force:
-            _drain(gcs, node, deadline_s, say)
+    if not force:  # which asks nobody, and so needs neither the head nor the token
+        try:
+            gcs = Gcs(node.address)
+            others = [other for other in gcs.nodes() if other.alive and other.node_id != node.node_id]
+        except ClusterError as error:
+            say(f"{error} Ending what runs here.")
+        else:
+            if node.is_head and others:
+                raise InputError(
+                    f"this is the head, and {len(others)} other nodes are in the cluster: "
+                    f"{', '.join(other.host for other in others)}. Let them leave first, or end all with --force."
+                )
+            if not node.is_head:
+                _drain(gcs, node, deadline_s, say)
     _end_processes(node.mark)
     _record(settings).unlink(missing_ok=True)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from agr_core.errors import InputError
+from orchestrator.cluster.gcs import Gcs
 from orchestrator.cluster.token import find_token, reveal
 
 
@@ -45,6 +47,11 @@ def test_a_token_that_others_can_read_is_closed_to_them(home: Path) -> None:
 def test_without_a_token_a_node_is_told_how_to_get_it() -> None:
     with pytest.raises(InputError, match="ssh HEAD agr cluster token >"):
         find_token()
+
+
+def test_without_a_token_the_head_is_not_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(InputError, match="no cluster token"):
+        Gcs(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_an_empty_token_is_refused(home: Path) -> None:
