@@ -6,8 +6,9 @@
 #   node.sh join HEAD:PORT [options of agr cluster join]   tries for JOIN_S (600) while the head does not answer yet
 #   node.sh stay HEAD:PORT                                 until the head is gone, then leaves
 #   node.sh sweep FILE [options of agr submit]             submits FILE, or resumes the sweep of that name
-#   node.sh launcher RAY_CONFIG                            on a head of `ray up`: starts the workers over SSH, in the background
-#   node.sh leave                                          drains and leaves; secrets on the disk go too
+#   node.sh launch RAY_CONFIG [options of agr cluster head]    for `ray up`: head, which starts the workers over SSH
+#   node.sh end                                            ends this machine's Ray, if there is one, at once; the secrets stay
+#   node.sh leave [options of agr cluster leave]           drains and leaves; secrets on the disk go too
 #
 # USD_PER_HOUR: what this machine costs, if it is to count towards budgets.
 # AGR_PORT: first port of the cluster, default 7379, because SkyPilot runs a Ray of its own on 6380.
@@ -24,6 +25,7 @@ if [[ -f $secrets ]]; then
     source "$secrets"
     set +a
 fi
+record=${AGR_HOME:-$HOME/.agr}/cluster/node.json
 
 price=()
 if [[ -n ${USD_PER_HOUR:-} ]]; then
@@ -94,24 +96,48 @@ sweep() {
     esac
 }
 
-launcher() {
-    local logs=/tmp/ray/session_latest/logs
-    need_token
-    nohup "$(dirname "$agr")/python" -m ray.autoscaler._private.monitor \
-        --gcs-address "$(hostname -I | cut -d ' ' -f 1):$port" --autoscaling-config "$1" --logs-dir "$logs" \
+launch() {
+    local config=$1 logs=/tmp/ray/session_latest/logs name address mark
+    shift
+    if [[ ! -e $config ]]; then
+        echo "node: \`ray up\` brought no $config: it takes this machine for one that is set up. Where you called it, remove" \
+            "/tmp/ray/cluster-*.state, and call it again." >&2
+        exit 2
+    fi
+    read -r name address < <(python3 -c '
+import json, sys
+config = json.load(open(sys.argv[1]))
+print(config["cluster_name"], config["provider"]["head_ip"])' "$config")
+    head "$address" "$@"
+    # What a launcher before this one knew of the workers: with it, today's files would not be taken to them.
+    rm -f "/tmp/ray/cluster-$name.state"
+    # The mark makes Ray's launcher a part of this node, to end with it; else it would go on logging in to the others.
+    mark=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["mark"])' "$record")
+    AGR_CLUSTER_NODE=$mark nohup "$(dirname "$agr")/python" -m ray.autoscaler._private.monitor \
+        --gcs-address "$address:$port" --autoscaling-config "$config" --logs-dir "$logs" \
         > "$logs/agr-launcher.log" 2>&1 < /dev/null &
     disown
 }
 
+end() {
+    if [[ -e $record ]]; then
+        "$agr" cluster leave --force || true # the record may be of a Ray that a restart of the machine ended
+    fi
+}
+
 leave() {
-    "$agr" cluster leave || true
-    rm -f "$secrets" "$HOME/.ray/auth_token"
+    # That it is no node of a cluster is no reason to stay; that others need it as their head is one.
+    if ! "$agr" cluster leave "$@" && env -u RAY_ADDRESS "$agr" cluster status > /dev/null 2>&1; then
+        echo "node: this machine is still a node, and its secrets are still here" >&2
+        exit 1
+    fi
+    rm -f "$secrets" "$HOME/.ray/auth_token" "$HOME"/ray_bootstrap_{key.pem,config.yaml}
 }
 
 case ${1:-} in
-    head | join | stay | sweep | launcher) (($# >= 2)) || { echo "node: $1 needs an argument" >&2 && exit 2; } ;;
-    leave) ;;
-    *) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+    head | join | stay | sweep | launch) (($# >= 2)) || { echo "node: $1 needs an argument" >&2 && exit 2; } ;;
+    end | leave) ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
 esac
 command=$1
 shift

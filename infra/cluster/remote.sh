@@ -2,7 +2,7 @@
 # Makes a machine that is reached by SSH a node, from your own machine: Vast.ai, a lab's workstation, anything.
 #
 #   remote.sh join  NODE_ENV HEAD:PORT [USER@]HOST[:SSH_PORT] [overlay.conf]
-#   remote.sh leave [USER@]HOST[:SSH_PORT]
+#   remote.sh leave [USER@]HOST[:SSH_PORT] [options of agr cluster leave]
 #
 # NODE_ENV holds the cluster token and the bucket's key (node.env.example). It travels through SSH's standard input into
 # a file of mode 600, never on a command line, and `leave` removes it. No key of an account goes to the machine.
@@ -45,12 +45,14 @@ join() {
 }
 
 leave() {
-    remote "$1" 'agr/infra/cluster/node.sh leave;
+    local host=$1
+    shift
+    remote "$host" "agr/infra/cluster/node.sh leave ${*@Q} &&"'
         if [ -e /etc/wireguard/agr.conf ]; then wg-quick down agr; rm -f /etc/wireguard/agr.conf; fi'
-    echo "remote: $1 left; now give the machine back, it costs until then"
+    echo "remote: $host left; if it is rented, give it back now: it costs until then"
 }
 
 case ${1:-}/$# in
-    join/[45] | leave/2) "$@" ;;
+    join/[45] | leave/[2-9]) "$@" ;;
     *) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
 esac

@@ -6,6 +6,8 @@ import importlib.util
 import os
 import re
 import subprocess
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def test_ray_reads_the_file_for_ray_up_as_it_is_and_refuses_a_misspelt_one(tmp_p
         ray_up.check(tmp_path / "misspelt.yaml")
 
 
+def test_ray_up_brings_what_is_installed_and_the_secrets_and_nothing_else_of_the_checkout() -> None:
+    recipe = yaml(CLUSTER / "ray-up.yaml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    needed = {"pyproject.toml", "constraints.txt", project["project"]["readme"], "infra/cluster", *packages}
+    brought = {f"~/agr/{path}": path for path in needed} | {"~/.agr/node.env": "node.env"}
+    assert recipe["file_mounts"] == brought
+    # rsync holds its patterns against the name of a single file, too, and then leaves that file out without a word.
+    for path in brought.values():
+        assert not [pattern for pattern in recipe["rsync_exclude"] if fnmatch(Path(path).name, pattern)], path
+
+
 def node(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """``node.sh`` in a home of its own, with a command that shows its arguments in the place of ``agr``."""
     return subprocess.run(
@@ -117,6 +131,21 @@ def test_leaving_removes_the_secrets(tmp_path: Path) -> None:
 
     assert node(tmp_path, "leave").stdout.split() == ["cluster", "leave"]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_secrets_stay_with_a_node_that_cannot_leave_and_go_from_a_machine_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".agr").mkdir()
+    secrets = tmp_path / ".agr/node.env"
+    secrets.write_text("RAY_AUTH_TOKEN=hunter2\n")
+    agr = tmp_path / "agr"
+    agr.write_text('#!/bin/sh\ncase $2 in leave) exit 2 ;; status) exit "$STATUS" ;; esac\n')
+    agr.chmod(0o755)
+
+    stays = node(tmp_path, "leave", AGR=str(agr), STATUS="0")
+    assert (stays.returncode, secrets.exists()) == (1, True)
+    assert "still a node" in stays.stderr
+    none = node(tmp_path, "leave", AGR=str(agr), STATUS="2")
+    assert (none.returncode, secrets.exists()) == (0, False)
 
 
 def test_secrets_that_others_could_read_are_not_sent(tmp_path: Path) -> None:
