@@ -17,14 +17,26 @@ hypothesis.settings.load_profile("agr")
 _OURS = ("AGR_", "AWS_", "MLFLOW_", "RAY_")
 
 
+_FIRST = (
+    "cluster",
+    "integration/test_seeds.py",
+    "integration/test_disturbed.py",
+    "integration/test_services.py",
+    "integration/test_undisturbed.py",
+    "orchestrator/cli/test_sync.py",
+    "integration",
+)
+"""The files of ``make test`` that take a minute or more by themselves, the longest first, and folders of such."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Clusters and sweeps first: where files run side by side, a long one begun last runs alone."""
+    """The longest first: where files run side by side, a long one begun last runs alone."""
     tests = Path(__file__).parent
-    first = ("cluster", "integration")
 
     def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(tests).parts[0]
-        return first.index(folder) if folder in first else len(first)
+        path = item.path.relative_to(tests)
+        among = (number for number, first in enumerate(_FIRST) if path.is_relative_to(first))
+        return next(among, len(_FIRST))
 
     items.sort(key=place)
 
