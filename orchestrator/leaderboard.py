@@ -107,10 +107,11 @@ class Row:
         if self.confirms is not None:
             document["confirms"] = self.confirms
         if self.confirmed:
-            document |= {"confirmed": True, "margin": self.margin, "against_first": self.against_first}
+            document |= {"confirmed": True, "against_first": self.against_first}
             document["difference"] = None if self.difference is None else self.difference.to_json()
         if self.seeds > 1:
-            document |= {"mean": self.mean, "std": self.std, "seeds": self.seeds, "note": self.note}
+            document |= {"mean": self.mean, "std": self.std, "margin": self.margin}
+            document |= {"seeds": self.seeds, "note": self.note}
             document["ranked_by"] = self.ranked_by
             document["means"] = {name: estimate.to_json() for name, estimate in self.means.items()}
         return document
@@ -192,10 +193,22 @@ class _Group:
             return [*searched, *self.confirmations]
         values = self.values
         note = None if self.complete else f"{len(values)} of {self.seeds} seeds completed"
-        mean = statistics.fmean(values) if values else None
+        if not values:
+            return [replace(row, rank=rank, means=means, seeds=self.seeds, note=note) for row in self.rows]
+        estimate = mean_interval(values)
         std = statistics.stdev(values) if len(values) > 1 else None
         return [
-            replace(row, rank=rank, mean=mean, std=std, means=means, seeds=self.seeds, note=note) for row in self.rows
+            replace(
+                row,
+                rank=rank,
+                mean=estimate.mean,
+                std=std,
+                margin=estimate.margin,
+                means=means,
+                seeds=self.seeds,
+                note=note,
+            )
+            for row in self.rows
         ]
 
 

@@ -170,12 +170,10 @@ def _outcome(row: Row) -> str:
 
 
 def _value(row: Row) -> str:
-    if row.confirmed:
-        return f"{row.mean:#.4g}" + ("" if row.margin is None else f" ± {row.margin:.2g}")
-    if row.seeds > 1:
+    if row.seeds > 1 or row.confirmed:
         if row.mean is None:
             return ""
-        return f"{row.mean:#.4g}" + ("" if row.std is None else f" ± {row.std:.2g}")
+        return f"{row.mean:#.4g}" + ("" if row.margin is None else f" ± {row.margin:.2g}")
     return "" if row.value is None else f"{row.value:#.4g}"
 
 

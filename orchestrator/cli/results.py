@@ -99,6 +99,8 @@ def _print_leaderboard(rows: list[Row], states: list[SweepState], values: Mappin
     ):
         if shown:
             out.print(f"{mark} {words}", style="dim")
+    if any(row.margin is not None and not row.confirmed for row in rows):
+        out.print("±: half of the 95 % interval of the mean over seeds", style="dim", highlight=False)
     if any(row.confirmed for row in rows):
         out.print(
             "confirmed: means over fresh seeds, of the value with its 95 % interval; the trial is the first of them. "
@@ -108,7 +110,8 @@ def _print_leaderboard(rows: list[Row], states: list[SweepState], values: Mappin
             highlight=False,
         )
     if omitted:
-        out.print(f"{omitted} more params vary; `agr show TRIAL` and --json have them.", style="dim")
+        more = f"{omitted} more params vary" if omitted > 1 else "1 more param varies"
+        out.print(f"{more}; `agr show TRIAL` and --json have the rest.", style="dim")
     for state in states:
         for line in baseline_lines(state):
             out.print(line, soft_wrap=True)

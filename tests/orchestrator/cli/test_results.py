@@ -111,7 +111,7 @@ def test_leaderboard_table_shows_what_varies_and_fits_a_hundred_columns(
     assert "agr ui" in lines[-1]
 
 
-def test_leaderboard_table_of_repeats_has_a_row_per_configuration_with_mean_and_spread(
+def test_leaderboard_table_of_repeats_has_a_row_per_configuration_with_mean_and_interval(
     record_sweep: Recorder, agr: Callable[..., Result]
 ) -> None:
     sweep = record_sweep(document={"repeat": {"seeds": 2}})
@@ -119,14 +119,17 @@ def test_leaderboard_table_of_repeats_has_a_row_per_configuration_with_mean_and_
         sweep.trial(number, [value], configuration=number // 2, repeat=number % 2, variant=variant)
     sweep.trial(4, [4.0], configuration=2, repeat=0, variant="half")
 
-    lines = agr("leaderboard", "faces").stdout.splitlines()
+    text = agr("leaderboard", "faces").stdout
+    lines = text.splitlines()
 
     assert [line.split()[-1] for line in lines[2:5]] == ["completed", "completed", "completed"]
+    # Student's t of one degree of freedom is 12.706: 12.706 * 0.35355 / sqrt(2) and 12.706 * 1.41421 / sqrt(2).
     assert "smooth" in lines[2]
-    assert "5.250 ± 0.35" in lines[2]
+    assert "5.250 ± 3.2 " in lines[2]
     assert "plain" in lines[3]
-    assert "7.000 ± 1.4" in lines[3]
+    assert "7.000 ± 13 " in lines[3]
     assert "1 of 2 seeds completed" in lines[4]
+    assert "±: half of the 95 % interval of the mean over seeds" in text
 
 
 def test_leaderboard_ranks_confirmed_configurations_by_their_mean_and_says_tie(
