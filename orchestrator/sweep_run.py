@@ -177,6 +177,7 @@ class SweepRun:
 
         A trial that the scheduler had decided to stop, or that had finished, without its end in the journal, is ended
         now. All other unfinished trials stay in ``live``, to be started again, and so do those that ``agr stop`` ended.
+        What asked an earlier driver to stop, and was not heard, does not stop this one.
         """
         decided: dict[str, bool] = {}
         for event in events:
@@ -193,6 +194,8 @@ class SweepRun:
             self.standing.apply(event)
         self._take(resumed=True)
         self.standing.forget_stop()
+        left = control.pending(self.storage, self.sweep_id, obeyed=self.standing.obeyed)
+        self.standing.obeyed.update(command.key for command in left if command.name == "stop")
         for trial_id in list(self.standing.interrupted):
             self._record(TrialResumed(time=self.clock(), trial_id=trial_id))
         # A driver that was killed may have started an attempt, or a whole trial, that it could not journal, and whose

@@ -25,6 +25,9 @@ from orchestrator.cli.remote import resume_on_head, submit_to_head
 if TYPE_CHECKING:
     from orchestrator.storage.base import Storage
 
+_DRIVEN = ("running", "lost")
+"""Statuses of a sweep whose driver may hear a command; one that is silent may come back."""
+
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the document first; may be repeated.")
 ]
@@ -137,11 +140,21 @@ def stop(
 ) -> None:
     """Ask a sweep's driver to end it: running trials are closed as interrupted."""
     with errors_in_one_line():
+        import time
+
+        from agr_core.errors import InputError
         from orchestrator import control
-        from orchestrator.lookup import find_sweep
+        from orchestrator.errors import NotFoundError
+        from orchestrator.lookup import find_sweep, read_summary
 
         place = storage_at(storage)
         sweep_id = find_sweep(place, sweep)
+        try:
+            status = read_summary(place, sweep_id, now=time.time())["status"]
+        except NotFoundError:  # its driver has only just begun
+            status = "running"
+        if status not in _DRIVEN:
+            raise InputError(f"sweep {sweep_id} is {status}: no driver runs it, so there is nothing to stop.")
         control.send(place, sweep_id, "stop")
         say(f"asked sweep {sweep_id} to stop; its driver looks every few seconds. `agr status {sweep_id}` shows it.")
 
@@ -152,11 +165,16 @@ def kill(
 ) -> None:
     """Ask a sweep's driver to end one trial, which is closed as interrupted; the sweep goes on."""
     with errors_in_one_line():
+        from agr_core.errors import InputError
         from orchestrator import control
+        from orchestrator.journal import read_state
         from orchestrator.lookup import find_trial
 
         place = storage_at(storage)
         sweep_id, trial_id = find_trial(place, trial)
+        found = read_state(place, sweep_id).trials.get(trial_id)
+        if found is not None and found.outcome not in (None, "interrupted"):
+            raise InputError(f"trial {trial_id} of sweep {sweep_id} is {found.outcome}: there is nothing to end.")
         control.send(place, sweep_id, "kill", {"trial_id": trial_id})
         say(f"asked sweep {sweep_id} to end trial {trial_id}.")
 

@@ -253,6 +253,27 @@ def test_a_stopped_trial_goes_on_with_its_sweep_and_a_killed_one_does_not(tmp_pa
     assert read_state(storage, SWEEP).trials[stopped.trial_id].outcome == "completed"
 
 
+def test_a_stop_that_an_earlier_driver_never_heard_does_not_stop_the_resumed_sweep(tmp_path: Path) -> None:
+    clock, storage = Clock(), local(tmp_path)
+    first = make_run(storage, small_sweep(), clock=clock)
+    first.begin()
+    trial = first.next_trial(1)
+    assert trial is not None
+    first.flush()
+    control.send(storage, SWEEP, "stop")  # the driver is gone by then
+
+    for _ in range(2):  # nor one that resumes it once more
+        events, last = read_events(storage, SWEEP)
+        run = make_run(storage, small_sweep(), clock=clock, next_segment=last + 1)
+        run.replay(events, Deaf())
+        clock.now += 3
+        assert run.poll() == []
+        assert run.stop is None
+    control.send(storage, SWEEP, "stop")
+    clock.now += 3
+    assert run.poll() == [trial.trial_id]
+
+
 def test_an_objective_no_epoch_reports_is_named_with_the_nearest(tmp_path: Path) -> None:
     run = make_run(local(tmp_path), small_sweep())
     run.begin()
