@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from agr_core.config import SplitConfig
+from agr_core.data.parquet import read_parquet
 from agr_core.errors import DataError, IntegrityError
 
 Part = Literal["train", "val", "test"]
@@ -141,7 +142,7 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise DataError(f"{path} does not exist; a split is written by agr_core.data.splits.write_split.")
     try:
-        table = pq.read_table(path)
+        table = read_parquet(path)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} is not a split: {error}") from error
     metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from agr_core.data.parquet import read_parquet
 from agr_core.errors import IntegrityError
 
 _SCHEMA_VERSION = 1
@@ -73,7 +74,7 @@ class Predictions:
             IntegrityError: If it is no such file.
         """
         try:
-            table = pq.read_table(io.BytesIO(content))
+            table = read_parquet(io.BytesIO(content))
             metadata: dict[str, Any] = json.loads((table.schema.metadata or {})[_METADATA_KEY])
             if metadata["schema_version"] != _SCHEMA_VERSION:
                 raise ValueError(f"schema version {metadata['schema_version']}, this version reads {_SCHEMA_VERSION}")
