@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from agr_core.config import TrialConfig
 from agr_core.registry import did_you_mean
 from orchestrator.spec.paths import IDENTITIES, ConfigPath, locate, shape_at, tags_of
 from orchestrator.spec.source import DocPath
@@ -152,6 +153,8 @@ def _unknown_field(details: Details, root: type[BaseModel]) -> str:
     *loc, key = details["loc"]
     path, models = locate(loc, root)
     fields = list(dict.fromkeys(name for model in models for name in model.model_fields))
+    if TrialConfig in models:
+        fields.append("stages")  # of the grammar alone, as in ``paths``
     elsewhere = [
         tag
         for model in shape_at(_names(path), root).models
