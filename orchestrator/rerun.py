@@ -21,6 +21,7 @@ from orchestrator.spec.load import Sweep, sweep_from_document
 from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
+from orchestrator.trial_metrics import reports_of
 
 COMPARED = ("train/", "val/")
 """Figures that are a function of the configuration; others are times. ``best/`` are those of one epoch of ``val/``."""
@@ -143,11 +144,6 @@ def best_figures(reports: Sequence[EpochReport], objective: Objective) -> dict[s
         for name, value in sorted(best.metrics.items())
         if name.startswith("val/")
     }
-
-
-def reports_of(trial: TrialState) -> tuple[EpochReport, ...]:
-    """A trial's reports, as its journal has them."""
-    return tuple(EpochReport(epoch=report.epoch, metrics=report.metrics) for report in trial.reports)
 
 
 @dataclass(frozen=True)

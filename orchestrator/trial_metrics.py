@@ -8,8 +8,14 @@ from agr_core.errors import InputError
 from agr_core.evaluation.names import better_direction, is_of_one_group
 from agr_core.objective import BEST, Direction, Objective, objective_names, weighted_sums
 from agr_core.registry import did_you_mean
+from agr_core.reporting import EpochReport
 from orchestrator.records import SweepStarted, TrialReported, label_name
 from orchestrator.state import SweepState, TrialState
+
+
+def reports_of(trial: TrialState) -> tuple[EpochReport, ...]:
+    """A trial's reports, as its journal has them."""
+    return tuple(EpochReport(epoch=report.epoch, metrics=report.metrics) for report in trial.reports)
 
 
 def kept_report(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> TrialReported | None:

@@ -79,9 +79,8 @@ class Compared:
         from agr_core.evaluation.guards import warnings
         from orchestrator.journal import read_state
         from orchestrator.lookup import find_trial, label_of
-        from orchestrator.rerun import reports_of
         from orchestrator.tracking.describe import flat, trial_name
-        from orchestrator.trial_metrics import kept_metrics, kept_report
+        from orchestrator.trial_metrics import kept_metrics, kept_report, reports_of
 
         sweep_id, trial_id = find_trial(storage, text)
         label = label_of(text)

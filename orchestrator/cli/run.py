@@ -239,6 +239,7 @@ def _say_rerun(
     from agr_core.objective import BEST
     from orchestrator import rerun as again
     from orchestrator.journal import read_state
+    from orchestrator.trial_metrics import reports_of
 
     state = read_state(storage, sweep_id)
     trial = next(iter(state.trials.values()))
@@ -257,7 +258,7 @@ def _say_rerun(
                 "max_abs_diff": comparison.max_abs_diff,
                 "drift": drift,
                 "differences": list(comparison.differences),
-                "metrics": again.best_figures(again.reports_of(trial), objective),
+                "metrics": again.best_figures(reports_of(trial), objective),
                 "original_metrics": again.best_figures(original.reports, objective),
             }
         )

@@ -13,6 +13,7 @@ from orchestrator.errors import NotFoundError, SpecError
 from orchestrator.journal import read_state
 from orchestrator.rerun import Original
 from orchestrator.state import SweepState, TrialState
+from orchestrator.trial_metrics import reports_of
 from sweeps import local, make_run, report, small_sweep
 
 SWEEP = "small-20260101-000000-abcd"
@@ -33,7 +34,7 @@ def trial_with(folder: Path, reports: list[EpochReport]) -> tuple[SweepState, Tr
 
 def original_with(folder: Path, reports: list[EpochReport]) -> Original:
     state, trial = trial_with(folder, reports)
-    return Original(state, trial, rerun.reports_of(trial), {})
+    return Original(state, trial, reports_of(trial), {})
 
 
 def timed(epoch: int, value: float, seconds: float) -> EpochReport:

@@ -39,7 +39,11 @@ def quickstart(record_sweep: Recorder) -> Any:
     return sweep
 
 
-@pytest.mark.parametrize("command", [["list"], ["status", "faces"], ["leaderboard", "faces"], ["show", "TRIAL"]])
+@pytest.mark.parametrize(
+    "command",
+    [["list"], ["status", "faces"], ["leaderboard", "faces"], ["show", "TRIAL"], ["compare", "TRIAL"]],
+    ids=lambda command: command[0],
+)
 def test_what_reads_a_sweep_starts_without_the_heavy_packages(record_sweep: Recorder, command: list[str]) -> None:
     sweep = quickstart(record_sweep)
     trial = sweep.trial(3, [8.0])
