@@ -19,11 +19,11 @@ from agr_core.config import TrialConfig
 from agr_core.disk import writing
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.guards import warnings
-from agr_core.evaluation.names import is_of_one_group
 from agr_core.objective import BEST, Label
 from orchestrator.errors import NotFoundError
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
+from orchestrator.tracking.describe import KEY_METRICS
 
 if TYPE_CHECKING:
     from agr_core.labels.attributes import Vocabulary
@@ -38,6 +38,7 @@ WHEN_FULL = "free some of it, or set TMPDIR to a larger one"
 """What to do where there is no room for the files of an attempt before they are stored."""
 
 _VAL = "val"
+_LOGGED = ("train/loss", "val/loss", *(f"val/{name}" for name in KEY_METRICS), "val/attributes_acc", "time/epoch_s")
 
 
 def kept_file(label: str) -> str:
@@ -229,7 +230,7 @@ def newest_checkpoint(storage: Storage, parent: str) -> tuple[str, int] | None:
 
 
 def _line(training: Training) -> str:
+    """What the log says of an epoch, in a readable line; ``metrics.jsonl`` beside it has all figures."""
     report = training.reports[-1]
-    figures = sorted(item for item in report.metrics.items() if not is_of_one_group(item[0]))
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures if "/" in name)
+    shown = ", ".join(f"{name} {report.metrics[name]:.4g}" for name in _LOGGED if name in report.metrics)
     return f"epoch {report.epoch}: {shown}"

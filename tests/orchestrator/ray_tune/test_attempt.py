@@ -179,6 +179,26 @@ def test_labels_say_what_the_outputs_stand_for(storage: Storage, tmp_path: Path)
     }
 
 
+def test_the_log_has_the_telling_figures_of_each_epoch_and_metrics_jsonl_has_all(
+    storage: Storage, tmp_path: Path
+) -> None:
+    trained: Any = Trained([2.0])
+    more = {
+        "val/age_mae": 7.0,
+        "val/age_f1.utk4": 0.5,
+        "val/gender_recall.female": 0.5,
+        "train/loss": 3.0,
+        "val/lr": 1.0,
+    }
+    trained.reports[0] = EpochReport(epoch=1, metrics={**more, **trained.reports[0].metrics})
+    one = attempt(storage, tmp_path, 0)
+    one.save(trained)
+    one.close()
+    folder = layout.attempt(SWEEP, TRIAL, 0)
+    assert storage.read(f"{folder}/log.txt").decode() == "epoch 1: train/loss 3, val/loss 2, val/age_mae 7\n"
+    assert "val/gender_recall.female" in storage.read(f"{folder}/metrics.jsonl").decode()
+
+
 def test_the_log_of_a_finished_trial_warns_of_its_best_epochs_collapsed_heads(storage: Storage, tmp_path: Path) -> None:
     trained: Any = Trained([2.0, 1.0, 3.0])
     gender = {"val/gender_acc": 0.5, "val/gender_majority": 0.5, "val/gender_constancy": 1.0}
