@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import ray
 from ray._private.state import actors
+from ray.exceptions import RayActorError
 from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -246,17 +247,19 @@ class SweepCallback(Callback):  # type: ignore[misc]
         """A worker takes the trial."""
         self._running.add(trial.trial_id)
         self._search.started(len(self._running))
-        node, node_id = self._where(trial.temporary_state.ray_actor)
-        self._workers[trial.trial_id] = node_id
-        self.run.attempt_started(trial.trial_id, node, node_id)
+        self._attempt_started(trial.trial_id, trial.temporary_state.ray_actor._actor_id.hex())
 
-    def _where(self, actor: Any) -> tuple[str, str]:
+    def _attempt_started(self, trial_id: str, actor_id: str) -> None:
+        node, node_id = self._where(actor_id)
+        self._workers[trial_id] = node_id
+        self.run.attempt_started(trial_id, node, node_id)
+
+    def _where(self, actor_id: str) -> tuple[str, str]:
         """Address and ID of the node a worker lives on, as the cluster has it: a busy worker may not answer."""
-        key = actor._actor_id.hex()
-        if key not in self._places:
-            address = actors(key).get("Address", {})
-            self._places[key] = address.get("IPAddress", ""), address.get("NodeID", "")
-        return self._places[key]
+        if actor_id not in self._places:
+            address = actors(actor_id).get("Address", {})
+            self._places[actor_id] = address.get("IPAddress", ""), address.get("NodeID", "")
+        return self._places[actor_id]
 
     @_remembers_errors
     def on_trial_result(
@@ -299,6 +302,9 @@ class SweepCallback(Callback):  # type: ignore[misc]
         live = self.run.live[trial.trial_id]
         error = error_of(trial)
         cause, line = self._cause(live, error), one_line(error)
+        if not live.running and isinstance(error, RayActorError) and error.actor_id is not None:
+            # Its worker died before it could take the trial, which says something of that worker's node.
+            self._attempt_started(trial.trial_id, error.actor_id)
         if cause == "hung":
             line = f"no report for {self.run.settings.report_limit_s:g} s"
         elif cause == "moved":

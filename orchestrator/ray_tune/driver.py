@@ -238,10 +238,10 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     import ray
     from ray import tune
     from ray.tune import CheckpointConfig
-    from ray.tune.execution import class_cache, tune_controller
+    from ray.tune.execution import class_cache
 
     from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
-    from orchestrator.ray_tune.failure import ActorManager
+    from orchestrator.ray_tune import controller
     from orchestrator.ray_tune.placement import TEAM_HOLDER, NearData, Placement, Slots, bundle, warn_of_crowds
     from orchestrator.ray_tune.probe import ask_nodes
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
@@ -249,7 +249,7 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     spec = sweep.spec
     in_teams = sweep.space.build(_first).config.compute.processes > 1  # as in every trial: `agr validate` sees to it
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
-    tune_controller.RayActorManager = ActorManager
+    controller.install()
 
     def job(live: LiveTrial) -> Job:
         of_trial = Job.of(

@@ -6,8 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from ray import cloudpickle
-from ray.air.execution._internal import RayActorManager
-from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from agr_core.disk import is_full
@@ -26,15 +24,6 @@ _OUT_OF_MEMORY = re.compile(
 
 class WorkerOutOfMemoryError(RayActorError):  # type: ignore[misc]
     """Ray's memory monitor ended a worker."""
-
-
-class ActorManager(RayActorManager):  # type: ignore[misc]
-    """Tune's, but a worker that the memory monitor ended is a dead worker. Tune's own gives the whole sweep up."""
-
-    def _actor_task_failed(self, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
-        if isinstance(exception, OutOfMemoryError):
-            exception = WorkerOutOfMemoryError(error_msg=str(exception))
-        super()._actor_task_failed(tracked_actor_task, exception)
 
 
 def error_of(trial: Trial) -> BaseException | None:

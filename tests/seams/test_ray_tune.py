@@ -111,7 +111,8 @@ def test_a_worker_ended_by_the_memory_monitor_is_a_failed_attempt() -> None:
     from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
     from ray.exceptions import OutOfMemoryError
 
-    from orchestrator.ray_tune.failure import ActorManager, WorkerOutOfMemoryError
+    from orchestrator.ray_tune.controller import ActorManager
+    from orchestrator.ray_tune.failure import WorkerOutOfMemoryError
 
     class Bare(ActorManager):
         """Without a cluster, so without anything to clean up."""
