@@ -199,7 +199,7 @@ def _drive(
         run.replay(replay, scheduler)
         on_replayed()
     try:
-        with _ray(engine.settings), _terminate_as_interrupt():
+        with run.recorder.beating(), _ray(engine.settings), _terminate_as_interrupt():
             _tune(run, sweep, engine, scheduler)
             if run.stop is not None:
                 run.close_all()
