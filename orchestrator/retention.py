@@ -1,7 +1,8 @@
 """Which stored weights of a sweep are still needed: those to resume from, and those of its best trials.
 
 A running trial has its newest checkpoint and its best weights. Once it has ended nothing resumes from it, so the
-checkpoint goes; once the sweep is over, so do the weights of all but the best trials. Journal, metrics, logs and
+checkpoint goes, and with it the weights of a trial that did not complete: it has no rank, so it is never among the
+best. Once the sweep is over, so do the weights of all but the best trials. Journal, metrics, logs and
 configurations stay, and any trial can be trained again, to the same bits, by ``agr rerun``.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator import leaderboard
+from orchestrator.outcome import Outcome
 from orchestrator.state import SweepState
 from orchestrator.storage import layout
 from orchestrator.storage.base import ObjectInfo, Storage
@@ -46,7 +48,8 @@ def not_needed(state: SweepState, objects: Iterable[ObjectInfo], *, keep: int | 
     Args:
         state: The sweep.
         objects: What lies below its trials' folders.
-        keep: Of how many of the best configurations the weights are needed once the sweep is over; None: of all.
+        keep: Of how many of the best configurations the weights are needed once the sweep is over; None: of all, those
+            that did not complete included.
         over: Whether no further trial comes.
     """
     sweep_id = state.started.sweep_id
@@ -58,7 +61,8 @@ def not_needed(state: SweepState, objects: Iterable[ObjectInfo], *, keep: int | 
         if match is None or trial is None or trial.ended is None or trial.ended.resumable:
             continue
         own = match["attempt"] == attempt_folder(sweep_id, trial)
-        needed = match["kind"] == "best" and own and (best is None or trial.trial_id in best)
+        may_be_best = keep is None or (trial.outcome == "completed" and (best is None or trial.trial_id in best))
+        needed = match["kind"] == "best" and own and may_be_best
         if not needed:
             found.append(info)
     return found
@@ -86,8 +90,12 @@ def tidy(storage: Storage, state: SweepState, *, keep: int | None, over: bool) -
     return remove(storage, not_needed(state, objects, keep=keep, over=over))
 
 
-def release(storage: Storage, sweep_id: str, trial_id: str) -> int:
-    """Remove the checkpoints of a trial that has just ended; returns how many bytes that freed."""
+def release(storage: Storage, sweep_id: str, trial_id: str, outcome: Outcome, *, keep: int | None) -> int:
+    """Remove the checkpoints of a trial that has just ended, and its weights if it cannot be among the best.
+
+    Returns how many bytes that freed.
+    """
+    kinds = {"checkpoints"} if keep is None or outcome == "completed" else {"checkpoints", "best"}
     objects = storage.list(layout.trial(sweep_id, trial_id))
     matches = ((info, _WEIGHTS.fullmatch(info.key)) for info in objects)
-    return remove(storage, [info for info, match in matches if match is not None and match["kind"] == "checkpoints"])
+    return remove(storage, [info for info, match in matches if match is not None and match["kind"] in kinds])

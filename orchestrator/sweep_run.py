@@ -23,7 +23,7 @@ from orchestrator.confirmation import Confirmation
 from orchestrator.errors import NotFoundError
 from orchestrator.failures import Failures
 from orchestrator.journal import JournalWriter
-from orchestrator.outcome import OUTCOMES, Cause, SweepStatus
+from orchestrator.outcome import OUTCOMES, Cause, Outcome, SweepStatus
 from orchestrator.ownership import boot_id
 from orchestrator.pareto import plain
 from orchestrator.proposals import DataRef, Proposals
@@ -295,7 +295,7 @@ class SweepRun:
         """IDs of trials whose attempts have said nothing for longer than the limit: their workers are to be ended."""
         return [trial.trial_id for trial in self.failures.newly_hung()]
 
-    def trial_over(self, trial_id: str) -> None:
+    def trial_over(self, trial_id: str) -> Outcome:
         """A trial ended: as it, the budget or a person said; by its own last epoch; or else by the scheduler."""
         trial = self.live[trial_id]
         if trial.ending is not None:
@@ -321,6 +321,7 @@ class SweepRun:
         if outcome == "failed":
             self.failures.blame(trial, reason)
         self.flush()
+        return outcome
 
     def test_opened(self, trial_id: str, epoch: int, labels: Sequence[str]) -> None:
         """The sealed test part is about to be read with the weights of an epoch; ``flush`` before it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.spec.model import ConfirmSpec, OutOfMemory
+from orchestrator.spec.model import KEEP_CHECKPOINTS, ConfirmSpec, OutOfMemory
 
 
 @dataclass
@@ -19,3 +19,5 @@ class SweepSettings:
     report_limit_s: float | None = None
     """Longest time without a word of a running trial (seconds)."""
     out_of_memory: OutOfMemory = "retry"
+    keep_checkpoints: int | None = KEEP_CHECKPOINTS
+    """Of how many of the best configurations the weights stay; None: of all."""

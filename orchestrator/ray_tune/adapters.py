@@ -287,9 +287,10 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._workers.pop(trial.trial_id, None)
         live = self.run.live[trial.trial_id]
         has_checkpoint = live.epoch > 0 and not live.resumable
-        self.run.trial_over(trial.trial_id)
+        outcome = self.run.trial_over(trial.trial_id)
         if has_checkpoint:
-            release(self.run.storage, self.run.sweep_id, trial.trial_id)
+            keep = self.run.settings.keep_checkpoints
+            release(self.run.storage, self.run.sweep_id, trial.trial_id, outcome, keep=keep)
         trial.run_metadata.last_result = {}
         trial.run_metadata.metric_analysis = {}
         trial.run_metadata.metric_n_steps = {}

@@ -177,6 +177,7 @@ def build_run(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segme
             confirm=spec.confirm,
             report_limit_s=spec.limits.report,
             out_of_memory=spec.out_of_memory,
+            keep_checkpoints=spec.keep_checkpoints,
         ),
         prepare=prepare,
         prepare_weights=engine.prepare_weights or prepare_weights,

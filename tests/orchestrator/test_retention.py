@@ -47,7 +47,7 @@ def test_when_the_sweep_is_over_the_weights_of_its_best_trials_are_left(record_s
     assert before.others == after.others > 0
 
 
-def test_while_it_runs_ended_trials_lose_their_checkpoints_only(record_sweep: Recorder) -> None:
+def test_while_it_runs_completed_trials_lose_their_checkpoints_only(record_sweep: Recorder) -> None:
     sweep, (first,) = a_sweep(record_sweep, [9.0])
     running = sweep.create(1)
     sweep.start(running)
@@ -60,6 +60,26 @@ def test_while_it_runs_ended_trials_lose_their_checkpoints_only(record_sweep: Re
         f"{checkpoint}/last.safetensors",
         f"{checkpoint}/state.json",
     }
+
+
+def test_a_trial_that_did_not_complete_has_no_weights_either_while_the_sweep_runs(record_sweep: Recorder) -> None:
+    sweep, (first,) = a_sweep(record_sweep, [9.0])
+    pruned = sweep.trial(1, [5.0], "pruned")
+    store(sweep, pruned, 1)
+    tidy(sweep.storage, read_state(sweep.storage, sweep.sweep_id), keep=1, over=False)
+    assert left(sweep) == {f"{first}/attempt-0/best/000001.safetensors"}
+    store(sweep, pruned, 1)
+    assert release(sweep.storage, sweep.sweep_id, pruned, "pruned", keep=1) == 2100
+    assert left(sweep) == {f"{first}/attempt-0/best/000001.safetensors"}
+
+
+def test_a_sweep_that_keeps_all_keeps_those_of_trials_that_did_not_complete(record_sweep: Recorder) -> None:
+    sweep = record_sweep()
+    pruned = sweep.trial(0, [5.0], "pruned")
+    store(sweep, pruned, 1)
+    assert release(sweep.storage, sweep.sweep_id, pruned, "pruned", keep=None) == 2000
+    assert tidy(sweep.storage, read_state(sweep.storage, sweep.sweep_id), keep=None, over=True) == 0
+    assert left(sweep) == {f"{pruned}/attempt-0/best/000001.safetensors"}
 
 
 def test_a_sweep_that_keeps_all_keeps_the_best_weights_of_all(record_sweep: Recorder) -> None:
@@ -82,7 +102,7 @@ def test_what_an_earlier_attempt_left_goes_though_its_worker_came_back_and_wrote
 
 def test_a_trial_that_ends_lets_go_of_its_checkpoint(record_sweep: Recorder) -> None:
     sweep, trials = a_sweep(record_sweep, [9.0, 5.0])
-    assert release(sweep.storage, sweep.sweep_id, trials[0]) == 2000
+    assert release(sweep.storage, sweep.sweep_id, trials[0], "completed", keep=1) == 2000
     assert {key for key in left(sweep) if key.startswith(trials[0])} == {
         f"{trials[0]}/attempt-0/best/000001.safetensors"
     }
