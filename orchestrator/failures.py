@@ -14,7 +14,7 @@ from orchestrator.standing import LiveTrial, Standing, Stop
 from orchestrator.sweep_settings import SweepSettings
 
 ALIKE_FAILURES = 3
-"""So many failures with one and the same error before any trial reported an epoch stop the sweep."""
+"""So many failures with one and the same error, of two trials at least, before any reported an epoch stop the sweep."""
 
 STOOD_STILL_S = 10.0
 """When the driver looks at its trials so late (seconds), it was itself held up: by the storage, by a machine asleep."""
@@ -57,10 +57,10 @@ class Failures:
         if halved is not None:
             self.record(halved)
         elif policy != "retry":
-            trial.ending = ("failed", f"infeasible: {error}")
+            trial.end_as("failed", f"infeasible: {error}")
             return "give up"
         if trial.charged > self.settings.retries:
-            trial.ending = ("failed", error)
+            trial.end_as("failed", error)
             return "give up"
         trial.attempt += 1
         return "retry"
@@ -87,8 +87,10 @@ class Failures:
                 Stop("failed", f"no node is left whose disk has room: {error} Then resume the sweep.")
             )
         alike = self.standing.alike.get(error, [])
-        # A single node fails all that it is given if it is broken: that is seen once another node has its turn.
-        tried_enough = len(set(alike) - {""}) > 1 or not elsewhere
+        nodes, trials = {node for node, _ in alike if node}, {trial for _, trial in alike}
+        # A single node fails all that it is given if it is broken: that is seen once another node has its turn. And one
+        # trial may be the only one of its kind: that is seen once another trial has its turn.
+        tried_enough = len(trials) > 1 and (len(nodes) > 1 or not elsewhere)
         if self.standing.stop is None and len(alike) >= ALIKE_FAILURES and tried_enough:
             self.standing.stop_all(Stop("failed", f"the first trials failed alike: {error}"))
 

@@ -90,6 +90,10 @@ class LiveTrial:
         """Failures that count against the retries."""
         return len(self.charges)
 
+    def end_as(self, outcome: Outcome, reason: str, *, resumable: bool = False) -> None:
+        """Say how it is to end, whatever was said before."""
+        self.ending, self.resumable = (outcome, reason), resumable
+
 
 @dataclass
 class Stop:
@@ -131,8 +135,8 @@ class Standing:
     """Keys of the commands that were journalled."""
     stop: Stop | None = None
     reported_any: bool = False
-    alike: dict[str, list[str]] = field(default_factory=dict)
-    """Before any trial reported an epoch: the nodes (IDs) on which something failed, by the error."""
+    alike: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Before any trial reported an epoch: what failed, as node (ID) and trial, by the error."""
     health: NodeHealth = field(default_factory=NodeHealth)
     quarantines: list[NodeQuarantined] = field(default_factory=list)
     _wall_before: float = 0.0
@@ -251,15 +255,15 @@ class Standing:
     def _count_failure(self, trial: LiveTrial, error: str) -> None:
         self.health.failed(trial.node_id, trial.trial_id)
         if not self.reported_any:
-            self.alike.setdefault(error, []).append(trial.node_id)
+            self.alike.setdefault(error, []).append((trial.node_id, trial.trial_id))
 
     def _apply_quarantine(self, event: NodeQuarantined) -> None:
         self.health.quarantined.add(event.node_id)
         self.quarantines.append(event)
         for trial in self.live.values():
             trial.charges = [node for node in trial.charges if node != event.node_id]
-        for error, nodes in self.alike.items():
-            self.alike[error] = [node for node in nodes if node != event.node_id]
+        for error, failed in self.alike.items():
+            self.alike[error] = [(node, trial) for node, trial in failed if node != event.node_id]
 
     def _apply_end(self, trial: LiveTrial, event: TrialEnded) -> None:
         self.counts[event.outcome] += 1
@@ -296,5 +300,4 @@ class Standing:
         self.stop = stop
         for trial in self.live.values():
             if trial.ending is None:
-                trial.ending = ("interrupted", stop.reason)
-                trial.resumable = stop.status != "completed"
+                trial.end_as("interrupted", stop.reason, resumable=stop.status != "completed")

@@ -363,7 +363,7 @@ class SweepRun:
         elif command.name == "kill":
             trial = self.live.get(str(arguments.get("trial_id")))
             if trial is not None and trial.ending is None:
-                trial.ending = ("interrupted", "agr kill")
+                trial.end_as("interrupted", "agr kill")
         else:
             raise NotFoundError(
                 f"{command.key} asks for {command.name!r}; a driver of this version knows stop and kill."

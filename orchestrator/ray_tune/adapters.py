@@ -274,7 +274,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
             self.run.stage_obtained(trial.trial_id, figures, trained=figures.pop("trained"))
             return
         if OUTCOME in result:
-            self.run.live[trial.trial_id].ending = (result[OUTCOME], result[ERROR])
+            self.run.live[trial.trial_id].end_as(result[OUTCOME], result[ERROR])
             return
         if STAGED in result:
             self.run.data_staged(trial.trial_id, json.loads(result.pop(STAGED)))
@@ -302,10 +302,10 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._running.discard(trial.trial_id)
         live = self.run.live[trial.trial_id]
         error = error_of(trial)
-        cause, line = self._cause(live, error), one_line(error)
         if not live.running and isinstance(error, RayActorError) and error.actor_id is not None:
             # Its worker died before it could take the trial, which says something of that worker's node.
             self._attempt_started(trial.trial_id, error.actor_id)
+        cause, line = self._cause(live, error), one_line(error)
         if cause == "hung":
             line = f"no report for {self.run.settings.report_limit_s:g} s"
         elif cause == "moved":
@@ -327,7 +327,7 @@ class SweepCallback(Callback):  # type: ignore[misc]
         self._running.discard(trial.trial_id)
         if self.run.fatal is not None:
             return
-        self.run.live[trial.trial_id].ending = ("failed", one_line(error_of(trial)))
+        self.run.live[trial.trial_id].end_as("failed", one_line(error_of(trial)))
         self.run.trial_over(trial.trial_id)
 
 

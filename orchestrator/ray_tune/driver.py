@@ -241,8 +241,8 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     from ray.tune import CheckpointConfig
     from ray.tune.execution import class_cache
 
-    from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
     from orchestrator.ray_tune import controller
+    from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
     from orchestrator.ray_tune.placement import TEAM_HOLDER, NearData, Placement, Slots, bundle, warn_of_crowds
     from orchestrator.ray_tune.probe import ask_nodes
     from orchestrator.ray_tune.trainable import Job, TrialTrainable

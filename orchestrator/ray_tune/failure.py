@@ -38,7 +38,7 @@ def error_of(trial: Trial) -> BaseException | None:
 
 def cause_of(error: BaseException | None, *, node_lost: bool, hung: bool) -> Cause:
     """Why it failed; ``hung``: its worker was ended because nothing was heard of it."""
-    if hung:
+    if hung and not node_lost:  # of a node that is cut off nothing is heard either, and Ray may notice it later than we
         return "hung"
     raised = _raised(error)
     if is_out_of_memory(raised):

@@ -146,14 +146,49 @@ def test_failures_up_to_the_retries_are_retried_and_a_lost_node_is_not_charged(t
 def test_first_trials_that_fail_alike_stop_the_sweep_with_the_error(tmp_path: Path) -> None:
     run = make_run(local(tmp_path), small_sweep(), retries=5)
     run.begin()
-    created = run.next_trial(1)
-    assert created is not None
-    for _ in range(3):
-        run.attempt_failed(created.trial_id, error="ValueError: no such layer")
+    trials = [run.next_trial(2) for _ in range(2)]
+    for trial in (trials[0], trials[0], trials[1]):
+        assert trial is not None
+        assert run.stop is None
+        run.attempt_failed(trial.trial_id, error="ValueError: no such layer")
     assert run.stop is not None
     assert run.stop.status == "failed"
     assert "no such layer" in run.stop.reason
-    assert run.next_trial(1) is None
+    assert run.next_trial(3) is None
+
+
+def test_one_trial_that_fails_alike_in_all_its_attempts_stops_no_sweep(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(), retries=3)
+    run.begin()
+    created = run.next_trial(1)
+    assert created is not None
+    verdicts = [run.attempt_failed(created.trial_id, error="ValueError: no such layer") for _ in range(4)]
+    assert verdicts == ["retry", "retry", "retry", "give up"]
+    run.trial_over(created.trial_id)
+    assert run.stop is None
+    assert run.next_trial(1) is not None
+
+
+def test_the_trial_whose_failure_stops_the_sweep_has_failed_and_is_not_resumed(tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(), retries=0)
+    run.begin()
+    trials = [run.next_trial(4) for _ in range(4)]
+    for trial in trials[:3]:
+        assert trial is not None
+        assert run.attempt_failed(trial.trial_id, error="ImportError: no module") == "give up"
+    assert run.stop is not None
+    run.close_all()
+    run.end(run.stop.status, run.stop.reason)
+
+    assert read_state(local(tmp_path), SWEEP).counts() == {
+        "completed": 0, "pruned": 0, "diverged": 0, "failed": 3, "interrupted": 1
+    }  # fmt: skip
+    events, last = read_events(local(tmp_path), SWEEP)
+    second = make_run(local(tmp_path), small_sweep(), next_segment=last + 1, retries=0)
+    second.replay(events, Deaf())
+    assert trials[3] is not None
+    assert list(second.live) == [trials[3].trial_id]
+    assert (second.counts["failed"], second.counts["interrupted"]) == (3, 0)
 
 
 def test_trials_that_say_they_failed_alike_stop_the_sweep_too(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_a_dead_worker_is_the_nodes_fault_if_the_node_is_gone() -> None:
         assert cause_of(error, node_lost=False, hung=False) == "worker_died"
         assert cause_of(error, node_lost=True, hung=False) == "node_lost"
         assert cause_of(error, node_lost=False, hung=True) == "hung"
+        assert cause_of(error, node_lost=True, hung=True) == "node_lost", "nothing was heard of it for that reason"
     assert cause_of(ValueError("mine"), node_lost=True, hung=False) == "error"
 
 
