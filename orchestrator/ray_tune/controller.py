@@ -33,13 +33,14 @@ class Controller(TuneController):  # type: ignore[misc]
     """Tune's, but for a worker that is stopped in the middle of an epoch, and one that dies turning to a trial."""
 
     def stop_trial(self, trial: Trial) -> None:
-        """Stop a trial, and with it a worker that is in the middle of an epoch.
+        """Stop a trial, and with it a worker that is in the middle of an epoch and that others may get.
 
         Tune would give that worker to the next trial, which would wait for the end of the epoch: for ever, if the
         trial was stopped because it hangs.
         """
         worker, tracked_actor = trial.temporary_state.ray_actor, self._trial_to_actor.get(trial)
-        busy = worker is not None and self._actor_manager.is_busy(tracked_actor)
+        wanted = bool(self._staged_trials) or not self._search_alg.is_finished()  # else Tune does not keep it
+        busy = worker is not None and wanted and self._actor_manager.is_busy(tracked_actor)
         if busy:
             self._started_actors.discard(tracked_actor)  # what is not there is not kept for others
         super().stop_trial(trial)
