@@ -85,12 +85,12 @@ $(TESTS): $(BIN)/python pyproject.toml constraints.txt
 
 # The cluster tests make machines out of network namespaces, some of them behind NAT, with WireGuard and SSH.
 network:
-	@for program in ip iptables wg-quick wireguard-go dropbear ssh; do command -v $$program >/dev/null || missing=1; done; \
+	@for program in ip iptables wg-quick wireguard-go dropbear ssh rsync; do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$${missing:-}" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing what the cluster tests need of the system"; \
 		export DEBIAN_FRONTEND=noninteractive; \
 		apt-get -qq update && apt-get -qq install --no-install-recommends \
-			iproute2 iptables wireguard-tools wireguard-go dropbear-bin openssh-client >/dev/null; \
+			iproute2 iptables wireguard-tools wireguard-go dropbear-bin openssh-client rsync >/dev/null; \
 	fi
 
 # The browser test drives a real Chromium.

@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 _PROGRAMS = (
-    "ip", "nsenter", "setpriv", "unshare", "iptables", "wg-quick", "wireguard-go", "dropbear", "ssh",
+    "ip", "nsenter", "setpriv", "unshare", "iptables", "wg-quick", "wireguard-go", "dropbear", "ssh", "rsync",
 )  # fmt: skip
-_PACKAGES = "iproute2 util-linux iptables wireguard-tools wireguard-go dropbear-bin openssh-client"
+_PACKAGES = "iproute2 util-linux iptables wireguard-tools wireguard-go dropbear-bin openssh-client rsync"
 
 
 def missing() -> str:

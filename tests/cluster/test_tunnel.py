@@ -7,17 +7,16 @@ userspace program, where the kernel has none), `overlay.py`, and `remote.sh` ove
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import BIN, Cluster
 from tests.cluster.machines import ROOT, Machine, Router
+from tests.cluster.ssh import make_key, with_packages, with_ssh
 
 HUB = "10.88.0.1:7379"
 BEHIND = ("10.88.0.2", "10.88.0.3")
@@ -60,14 +59,15 @@ def hub(cluster: Cluster) -> Machine:
 @pytest.fixture(scope="module")
 def rented(cluster: Cluster, hub: Machine) -> list[tuple[Router, Machine]]:
     """Two machines behind NAT, as their provider hands them over: one forwarded port, and SSH with the laptop's key."""
-    key = cluster.laptop.folder / "home" / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    key = make_key(cluster.laptop)
+    show = ["git", "-C", str(ROOT), "show", "HEAD:pyproject.toml", "HEAD:constraints.txt"]
+    sent = subprocess.run(show, check=True, capture_output=True).stdout
     found = []
     for name in ("vast-1", "vast-2"):
         router = cluster.network.router(f"router-of-{name}")
-        machine = with_packages(with_wireguard(cluster.network.behind(router, name)))
+        machine = with_packages(with_wireguard(cluster.network.behind(router, name)), sent)
         router.forward(22)
-        with_ssh(machine, key.with_suffix(".pub").read_text())
+        with_ssh(machine, key)
         found.append((router, machine))
     return found
 
@@ -78,30 +78,6 @@ def with_wireguard(machine: Machine) -> Machine:
     machine.run("mount", "-t", "tmpfs", "tmpfs", "/run/wireguard")
     machine.run("mount", "--bind", "/tmp/home/wireguard", "/etc/wireguard")
     return machine
-
-
-def with_packages(machine: Machine) -> Machine:
-    """What `install.sh` leaves behind, which takes it minutes: the venv, and the digest of what is installed there."""
-    venv = machine.folder / "home" / ".agr-venv"
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "agr").symlink_to(BIN / "agr")
-    show = ["git", "-C", str(ROOT), "show", "HEAD:pyproject.toml", "HEAD:constraints.txt"]
-    wanted = hashlib.sha256(subprocess.run(show, check=True, capture_output=True).stdout).hexdigest()
-    (venv / ".installed").write_text(f"{wanted}  -\n")
-    return machine
-
-
-def with_ssh(machine: Machine, key: str) -> None:
-    """Start an SSH server whose root lives in /tmp/home and is let in with the key."""
-    home = machine.folder / "home"
-    accounts = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
-    mine = [[*account[:5], "/tmp/home", "/bin/bash"] if account[0] == "root" else account for account in accounts]
-    (home / "passwd").write_text("".join(":".join(account) + "\n" for account in mine))
-    machine.run("mount", "--bind", "/tmp/home/passwd", "/etc/passwd")
-    (home / ".ssh").mkdir(mode=0o700, exist_ok=True)
-    (home / ".ssh" / "authorized_keys").write_text(key)
-    machine.run("dropbearkey", "-t", "ed25519", "-f", "/tmp/home/host_key")
-    machine.start("dropbear", "-F", "-E", "-s", "-p", "22", "-r", "/tmp/home/host_key", log="dropbear.log")
 
 
 def let_in(cluster: Cluster, hub: Machine, name: str) -> str:
