@@ -140,8 +140,14 @@ def test_a_client_without_the_token_is_refused(cluster: Cluster, sweep_id: str) 
     assert "refuses this machine's token" in said
     plain = f"import urllib.request; urllib.request.urlopen('{cluster.url}/api/jobs/')"
     assert "401" in cluster.laptop.run(sys.executable, "-c", plain, code=1).stderr
-    bare = f"import ray; ray.init('ray://{cluster.head_address}:6386')"
-    cluster.laptop.run(sys.executable, "-c", bare, environment={"RAY_AUTH_MODE": "disabled"}, code=1)
+    # Ray's client says why on its debug log alone, and asks again after so long, then twice and four times that.
+    bare = (
+        "import logging, ray; logging.getLogger('ray.util.client').setLevel(logging.DEBUG); "
+        f"ray.init('ray://{cluster.head_address}:6386')"
+    )
+    impatient = {"RAY_AUTH_MODE": "disabled", "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "1"}
+    said = cluster.laptop.run(sys.executable, "-c", bare, environment=impatient, code=1).stderr
+    assert "Invalid or missing authentication token" in said
 
 
 def test_a_machine_that_the_head_cannot_reach_is_refused_with_the_reason_within_10_s(
