@@ -97,6 +97,22 @@ def test_a_trial_that_is_killed_while_it_hangs_takes_its_worker_with_it_and_the_
     assert not any(trial.failures for trial in state.trials.values())
 
 
+def test_a_worker_takes_the_next_trial_after_one_that_was_pruned(ray_address: str, tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+
+    def notes_its_worker(job: Job, epoch: int) -> None:
+        (tmp_path / "workers" / str(os.getpid())).touch()
+
+    state = sweep_with(
+        tmp_path,
+        trainable(Empty, notes_its_worker),
+        scheduler={"name": "asha", "grace_epochs": 1, "reduction_factor": 2},
+        concurrency=1,
+    )
+    assert state.counts()["pruned"] == 2
+    assert len(list((tmp_path / "workers").iterdir())) == 1
+
+
 def starting_nowhere_on(node_id: str, failures: Path) -> type[TrialTrainable]:
     """Workers do not start on that node; those elsewhere wait until enough attempts have failed."""
 
