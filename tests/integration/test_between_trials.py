@@ -34,7 +34,7 @@ from orchestrator.storage import open_storage
 
 __all__ = ["extra_node"]  # a fixture
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 for module in (sys.modules[__name__], test_faults):
     cloudpickle.register_pickle_by_value(module)  # workers cannot import a test
 
