@@ -19,6 +19,11 @@ def new_sweep_id(name: str, *, now: datetime | None = None) -> str:
     return f"{name}-{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+def sweep_name(sweep_id: str) -> str:
+    """The name that ``new_sweep_id`` was given."""
+    return sweep_id.rsplit("-", 3)[0]
+
+
 def trial_id(sweep_id: str, number: int) -> str:
     """8 hex digits, different for every ``number`` below 2**32 of one sweep, by construction.
 

@@ -11,7 +11,7 @@ from agr_core.errors import IntegrityError
 from agr_core.objective import BEST
 from agr_core.registry import did_you_mean
 from orchestrator.errors import AmbiguousIdError, NotFoundError
-from orchestrator.ids import match_prefix
+from orchestrator.ids import match_prefix, sweep_name
 from orchestrator.journal import read_journal, read_state
 from orchestrator.records import SweepStarted
 from orchestrator.settings import Settings
@@ -29,13 +29,17 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def find_sweep(storage: Storage, text: str) -> str:
-    """The one sweep whose ID starts with ``text``.
+    """The one sweep of that name, or else the one whose ID starts with ``text``.
+
+    A name alone means no sweep of a longer one: `faces` is not `faces-rerun`.
 
     Raises:
         NotFoundError: If there is none.
         AmbiguousIdError: If there are several; the text lists them.
     """
-    return match_prefix(text, storage.folders(layout.SWEEPS), kind="sweep", where=storage.uri)
+    sweep_ids = storage.folders(layout.SWEEPS)
+    named = [sweep_id for sweep_id in sweep_ids if sweep_name(sweep_id) == text]
+    return match_prefix(text, named or sweep_ids, kind="sweep", where=storage.uri)
 
 
 def find_trial(storage: Storage, text: str) -> tuple[str, str]:

@@ -37,6 +37,15 @@ def test_a_sweep_is_found_by_any_unique_beginning(record_sweep: Recorder) -> Non
     assert find_sweep(first.storage, second.sweep_id) == second.sweep_id
 
 
+def test_a_whole_name_is_not_the_beginning_of_another(record_sweep: Recorder) -> None:
+    first, again = record_sweep("faces-20260102-030405-abcd"), record_sweep("faces-rerun-20260103-030405-abcd")
+
+    assert find_sweep(first.storage, "faces") == first.sweep_id
+    assert find_sweep(first.storage, "faces-rerun") == again.sweep_id
+    with pytest.raises(AmbiguousIdError, match=f"{first.sweep_id}, {again.sweep_id}"):
+        find_sweep(first.storage, "faces-")
+
+
 def test_an_ambiguous_sweep_lists_the_candidates(record_sweep: Recorder) -> None:
     first, second = record_sweep("faces-20260102-030405-abcd"), record_sweep("faces-20260103-030405-abcd")
 
