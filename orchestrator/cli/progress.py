@@ -122,7 +122,7 @@ class Progress:
                 self._rows[event.trial_id].outcome = None
                 self._ended -= 1
             case ControlReceived():
-                self._say(f"received: {event.command} {event.arguments or ''}".rstrip())
+                self._say(" ".join(["received:", event.command, *map(str, event.arguments.values())]))
             case TestRead():
                 self._say(f"{self._name(event.trial_id)}  test part read")
             case SweepEnded() if event.reason:
@@ -146,7 +146,7 @@ class Progress:
             error = f"  {event.error}" if event.error else ""
             epochs = f"{event.epochs} epoch" + ("" if event.epochs == 1 else "s")
             self._say(
-                f"{self._count():>8}  {event.trial_id}  {event.outcome:<11} {values} "
+                f"{self._count():>8}  {event.trial_id}  {event.outcome:<12} {values} "
                 f"{epochs:<10} {trial_name(row.created)}{error}"
             )
 

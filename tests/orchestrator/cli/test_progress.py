@@ -8,7 +8,7 @@ from rich.console import Console
 
 from orchestrator.cli.progress import Progress
 from orchestrator.journal import read_events, read_state
-from orchestrator.records import StageReused, StageTrained
+from orchestrator.records import ControlReceived, StageReused, StageTrained
 
 
 def shown(sweep: Any, *, recalled: int = 0, terminal: bool = False) -> str:
@@ -82,3 +82,14 @@ def test_a_stage_that_a_trial_trained_for_all_is_told_and_its_reuse_is_not(recor
     (line,) = shown(sweep).splitlines()
     assert line.startswith(first)
     assert "stage celeba trained, 9 epochs in 61 s" in line
+
+
+def test_what_somebody_asked_for_is_one_line_and_columns_stay_apart(record_sweep: Callable[..., Any]) -> None:
+    sweep = record_sweep()
+    trial = sweep.create(0)
+    sweep.start(trial)
+    sweep.record(ControlReceived(time=sweep.tick(), command="kill", arguments={"trial_id": trial}, key="k"))
+    sweep.end_trial(trial, "interrupted", [9.0])
+    asked, ended = shown(sweep).splitlines()
+    assert asked == f"received: kill {trial}"
+    assert "interrupted  val/age_mae" in ended
