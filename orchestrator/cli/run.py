@@ -99,16 +99,18 @@ def resume(
         from orchestrator.journal import read_state
         from orchestrator.lookup import find_sweep
         from orchestrator.ownership import refuse_if_driven
-        from orchestrator.ray_tune.driver import resume_sweep
 
-        place, engine = engine_of(storage, address)
-        sweep_id = find_sweep(engine.storage, sweep)
-        state = read_state(engine.storage, sweep_id)
-        refuse_if_driven(engine.storage, state)
+        found = storage_at(storage)
+        sweep_id = find_sweep(found, sweep)
+        state = read_state(found, sweep_id)
+        refuse_if_driven(found, state)
         if state.status == "completed":
             say(f"sweep {sweep_id} is completed: nothing to resume. `agr leaderboard {sweep_id}` shows it.")
             raise typer.Exit(0)
-        watch = Watch(place, engine, state.started)
+        from orchestrator.ray_tune.driver import resume_sweep  # with Ray, for which a wrong ID need not wait
+
+        settings, engine = engine_of(storage, address)
+        watch = Watch(settings, engine, state.started)
         for trial in state.trials.values():
             watch.progress.recall(trial)
         with watch:
