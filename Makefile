@@ -47,7 +47,7 @@ test: $(TESTS) chromium check  ## install what tests need, then lint, types, imp
 	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
 
 test-cluster: $(TESTS) network  ## sweeps on several nodes, killed, cut off and drained (needs root)
-	$(PYTEST) -m cluster tests/cluster tests/integration
+	$(PYTEST) -n 2 $(BYFILE) -m cluster tests/cluster tests/integration
 
 check-infra: $(TESTS)  ## read infra/ with the tools it is written for, in a venv of their own
 	PYTHON=$(PYTHON) BIN=$(BIN) infra/check.sh
