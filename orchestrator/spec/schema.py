@@ -46,8 +46,9 @@ def sweep_schema() -> Schema:
     root = sweep.pop("SweepSpec")
     for name, definition in (("trial", "TrialConfig"), ("space", f"{_SPACE}TrialConfig")):
         root["properties"][name]["anyOf"][0] = {"$ref": _REF + definition}
-    for name, definition in (("variants", "Variant"), ("profiles", "Profile")):
-        root["properties"][name]["anyOf"][0]["additionalProperties"] = {"$ref": _REF + definition}
+    variants, profiles = (root["properties"][name]["anyOf"][0] for name in ("variants", "profiles"))
+    variants["additionalProperties"] = {"anyOf": [{"$ref": _REF + "Variant"}, _NULL]}  # null takes it away
+    profiles["additionalProperties"] = {"$ref": _REF + "Profile"}
     profile = _profile(root)
     required = [name for name, field in SweepSpec.model_fields.items() if field.is_required()]
     root["anyOf"] = [{"required": required}, {"required": ["extends"]}]  # the base may have what is required

@@ -41,6 +41,7 @@ def test_every_sweep_of_the_repository_fits_the_schema(file: Path, validator: js
         {"trial": {"optimizer": "adam", "model": "resnet18", "schedule": {"epochs": 3}}},
         {"trial": {"early_stopping": None}},
         {"variants": {"base": {}, "big": {"from": "base", "image": {"size": 96}}}},
+        {"variants": {"big": {}, "small": {}}, "profiles": {"cpu": {"variants": {"big": None}}}},
         {"space": {"optimizer": {"lr": {"loguniform": [1e-4, 1e-2]}}}},
         {"space": {"optimizer": ["adam", {"name": "sgd", "momentum": [0.8, {"uniform": [0.9, 0.99], "step": 0.01}]}]}},
         {"space": {"age": {"encoding": ["onehot", "ordinal"], "bins": ["utk7", [0, 13, 20]]}}},
