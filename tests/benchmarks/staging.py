@@ -127,7 +127,10 @@ def publish(folder: Path, megabytes: int, shard_megabytes: int) -> tuple[str, in
             file.unlink()
     open_storage(f"s3://{BUCKET}").upload(whole, "whole")
     whole.unlink()
-    manifest = {"schema_version": 1, "digest": digest(shards), "shards": shards}
+    manifest = {
+        "schema_version": 1, "kind": "random bytes", "digest": digest(shards), "rows": 0, "label_kind": "exact",
+        "genders": [], "races": [], "shards": shards, "skipped": [],
+    }  # fmt: skip
     target.write("manifest.json", canonical_json(manifest).encode())
     return str(manifest["digest"]), megabytes * MB
 
