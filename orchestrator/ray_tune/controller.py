@@ -1,9 +1,10 @@
-"""What of Tune's own machinery does not fit workers that take one trial after the other, and how it is changed."""
+"""What of Tune's own machinery is changed: for workers that take one trial after another, and for a quick start."""
 
 from __future__ import annotations
 
 import ray
 import ray.tune.tune
+from ray.air._internal import usage
 from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
@@ -64,3 +65,9 @@ def install() -> None:
     """Let ``tune.run`` use them."""
     tune_controller.RayActorManager = ActorManager
     ray.tune.tune.TuneController = Controller
+    usage.tag_callbacks = _tag_none
+
+
+def _tag_none(_callbacks: object) -> bool:
+    """Ray counts for its statistics which trackers a sweep has, and imports each to know its class: MLflow in all."""
+    return False

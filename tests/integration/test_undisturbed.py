@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,12 +89,28 @@ def test_status_list_and_logs_tell_of_the_sweep(shared_agr: Any, submitted: dict
     assert "epoch 5" in shared_agr.run("logs", submitted["best"]["trial_id"]).stdout
 
 
-def test_the_best_trial_is_trained_again_to_the_last_bit(shared_agr: Any, submitted: dict[str, Any]) -> None:
-    again = shared_agr.json("rerun", submitted["best"]["trial_id"])
+@pytest.fixture(scope="module")
+def rerun_that_names_imports(shared_agr: Any, submitted: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """The best trial, run again by a driver that says on stderr what it imports."""
+    saying = replace(shared_agr, environment={**shared_agr.environment, "PYTHONPROFILEIMPORTTIME": "1"})
+    done: subprocess.CompletedProcess[str] = saying.run("rerun", submitted["best"]["trial_id"], "--json")
+    return done
+
+
+def test_the_best_trial_is_trained_again_to_the_last_bit(
+    submitted: dict[str, Any], rerun_that_names_imports: subprocess.CompletedProcess[str]
+) -> None:
+    again = json.loads(rerun_that_names_imports.stdout)
     assert (again["identical"], again["max_abs_diff"]) == (True, 0.0)
     assert again["drift"] == []
     assert again["metrics"] == again["original_metrics"]
     assert again["metrics"]["best/age_mae"] == submitted["best"]["value"]
+
+
+def test_a_driver_leaves_mlflow_to_its_writer(rerun_that_names_imports: subprocess.CompletedProcess[str]) -> None:
+    imported = {line.rpartition("|")[2].strip() for line in rerun_that_names_imports.stderr.splitlines()}
+    assert "ray.tune" in imported
+    assert "mlflow" not in imported
 
 
 def test_a_pruned_trial_is_trained_again_for_as_many_epochs(shared_agr: Any, rows: list[dict[str, Any]]) -> None:
