@@ -85,8 +85,8 @@ class MlflowTracker:
         """Raise ``TrackerError`` unless MLflow answers. Server and SQLite are asked without importing mlflow."""
         if self._served:
             self._check_server()
-        elif self._client_uri.startswith("sqlite:///"):
-            self._check_sqlite()
+        elif self._sqlite_path is not None:
+            self._check_sqlite(self._sqlite_path)
         else:
             with self._errors("look at"):
                 self._client.search_experiments(max_results=1)
@@ -113,6 +113,8 @@ class MlflowTracker:
         Raises:
             TrackerError: If it was deleted: its name stays taken.
         """
+        if self._is_blank:
+            return None
         with self._errors(f"find experiment {name!r} in"):
             experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
@@ -172,6 +174,8 @@ class MlflowTracker:
 
     def get_run(self, run_id: str) -> TrackedRun | None:
         """The run of that ID, or None."""
+        if self._is_blank:
+            return None
         from mlflow.exceptions import MlflowException
 
         with self._errors(f"read run {run_id} from"):
@@ -238,20 +242,26 @@ class MlflowTracker:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        if not self._client_uri.startswith("sqlite:///"):
-            return MlflowClient(tracking_uri=self._client_uri)
         path = self._sqlite_path
+        if path is None:
+            return MlflowClient(tracking_uri=self._client_uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         # The client makes the schema of a new database. Two processes that do so at once break each other.
         with FileLock(f"{path}.lock"):
             return MlflowClient(tracking_uri=self._client_uri)
 
     @property
-    def _sqlite_path(self) -> Path:
-        return Path(self._client_uri.removeprefix("sqlite:///"))
+    def _sqlite_path(self) -> Path | None:
+        scheme, _, path = self._client_uri.partition("sqlite:///")
+        return None if scheme else Path(path)
 
-    def _check_sqlite(self) -> None:
+    @property
+    def _is_blank(self) -> bool:
+        """Whether it is a database without tables. MLflow would make them, in seconds, to find nothing in them."""
         path = self._sqlite_path
+        return path is not None and (not path.exists() or path.stat().st_size == 0)
+
+    def _check_sqlite(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(path)) as connection:

@@ -96,7 +96,7 @@ def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "empty-mlflow.lock"):
         if not path.exists():
             unfinished.unlink(missing_ok=True)
-            open_tracker(f"sqlite:///{unfinished}").find_experiment("none")
+            open_tracker(f"sqlite:///{unfinished}").runs("0", {})
             unfinished.rename(path)
     return path
 

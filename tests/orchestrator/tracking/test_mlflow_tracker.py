@@ -193,6 +193,23 @@ def test_the_login_of_the_address_or_the_environment_is_used(
     assert set(seen) == {"Basic YW5uOnBAc3M="}  # base64 of ann:p@ss
 
 
+@pytest.mark.parametrize("checked", [False, True])
+def test_looking_into_a_database_that_is_not_made_yet_finds_nothing_and_makes_no_tables(
+    tmp_path: Path, checked: bool
+) -> None:
+    path = tmp_path / "mlflow.db"
+    tracker = open_tracker(f"sqlite:///{path}", tmp_path / "artifacts")
+    if checked:  # makes the file
+        tracker.check()
+
+    assert tracker.find_experiment("faces") is None
+    assert tracker.get_run("f" * 32) is None
+    assert path.exists() == checked
+    if checked:
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("select count(*) from sqlite_master").fetchone() == (0,)
+
+
 def test_a_database_that_is_not_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is text, and more text than a header of SQLite has")
 
