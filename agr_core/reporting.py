@@ -15,9 +15,9 @@ class EpochReport:
     """The figures of one finished epoch.
 
     ``metrics`` has flat names: ``train/...`` and ``val/...`` are a function of the configuration alone and are what
-    a re-run compares; ``time/...`` (seconds, images per second) is not. An undefined figure is absent, never NaN.
-    ``tables`` holds what is no single number, by name: ``val/age_confusion`` is ``{"labels": [...], "counts":
-    [[...]]}`` with the true class in rows.
+    a re-run compares; ``time/...`` (seconds, images per second) and ``memory/...`` (gigabytes) are not. An undefined
+    figure is absent, never NaN. ``tables`` holds what is no single number, by name: ``val/age_confusion`` is
+    ``{"labels": [...], "counts": [[...]]}`` with the true class in rows.
     """
 
     epoch: int

@@ -220,7 +220,9 @@ class TrialReported(_Event):
     attempt: int = Field(ge=0)
     epoch: int = Field(ge=1)
     value: float = Field(description="The objective of this epoch.")
-    metrics: dict[str, float] = Field(description="train/..., val/..., time/...: all single figures of the epoch.")
+    metrics: dict[str, float] = Field(
+        description="train/..., val/..., time/..., memory/...: all single figures of the epoch."
+    )
     finished: bool = Field(default=False, description="The trial's last epoch, by its own configuration.")
     stopped_early: bool = Field(default=False, description="Finished by its own early stopping.")
 

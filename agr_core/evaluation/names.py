@@ -23,6 +23,12 @@ REPORTING_SCHEMES: tuple[str, ...] = ("utk7", "utk7a", "utk4", "adience8", "fair
 
 TIME_METRICS: tuple[str, ...] = ("time/epoch_s", "time/images_per_s")
 
+MAIN_MEMORY = "memory/main_gb"
+"""Main memory (GB of 10^9 bytes) that the processes of a trial have to themselves, all together."""
+
+GPU_MEMORY = "memory/gpu_gb"
+"""The most memory (GB) that the trial held on a GPU, so far; of several GPUs on the one where it held most."""
+
 LEARNING_RATE = "train/lr"
 """The learning rate of an epoch's last step."""
 
@@ -138,7 +144,7 @@ def metric_names(
     schemes: Sequence[str] = REPORTING_SCHEMES,
     vocabulary: Vocabulary | None = None,
 ) -> frozenset[str]:
-    """Every metric an epoch of this trial can report, with its prefix: ``train/``, ``val/`` or ``time/``.
+    """Every metric an epoch of this trial can report, with its prefix: ``train/``, ``val/``, ``time/`` or ``memory/``.
 
     Args:
         config: The trial.
@@ -163,7 +169,7 @@ def _metric_names(
     schemes: tuple[str, ...],
     vocabulary: Vocabulary | None,
 ) -> frozenset[str]:
-    names = {*TIME_METRICS, LEARNING_RATE}
+    names = {*TIME_METRICS, MAIN_MEMORY, GPU_MEMORY, LEARNING_RATE}
     kinds: tuple[LabelKind, ...] = ("exact", "range") if label_kind is None else (label_kind,)
     for kind in kinds:
         train = part_metric_names(tasks, kind, binned=binned, schemes=schemes, brief=True)
@@ -253,15 +259,20 @@ def headline_metrics(config: TrialConfig, objectives: Sequence[Objective]) -> tu
 def better_direction(metric: str) -> Direction | None:
     """Whether less or more of a metric is better; None for counts, and for what is not ours.
 
-    Of losses, errors, gaps between groups and seconds less is better.
+    Of losses, errors, gaps between groups, seconds and gigabytes less is better.
     """
     figure, *variants = metric.rsplit("/", 1)[-1].split(".")
     word = "gap" if variants and variants[-1].startswith("gap_by_") else figure.rsplit("_", 1)[-1]
     if metric == "time/images_per_s":
         return "maximize"
-    if word in _LESS_IS_BETTER or (metric.startswith("time/") and word == "s"):
+    if word in _LESS_IS_BETTER or (is_of_the_machine(metric) and word in ("s", "gb")):
         return "minimize"
     return "maximize" if word in _MORE_IS_BETTER else None
+
+
+def is_of_the_machine(metric: str) -> bool:
+    """Whether a metric tells of the machine at work (seconds, gigabytes) and not of the model, so that runs differ."""
+    return metric.startswith(("time/", "memory/"))
 
 
 def is_of_one_group(metric: str) -> bool:

@@ -10,7 +10,7 @@ from agr_core.config import CascadeConfig, PlateauSchedule, StepSchedule, TrialC
 from agr_core.data.batch import AgeLabels, Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
-from agr_core.evaluation.names import allowed_schemes, metric_names
+from agr_core.evaluation.names import allowed_schemes, is_of_the_machine, metric_names
 from agr_core.evaluation.routing import RoutingMetrics
 from agr_core.identity import digest
 from agr_core.labels.encodings import build_encoding
@@ -128,10 +128,10 @@ def check_watched_metrics(
     schemes = allowed_schemes(data.label_kind, data.age_ranges)
     known = metric_names(config, data.label_kind, schemes=schemes, vocabulary=data.vocabulary)
     for field, name in watched:
-        if name not in known or name.startswith("time/"):
+        if name not in known or is_of_the_machine(name):
             raise ConfigError(
                 f"{field} is {name!r}, which this trial does not report.{did_you_mean(name, known)} "
-                f"Reported: {', '.join(sorted(name for name in known if not name.startswith('time/')))}."
+                f"Reported: {', '.join(sorted(name for name in known if not is_of_the_machine(name)))}."
             )
 
 

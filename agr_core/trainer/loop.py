@@ -30,7 +30,7 @@ from agr_core.trainer.determinism import seed_everything, use_deterministic_algo
 from agr_core.trainer.device import grad_scaler
 from agr_core.trainer.distributed import ALONE, Team
 from agr_core.trainer.evaluation import PartReport, evaluate_part, majority_baseline, prefixed
-from agr_core.trainer.memory import give_back_freed_memory
+from agr_core.trainer.memory import give_back_freed_memory, memory_metrics
 from agr_core.trainer.mixup import Mix, draw_mix
 from agr_core.trainer.optim import build_optimizer, trained_parameters
 from agr_core.trainer.schedule import trial_lr_at
@@ -180,6 +180,7 @@ class Training:
             LEARNING_RATE: self._lr(self._data.steps_per_epoch - 1),
             "time/epoch_s": time.perf_counter() - started,
             "time/images_per_s": self._data.images_per_epoch / trained_s,
+            **memory_metrics(self._team, self._predictor.device),
         }
         report = self._state.add_epoch(self._config, metrics, prefixed("val", tables))
         self._keep(report, predictor, val_metrics)
@@ -218,6 +219,7 @@ class Training:
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()  # the next trial of this process has figures of its own
 
     def _keep(self, report: EpochReport, predictor: Predictor, val: PartMetrics) -> None:
         """Keep the weights that gave ``report``, and what they said, for every label whose best epoch it is."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agr_core.evaluation.names import is_of_the_machine
 from tests.cluster.conftest import BIN, Cluster
 from tests.cluster.machines import Machine
 
@@ -43,7 +44,7 @@ def histories(events: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
             numbers[event["trial_id"]] = event["number"]
             trials[event["number"]] = {"config": event["config"], "epochs": [], "ends": []}
         elif event["kind"] == "trial_reported":
-            figures = {name: value for name, value in event["metrics"].items() if not name.startswith("time/")}
+            figures = {name: value for name, value in event["metrics"].items() if not is_of_the_machine(name)}
             trials[numbers[event["trial_id"]]]["epochs"].append((event["epoch"], event["value"], figures))
         elif event["kind"] == "trial_ended":
             trials[numbers[event["trial_id"]]]["ends"].append((event["outcome"], event["epochs"], event["value"]))

@@ -21,6 +21,7 @@ import pytest
 import ray
 from ruamel.yaml import YAML
 
+from agr_core.evaluation.names import is_of_the_machine
 from orchestrator.ray_tune.driver import start_ray
 
 SWEEP: dict[str, Any] = {
@@ -112,7 +113,7 @@ def histories(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         elif event["kind"] == "trial_reported":
             trial = trials[event["trial_id"]]
             trial["values"][event["epoch"]] = event["value"]
-            trial["metrics"][event["epoch"]] = {k: v for k, v in event["metrics"].items() if not k.startswith("time/")}
+            trial["metrics"][event["epoch"]] = {k: v for k, v in event["metrics"].items() if not is_of_the_machine(k)}
         elif event["kind"] == "trial_ended":
             trials[event["trial_id"]]["ends"].append((event["outcome"], event["value"], event["epochs"]))
         elif event["kind"] == "trial_resumed":

@@ -17,7 +17,15 @@ from agr_core.config import LossWeights
 from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
-from agr_core.evaluation.names import LEARNING_RATE, REPORTING_SCHEMES, TIME_METRICS, allowed_schemes, metric_names
+from agr_core.evaluation.names import (
+    GPU_MEMORY,
+    LEARNING_RATE,
+    MAIN_MEMORY,
+    REPORTING_SCHEMES,
+    TIME_METRICS,
+    allowed_schemes,
+    metric_names,
+)
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES
 from agr_core.labels.bins import SCHEMES
 from agr_core.labels.encodings import build_encoding
@@ -35,7 +43,14 @@ def test_a_trial_reports_exactly_the_announced_names(encoding: str, kind: Any, t
     labels, logits = labels_of(200, kind=kind), logits_of(config, 200)  # someone in every group
     train, no_tables = part_of(config, labels, logits, kind=kind, schemes=schemes, brief=True)
     val, tables = part_of(config, labels, logits, kind=kind, schemes=schemes)
-    reported = {*TIME_METRICS, LEARNING_RATE, *(f"train/{name}" for name in train), *(f"val/{name}" for name in val)}
+    reported = {
+        *TIME_METRICS,
+        MAIN_MEMORY,
+        GPU_MEMORY,
+        LEARNING_RATE,
+        *(f"train/{name}" for name in train),
+        *(f"val/{name}" for name in val),
+    }
     assert reported == metric_names(config, kind, schemes=schemes, vocabulary=VOCABULARY)
     assert reported <= metric_names(config, None)
     assert not no_tables

@@ -12,6 +12,7 @@ import torch
 
 from agr_core.config import TrialConfig
 from agr_core.data.batch import AgeLabels, Batch, Labels
+from agr_core.evaluation.names import GPU_MEMORY, is_of_the_machine, metric_names
 from agr_core.labels.attributes import Vocabulary
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
@@ -153,6 +154,12 @@ def timeless(reports: list[EpochReport]) -> list[dict[str, Any]]:
     documents = [report.to_json() for report in reports]
     for document in documents:
         document["metrics"] = {
-            name: value for name, value in document["metrics"].items() if not name.startswith("time/")
+            name: value for name, value in document["metrics"].items() if not is_of_the_machine(name)
         }
     return documents
+
+
+def announced(config: TrialConfig, **given: Any) -> frozenset[str]:
+    """Metrics that a trial on exact ages can report on this machine."""
+    names = metric_names(config, "exact", **given)
+    return names if torch.cuda.is_available() else names - {GPU_MEMORY}

@@ -15,12 +15,13 @@ from agr_core.data.batch import Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.baseline import baseline
 from agr_core.evaluation.metrics import PartMetrics
-from agr_core.evaluation.names import metric_names
 from agr_core.labels.attributes import Vocabulary
 from agr_core.labels.encodings import build_encoding
 from agr_core.objective import Objective
 from agr_core.trainer.loop import Training
 from agr_core.trainer.losses import MultiTaskLoss
+
+from .conftest import announced
 
 MakeConfig = Callable[..., TrialConfig]
 VOCABULARY = Vocabulary(("male", "female"), ("White", "Black", "Asian"), ("Young", "Smiling", "Bald"))
@@ -84,8 +85,8 @@ def test_a_training_learns_attributes_and_reports_what_it_announces(
     training = Training(config, data, Objective(metric="val/attributes_acc", direction="maximize"))
     reports = [training.run_epoch() for _ in range(4)]
     assert reports[-1].metrics["val/attributes_acc"] > reports[-1].metrics["val/attributes_majority"]
-    assert set(reports[0].metrics) <= metric_names(config, "exact", vocabulary=VOCABULARY)
-    missing = metric_names(config, "exact", vocabulary=VOCABULARY) - set(reports[0].metrics)
+    assert set(reports[0].metrics) <= announced(config, vocabulary=VOCABULARY)
+    missing = announced(config, vocabulary=VOCABULARY) - set(reports[0].metrics)
     assert all(".by_" in name or ".gap_by_" in name for name in missing)
     assert training._predictor.model.heads["attributes"][-1].out_features == 3
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from agr_core.config import TrialConfig
-from agr_core.evaluation.names import metric_names
 from agr_core.labels.encodings import AGE_ENCODINGS
 from agr_core.objective import Objective
 from agr_core.trainer.build import part_metrics
 from agr_core.trainer.loop import Training
 from agr_core.trainer.steps import evaluate
+
+from .conftest import announced
 
 MakeConfig = Callable[..., TrialConfig]
 
@@ -28,9 +29,9 @@ def test_a_cascade_reports_its_routing_and_what_its_experts_would_reach(
     config = make_config(model={"name": "cascade", "base": base}, optimizer={"name": "adam", "lr": 0.01})
     training = Training(config, data, objective)
     reports = [training.run_epoch() for _ in range(3)]
-    announced = metric_names(config, "exact", vocabulary=data.vocabulary)
-    assert set(reports[0].metrics) <= announced
-    assert all(".by_age." in name for name in announced - set(reports[0].metrics)), "a group without an image"
+    names = announced(config, vocabulary=data.vocabulary)
+    assert set(reports[0].metrics) <= names
+    assert all(".by_age." in name for name in names - set(reports[0].metrics)), "a group without an image"
     last = reports[-1].metrics
     assert last["val/routing_acc"] == last["val/gender_acc"]
     assert {name for name in last if "oracle" in name} == {"val/oracle_age_mae", "val/oracle_race_acc"}
@@ -72,4 +73,4 @@ def test_every_encoding_can_be_told_by_experts(
     config = make_config(model=model, tasks=["age", "gender", "race"], age={"encoding": encoding})
     metrics = Training(config, data, objective).run_epoch().metrics
     assert math.isfinite(metrics["val/age_mae"])
-    assert set(metrics) <= metric_names(config, "exact", vocabulary=data.vocabulary)
+    assert set(metrics) <= announced(config, vocabulary=data.vocabulary)

@@ -20,11 +20,13 @@ from agr_core.data.cache import open_pixels
 from agr_core.data.pack import Packed, pack
 from agr_core.data.splits import make_split
 from agr_core.data.trial_data import TrialData
-from agr_core.evaluation.names import is_of_one_group, metric_names
+from agr_core.evaluation.names import is_of_one_group
 from agr_core.labels.bins import MAX_AGE, SCHEMES
 from agr_core.labels.encodings.ordinal import CoralLayer
 from agr_core.objective import Objective
 from agr_core.trainer.loop import Training
+
+from .conftest import announced
 
 AGES: dict[str, Any] = {
     get_args(age.model_fields["encoding"].annotation)[0]: age for age in get_args(get_args(AgeConfig)[0])
@@ -120,8 +122,8 @@ def _assert_trained(training: Training, before: dict[str, Tensor]) -> None:
         moved = any(not torch.equal(before[name], _parameters(training)[name]) for name in of_head)
         assert moved or config.loss.weights_in(1).model_dump()[head] == 0, (head, config)
     reported = {name for name in training.reports[-1].metrics if not is_of_one_group(name) and "gap" not in name}
-    announced = {name for name in metric_names(config, "exact") if not is_of_one_group(name) and "gap" not in name}
-    assert reported == announced, config
+    names = {name for name in announced(config) if not is_of_one_group(name) and "gap" not in name}
+    assert reported == names, config
 
 
 def _assert_decodes(training: Training, images: Tensor) -> None:

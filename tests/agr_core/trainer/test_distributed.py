@@ -19,6 +19,7 @@ from agr_core.data.pack import Packed, pack
 from agr_core.data.splits import make_split, write_split
 from agr_core.data.trial_data import TrialData
 from agr_core.errors import ConfigError
+from agr_core.evaluation.names import is_of_the_machine
 from agr_core.objective import Objective
 from agr_core.trainer.loop import Training, evaluate_part
 
@@ -137,7 +138,7 @@ def reports(checkpoint: Path) -> list[dict[str, Any]]:
     """Figures of each epoch, without times."""
     loop = json.loads((checkpoint / "state.json").read_text())["loop"]
     return [
-        {name: value for name, value in report["metrics"].items() if not name.startswith("time/")}
+        {name: value for name, value in report["metrics"].items() if not is_of_the_machine(name)}
         for report in loop["reports"]
     ]
 

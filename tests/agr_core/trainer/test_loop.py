@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,13 +17,12 @@ from safetensors.torch import load_file
 from agr_core.config import TrialConfig
 from agr_core.data.batch import Batch
 from agr_core.errors import ConfigError, DivergedError
-from agr_core.evaluation.names import metric_names
 from agr_core.models.weights_file import WeightsFile
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from agr_core.trainer.loop import Training, train
 
-from .conftest import timeless
+from .conftest import announced, timeless
 
 MakeConfig = Callable[..., TrialConfig]
 
@@ -58,9 +58,9 @@ def test_every_metric_announced_is_reported_and_none_else(
 ) -> None:
     config = make_config()
     report = Training(config, data, objective).run_epoch()
-    announced = metric_names(config, "exact", vocabulary=data.vocabulary)
-    absent = announced - set(report.metrics)
-    assert set(report.metrics) <= announced
+    names = announced(config, vocabulary=data.vocabulary)
+    absent = names - set(report.metrics)
+    assert set(report.metrics) <= names
     assert all(".by_age." in name for name in absent)  # twenty images have not all ages
     assert set(report.tables) == {"val/age_confusion", "val/gender_confusion", "val/race_confusion"}
     assert sum(map(sum, report.tables["val/gender_confusion"]["counts"])) == data.counts["val"]
@@ -269,6 +269,13 @@ def test_time_metrics_measure_the_epoch(make_config: MakeConfig, data: Any, obje
     assert metrics["time/images_per_s"] >= data.num_train / elapsed
 
 
+def test_memory_is_reported_as_this_process_holds_it(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    metrics = Training(make_config(), data, objective).run_epoch().metrics
+    process = psutil.Process().memory_full_info()
+    assert 0.3 * process.uss < metrics["memory/main_gb"] * 1e9 < process.uss  # which has its own pages of files, too
+    assert ("memory/gpu_gb" in metrics) == torch.cuda.is_available()
+
+
 def test_the_learning_rate_of_the_last_step_is_reported(
     make_config: MakeConfig, data: Any, objective: Objective
 ) -> None:
@@ -280,11 +287,14 @@ def test_the_learning_rate_of_the_last_step_is_reported(
 
 
 def test_a_closed_training_leaves_nothing_behind(make_config: MakeConfig, data: Any, objective: Objective) -> None:
+    def new_training() -> Training:
+        config = make_config(model={"name": "resnet10t"}, image={"size": 32})
+        return Training(config, type(data)(size=32), objective)
+
+    new_training().close()  # the first one of a process is held by exceptions that torch caught importing its parts
     gc.disable()  # what only the collector of cycles frees would still be there when the next trial starts
     try:
-        training = Training(
-            make_config(model={"name": "resnet10t"}, image={"size": 32}), type(data)(size=32), objective
-        )
+        training = new_training()
         training.run_epoch()
         left = [weakref.ref(parameter) for parameter in training._predictor.model.parameters()]
         left += [weakref.ref(training._parts.optimizer), weakref.ref(training._predictor.model)]

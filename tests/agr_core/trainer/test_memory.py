@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,22 @@ give_back_freed_memory()
 print((resident() - before) / BYTES)
 """
 
+OF_A_FILE = """
+import mmap, sys
+import psutil
+from agr_core.trainer.memory import held_bytes
+
+BYTES = 128 << 20
+with open(sys.argv[1], "wb+") as file:
+    file.truncate(BYTES)
+    mapped = mmap.mmap(file.fileno(), BYTES)
+    before, resident = held_bytes(), psutil.Process().memory_info().rss
+    sum(mapped[::4096])
+    print((held_bytes() - before) / BYTES, (psutil.Process().memory_info().rss - resident) / BYTES)
+    kept = bytearray(BYTES)
+    print((held_bytes() - before) / BYTES)
+"""
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_freed_memory_stays_until_it_is_given_back() -> None:
@@ -31,3 +48,14 @@ def test_freed_memory_stays_until_it_is_given_back() -> None:
     assert held > 0.9
     assert freed > 0.9
     assert given_back < 0.1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+def test_what_a_process_holds_is_its_own_memory_and_no_file_that_it_maps(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OF_A_FILE, str(tmp_path / "file")], capture_output=True, text=True, check=True
+    )
+    held_of_file, resident_of_file, held = (float(figure) for figure in done.stdout.split())
+    assert resident_of_file > 0.9
+    assert held_of_file < 0.1
+    assert 0.9 < held < 1.1

@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import save_file
 
 from agr_core.config import TrialConfig
+from agr_core.evaluation.names import is_of_the_machine
 from agr_core.models import build_model
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
@@ -77,7 +78,7 @@ def _first_epoch(config: TrialConfig, storage: Storage, settings: Settings, tria
 
 
 def _figures(report: EpochReport) -> dict[str, float]:
-    return {name: value for name, value in report.metrics.items() if not name.startswith("time/")}
+    return {name: value for name, value in report.metrics.items() if not is_of_the_machine(name)}
 
 
 def test_a_trial_starts_from_the_weights_the_driver_found_wherever_they_lay(tmp_path: Path, settings: Settings) -> None:
