@@ -36,11 +36,15 @@ class Failures:
     """When the running trials were last looked at."""
 
     def attempt_failed(
-        self, trial: LiveTrial, *, error: str, details: str = "", cause: Cause = "error"
+        self, trial: LiveTrial, *, error: str, details: str = "", cause: Cause = "error", crowded: bool = False
     ) -> Literal["retry", "give up"]:
-        """The current attempt ended by an error; says whether there is to be another."""
+        """The current attempt ended by an error; says whether there is to be another.
+
+        ``crowded``: it had less memory than it needs because it shared its node with too many, and gets more now.
+        """
         # Once an epoch has been reported, its trial fits: it was others who took the memory.
-        policy = self.settings.out_of_memory if cause == "out_of_memory" and trial.epoch == 0 else "retry"
+        fits = crowded or trial.epoch > 0
+        policy = self.settings.out_of_memory if cause == "out_of_memory" and not fits else "retry"
         self.record(
             AttemptFailed(
                 time=self.clock(),
@@ -49,7 +53,7 @@ class Failures:
                 error=error,
                 details=details,
                 cause=cause,
-                charged=self._is_charged(trial, cause) and policy == "retry",
+                charged=self._is_charged(trial, cause) and policy == "retry" and not crowded,
             )
         )
         self.blame(trial, error, disk_full=cause == "disk_full")

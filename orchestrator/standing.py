@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from agr_core.evaluation.names import MAIN_MEMORY
 from agr_core.objective import Objective
 from orchestrator.confirmation import Confirmation
 from orchestrator.node_health import NodeHealth
@@ -125,6 +126,8 @@ class Standing:
     """Bytes fetched, seconds spent and saved by trials that brought their data to their nodes."""
     staged: dict[str, set[str]] = field(default_factory=dict)
     """Digests of the data that trials brought to a node or found there, by the node's ID."""
+    memory: int = 0
+    """The most main memory (bytes) that a trial held at the end of an epoch."""
     best: tuple[str, tuple[float, ...]] | None = None
     """The best completed trial and the value of each objective; of several the first one tells."""
     next_number: int = 0
@@ -235,6 +238,7 @@ class Standing:
             if objective.better(value, trial.kept[label][1] if label in trial.kept else None):
                 trial.kept[label] = (event.epoch, value)
         self.reported_any = True
+        self.memory = max(self.memory, round(event.metrics.get(MAIN_MEMORY, 0.0) * 10**9))
         if trial.created.proposed:
             self.search.report(trial.created.configuration, event.epoch, event.value)
 

@@ -286,10 +286,12 @@ class SweepRun:
         )
 
     def attempt_failed(
-        self, trial_id: str, *, error: str, details: str = "", cause: Cause = "error"
+        self, trial_id: str, *, error: str, details: str = "", cause: Cause = "error", crowded: bool = False
     ) -> Literal["retry", "give up"]:
-        """The current attempt ended by an error; says whether there is to be another."""
-        return self.failures.attempt_failed(self.live[trial_id], error=error, details=details, cause=cause)
+        """As ``Failures.attempt_failed``."""
+        return self.failures.attempt_failed(
+            self.live[trial_id], error=error, details=details, cause=cause, crowded=crowded
+        )
 
     def newly_hung(self) -> list[str]:
         """IDs of trials whose attempts have said nothing for longer than the limit: their workers are to be ended."""

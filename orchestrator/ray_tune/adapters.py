@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar, cast
 
 import ray
@@ -24,7 +24,8 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 from agr_core.reporting import EpochReport
 from orchestrator.outcome import Cause
 from orchestrator.ray_tune.drain import Drain
-from orchestrator.ray_tune.failure import cause_of, error_of, one_line
+from orchestrator.ray_tune.failure import cause_of, error_of, is_of_a_crowd, one_line
+from orchestrator.ray_tune.needs import Needs
 from orchestrator.ray_tune.nodes import is_lost
 from orchestrator.ray_tune.placement import Slots
 from orchestrator.ray_tune.trainable import EPOCH, ERROR, JOB, OUTCOME, PLACED, REPORT, STAGE, STAGED, VALUE, Job
@@ -33,18 +34,19 @@ from orchestrator.spec.model import AshaSpec, HyperbandSpec
 from orchestrator.standing import LiveTrial
 from orchestrator.sweep_run import SweepRun
 
-Place = Callable[[], PlacementGroupFactory]
-"""What a trial asks of Ray, now."""
+Place = Callable[[str], PlacementGroupFactory]
+"""What the trial with this ID asks of Ray, now."""
 
 
 class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
     """Gives Tune the trials of a sweep run, each as soon as a worker is free and not before.
 
-    A proposal made early knows less. Only until every worker has started once, twice as many trials are given: a
-    finishing trial's warm worker takes a pending trial and Tune then cancels that trial's own starting worker, so
-    without others in the queue most workers would never start. A single worker is always given one at a time, which
-    makes its sweep repeatable. Nor are trials given ahead whose processes Ray Train places (``in_teams``): Tune would
-    start them, and they would wait for each other.
+    A proposal made early knows less. Only until every worker has started, twice as many trials are given: a finishing
+    trial's warm worker takes a pending trial and Tune then cancels that trial's own starting worker, so without others
+    in the queue most workers would never start. So it is again when a node has joined, and when trials ask for more
+    than the workers have. A single worker is always given one at a time, which makes its sweep repeatable. Nor are
+    trials given ahead whose processes Ray Train places (``in_teams``): Tune would start them, and they would wait for
+    each other.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
         self._place = place
         self._experiment: Experiment | None = None
         self._restarting = list(run.live)
-        self._all_started = in_teams
+        self._in_teams = in_teams
+        self._filled = 0  # slots that had all a worker at once
+        self._terms: Hashable = None
 
     def add_configurations(self, experiments: Any) -> None:
         """Remember the experiment, which holds the resources and the throwaway storage."""
@@ -64,15 +68,24 @@ class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
 
     def started(self, running: int) -> None:
         """So many trials are running at once."""
-        self._all_started = self._all_started or running >= self._slots.count()
+        slots = self._slots.count()
+        if running >= slots:
+            self._filled = slots
 
     def next_trial(self) -> Trial | None:
         """A trial for a free worker: an unfinished one of the last driver first, then a new one."""
         slots = self._slots.count()
         if self._restarting:
             return self._tune_trial(self._run.live[self._restarting.pop(0)])
-        created = self._run.next_trial(slots if self._all_started or slots <= 1 else 2 * slots)
+        ahead = self._some_start(slots) and slots > 1 and not self._in_teams
+        created = self._run.next_trial(2 * slots if ahead else slots)
         return None if created is None else self._tune_trial(self._run.live[created.trial_id])
+
+    def _some_start(self, slots: int) -> bool:
+        """Whether not every slot has a worker that trials of now can take."""
+        before, self._terms = self._terms, self._slots.terms()
+        self._filled = min(self._filled, slots) if self._terms == before else 0
+        return slots > self._filled
 
     def is_finished(self) -> bool:
         """Whether no further trial will come."""
@@ -95,7 +108,7 @@ class SweepSearch(SearchAlgorithm):  # type: ignore[misc]
             trial_id=live.trial_id,
             storage=self._experiment.storage,
             experiment_tag=live.trial_id,
-            placement_group_factory=self._place(),
+            placement_group_factory=self._place(live.trial_id),
             checkpoint_config=spec["checkpoint_config"],
             max_failures=-1,  # we count, because a lost node is not the trial's failure
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -109,6 +122,18 @@ class _Polls:
     drain: Drain
     failed: Callable[[Trial], None]
     """Called before Tune queues a trial again whose attempt failed; what changes then (job, place) Tune queues."""
+    place: Place
+    terms: Callable[[], Hashable]
+    """Gives what places depend on: they are the same as long as this is."""
+    _terms: Hashable = None
+
+    def ask_anew(self, waiting: Iterable[Trial]) -> list[tuple[Trial, PlacementGroupFactory]]:
+        """Which of the trials that wait for a worker would ask for another place now, and for which."""
+        before, self._terms = self._terms, self.terms()
+        if self._terms == before:
+            return []
+        places = ((trial, self.place(trial.trial_id)) for trial in waiting)
+        return [(trial, place) for trial, place in places if place != trial.placement_group_factory]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """An attempt failed. Tune has ended its worker, and queues the trial again unless it gave it up by itself."""
@@ -231,10 +256,17 @@ class SweepCallback(Callback):  # type: ignore[misc]
     """Tells the sweep run what happens to its trials."""
 
     def __init__(
-        self, run: SweepRun, search: SweepSearch, job: Callable[[LiveTrial], Job], place: Place, drain: Drain
+        self,
+        run: SweepRun,
+        search: SweepSearch,
+        needs: Needs,
+        job: Callable[[LiveTrial], Job],
+        place: Place,
+        drain: Drain,
     ) -> None:
         self.run = run
         self._search = search
+        self._needs = needs
         self._drain = drain
         self._place = place
         self._job = job
@@ -310,9 +342,11 @@ class SweepCallback(Callback):  # type: ignore[misc]
             line = f"no report for {self.run.settings.report_limit_s:g} s"
         elif cause == "moved":
             line = f"moved: node {live.node} is being drained"
-        if self.run.attempt_failed(trial.trial_id, error=line, details=str(error), cause=cause) == "retry":
+        crowded = cause == "out_of_memory" and is_of_a_crowd(error) and self._needs.give_more(trial.trial_id)
+        verdict = self.run.attempt_failed(trial.trial_id, error=line, details=str(error), cause=cause, crowded=crowded)
+        if verdict == "retry":
             trial.set_config({JOB: self._job(live).to_json()})
-            trial.update_resources(self._place())
+            trial.update_resources(self._place(trial.trial_id))
 
     def _cause(self, live: LiveTrial, error: BaseException | None) -> Cause:
         if live.node in self._drain.hosts():

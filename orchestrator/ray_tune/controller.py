@@ -9,6 +9,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError
+from ray.tune import PlacementGroupFactory
 from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -31,7 +32,30 @@ class ActorManager(RayActorManager):  # type: ignore[misc]
 
 
 class Controller(TuneController):  # type: ignore[misc]
-    """Tune's, but for a worker that is stopped in the middle of an epoch, and one that dies turning to a trial."""
+    """Tune's, but for a worker that is stopped in the middle of an epoch, and one that dies turning to a trial.
+
+    And a trial that waits for a worker may ask for another one than before.
+    """
+
+    def _maybe_add_actors(self) -> None:
+        """Ask for workers; but first let trials that wait ask for what they would ask for now."""
+        waiting = [trial for trial in self._pending_trials if trial not in self._resetting_trials]
+        for trial, place in self._scheduler_alg.ask_anew(waiting):
+            self._ask_anew(trial, place)
+        super()._maybe_add_actors()
+
+    def _ask_anew(self, trial: Trial, place: PlacementGroupFactory) -> None:
+        """Give up what a trial asked for, and the worker that is starting; as Tune does where it finds another one."""
+        if trial in self._trial_to_actor:
+            starting = self._trial_to_actor.pop(trial)
+            self._actor_to_trial.pop(starting)
+            self._remove_actor(starting)
+        if trial in self._staged_trials:
+            self._staged_trials.remove(trial)
+            self._actor_cache.decrease_max(trial.placement_group_factory)
+        self._resources_to_pending_trials[trial.placement_group_factory].discard(trial)
+        trial.update_resources(place)
+        self._resources_to_pending_trials[place].add(trial)
 
     def stop_trial(self, trial: Trial) -> None:
         """Stop a trial, and with it a worker that is in the middle of an epoch and that others may get.

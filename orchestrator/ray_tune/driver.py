@@ -243,12 +243,14 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
 
     from orchestrator.ray_tune import controller
     from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
-    from orchestrator.ray_tune.placement import TEAM_HOLDER, NearData, Placement, Slots, bundle, warn_of_crowds
+    from orchestrator.ray_tune.needs import TEAM_HOLDER, Needs
+    from orchestrator.ray_tune.placement import NearData, Placement, Slots
     from orchestrator.ray_tune.probe import ask_nodes
     from orchestrator.ray_tune.trainable import Job, TrialTrainable
 
     spec = sweep.spec
-    in_teams = sweep.space.build(_first).config.compute.processes > 1  # as in every trial: `agr validate` sees to it
+    processes = sweep.space.build(_first).config.compute.processes  # as in every trial: `agr validate` sees to it
+    in_teams = processes > 1
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
     controller.install()
 
@@ -260,30 +262,36 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
             attempt=live.attempt,
             last_journalled_epoch=live.epoch,
         )
-        return replace(of_trial, team=trial, avoided=tuple(sorted(quarantined))) if in_teams else of_trial
+        if not in_teams:
+            return of_trial
+        return replace(of_trial, team=needs.of(live.trial_id), avoided=tuple(sorted(quarantined)))
 
-    trial = bundle(spec.resources)
+    needs = Needs(spec.resources, processes=processes, held=lambda: run.standing.memory)
     quarantined = run.standing.health.quarantined
-    slots = Slots(trial, leaving=scheduler.drain.hosts, avoided=quarantined)
+    slots = Slots(needs, at_most=spec.concurrency, leaving=scheduler.drain.hosts, avoided=quarantined)
     if slots.count() == 0:
+        trial = needs.of_any()
         nodes = [{name: node["Resources"].get(name, 0.0) for name in trial} for node in ray.nodes() if node["Alive"]]
         raise InputError(
             f"resources: a trial asks for {trial}, and no node has that much: {nodes}. Lower them, or join a larger "
             "node."
         )
-    warn_of_crowds(trial, at_most=spec.concurrency)
     held = ask_nodes(engine.storage, run.sweep_id)
     near_data = NearData(
         slots,
         needed=lambda: {live.created.data_digest for live in run.live.values()},
         held=lambda node_id: held.get(node_id, frozenset()) | run.standing.staged.get(node_id, set()),
     )
-    place = partial(Placement, trial, quarantined, near_data.node)
-    if in_teams:  # this worker only waits for the processes, which Ray Train places
-        place = partial(Placement, TEAM_HOLDER, quarantined)
+
+    def place(trial_id: str) -> Placement:
+        if in_teams:  # this worker only waits for the processes, which Ray Train places
+            return Placement(TEAM_HOLDER, quarantined)
+        return Placement(needs.of(trial_id), quarantined, near_data.node)
+
     search = SweepSearch(run, slots, job, place, in_teams=in_teams)
-    callback = SweepCallback(run, search, job, place, scheduler.drain)
+    callback = SweepCallback(run, search, needs, job, place, scheduler.drain)
     scheduler.failed = callback.attempt_failed
+    scheduler.place, scheduler.terms = place, slots.terms
     run.fits_elsewhere = slots.fits_elsewhere
     with contextlib.closing(Scratch("tune")) as scratch:
         try:
@@ -294,7 +302,7 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
                 search_alg=search,
                 scheduler=scheduler,
                 callbacks=[callback, Silence()],
-                resources_per_trial=place(),
+                resources_per_trial=Placement(needs.of_any()),
                 reuse_actors=True,
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 max_failures=-1,

@@ -59,9 +59,17 @@ def one_line(error: BaseException | None) -> str:
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether a GPU or the machine had no more memory to give."""
-    if isinstance(error, MemoryError | OutOfMemoryError | WorkerOutOfMemoryError):
+    if isinstance(error, MemoryError) or is_of_a_crowd(error):
         return True
     return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def is_of_a_crowd(error: BaseException | None) -> bool:
+    """Whether the memory monitor ended a worker: all processes of its node together had used up the memory.
+
+    A process that is refused memory asked for more than there can be, whoever shares the node.
+    """
+    return isinstance(_raised(error), OutOfMemoryError | WorkerOutOfMemoryError)
 
 
 def _raised(error: BaseException | None) -> BaseException | None:

@@ -1,11 +1,11 @@
-"""What a trial takes of a node, how many trials the cluster can hold, and which node is the best for the next one."""
+"""How many trials the cluster can hold at once, and which node is the best for the next one."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 import ray
@@ -13,7 +13,7 @@ from ray._private.state import state as _state  # Ray says publicly only what th
 from ray.tune import PlacementGroupFactory
 from ray.util.placement_group import PlacementGroup, placement_group
 
-from orchestrator.spec.model import ResourcesSpec
+from orchestrator.ray_tune.needs import Needs, fitting
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,9 +22,6 @@ SLOTS_S = 5.0
 
 FREE_S = 1.0
 """What nodes have free is looked up so often (seconds)."""
-
-A_TRIAL = 10**9
-"""Memory (bytes) that a trial takes at least, more or less: torch, timm, a small model and its batches."""
 
 _NODE_ID = "ray.io/node-id"
 """A label that Ray gives every node."""
@@ -38,16 +35,6 @@ def on(node_id: str) -> dict[str, str]:
 def not_on(node_ids: Collection[str]) -> dict[str, str]:
     """Ray's label selector of all nodes but these; of all, where there are none."""
     return {_NODE_ID: f"!in({','.join(sorted(node_ids))})"} if node_ids else {}
-
-
-TEAM_HOLDER = {"memory": float(2**20)}
-"""What the worker of a trial takes whose processes Ray Train places: Tune wants it to take something."""
-
-
-def bundle(resources: ResourcesSpec) -> dict[str, float]:
-    """Ray's resources of one trial, all its processes together."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.memory or 0)}
-    return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
 class Placement(PlacementGroupFactory):  # type: ignore[misc]
@@ -83,22 +70,26 @@ class Slots:
     """How many trials the cluster can hold at once, by what each node has; nodes may differ.
 
     Args:
-        trial: Ray's resources of one trial.
+        needs: What a trial takes of a node.
+        at_most: So many trials run at once, however many fit.
         leaving: Gives the addresses of nodes that are being drained.
         avoided: IDs of nodes that get no trial; looked at anew each time.
     """
 
     def __init__(
         self,
-        trial: Mapping[str, float],
+        needs: Needs,
         *,
+        at_most: int | None = None,
         leaving: Callable[[], Collection[str]] = tuple,
         avoided: Collection[str] = (),
     ) -> None:
-        self._trial = dict(trial)
+        self._needs = needs
+        self._at_most = at_most
         self._leaving = leaving
         self._avoided = avoided
         self._fits: dict[str, int] = {}
+        self._told: dict[str, int] = {}
         self._at = -math.inf
 
     def count(self) -> int:
@@ -108,7 +99,13 @@ class Slots:
     def free(self) -> dict[str, int]:
         """Trials that fit beside what runs, by ID of those nodes; Ray may not have heard of the last one yet."""
         available = _state.available_resources_per_node()
-        return {node_id: fitting(self._trial, available.get(node_id, {})) for node_id in self._usable()}
+        trial = self._needs.of_any()
+        return {node_id: fitting(trial, available.get(node_id, {})) for node_id in self._usable()}
+
+    def terms(self) -> Hashable:
+        """What a trial asks for, and where it may run: changes as trials grow and nodes are quarantined."""
+        self._usable()
+        return tuple(self._needs.of_any().items()), frozenset(self._avoided)
 
     def fits_elsewhere(self, node_id: str) -> bool:
         """Whether a node other than this one, and none that is avoided, could run a trial."""
@@ -116,12 +113,33 @@ class Slots:
 
     def _usable(self) -> dict[str, int]:
         """Trials that fit, by node ID."""
-        if time.monotonic() - self._at > SLOTS_S:
+        if time.monotonic() - self._at > SLOTS_S or self._needs.outgrown:
             leaving = self._leaving()
             nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] not in leaving]
-            self._fits = {node["NodeID"]: fitting(self._trial, node["Resources"]) for node in nodes}
+            self._needs.learn([node["Resources"] for node in nodes if node["NodeID"] not in self._avoided])
+            trial = self._needs.of_any()
+            self._fits = {node["NodeID"]: fitting(trial, node["Resources"]) for node in nodes}
             self._at = time.monotonic()
+            self._tell_of_memory(nodes)
         return {node_id: fits for node_id, fits in self._fits.items() if node_id not in self._avoided}
+
+    def _tell_of_memory(self, nodes: Collection[Mapping[str, Any]]) -> None:
+        """Tell whoever started the sweep where memory of which it does not speak keeps trials off a node."""
+        if self._at_most is not None and sum(self._fits.values()) >= self._at_most:
+            return
+        for node in nodes:
+            node_id, kept_off = node["NodeID"], self._needs.kept_off(node["Resources"])
+            if kept_off and self._told.get(node_id) != kept_off:
+                self._told[node_id] = kept_off
+                _LOG.warning(
+                    "Trials at once on %s: %d and not %d. It has %.1f GB of memory, and each is given %.1f GB. To "
+                    "change that, say what one takes: resources: {memory: 2GB}.",
+                    node["NodeManagerAddress"],
+                    self._fits[node_id],
+                    self._fits[node_id] + kept_off,
+                    node["Resources"].get("memory", 0.0) / 1e9,
+                    self._needs.of_any()["memory"] / 1e9,
+                )
 
 
 class NearData:
@@ -153,50 +171,3 @@ class NearData:
             return None
         self._free[best] -= 1
         return best
-
-
-def warn_of_crowds(trial: Mapping[str, float], *, at_most: int | None) -> None:
-    """Tell whoever started the sweep of nodes that are ``crowded``."""
-    for address, at_once, each in crowded(trial, ray.nodes(), at_most=at_most):
-        _LOG.warning(
-            "%s may run %d trials at once, which leaves %.1f GB of memory to each, and one takes %.0f GB or more: "
-            "some may be ended for want of it. Say what one takes (resources: {memory: 2GB}), or lower concurrency.",
-            address,
-            at_once,
-            each / 1e9,
-            A_TRIAL / 1e9,
-        )
-
-
-def crowded(
-    trial: Mapping[str, float], nodes: Iterable[Mapping[str, Any]], *, at_most: int | None
-) -> Iterator[tuple[str, int, float]]:
-    """Nodes that could run out of memory because trials do not say how much they take.
-
-    Args:
-        trial: Ray's resources of one trial.
-        nodes: As ``ray.nodes`` gives them.
-        at_most: So many trials run at once.
-
-    Yields:
-        The address of each where trials would have less than ``A_TRIAL``, how many run there at once, and the bytes
-        that each of them would have.
-    """
-    if "memory" in trial:
-        return
-    for node in nodes:
-        at_once = fitting(trial, node["Resources"]) if node["Alive"] else 0
-        at_once = at_once if at_most is None else min(at_once, at_most)
-        if at_once and node["Resources"].get("memory", 0.0) / at_once < A_TRIAL:
-            yield node["NodeManagerAddress"], at_once, node["Resources"].get("memory", 0.0) / at_once
-
-
-def fitting(trial: Mapping[str, float], node: Mapping[str, float]) -> int:
-    """Trials that fit a node with these resources."""
-    fits = []
-    for name, wanted in trial.items():
-        has = node.get(name, 0.0)
-        # A trial with a share of a GPU cannot use two of them, so whole GPUs are counted one by one.
-        of_shared_gpus = name == "GPU" and wanted < 1
-        fits.append(has * (1 // wanted) if of_shared_gpus else has // wanted)
-    return int(min(fits)) if fits else 0

@@ -183,7 +183,8 @@ class ResourcesSpec(StrictModel):
     )
     memory: Annotated[int, Field(gt=0), BeforeValidator(_bytes, json_schema_input_type=int | str)] | None = Field(
         default=None,
-        description="Main memory of one trial, as 6GB, 6GiB or bytes: no node runs more trials than fit its memory.",
+        description="Main memory of one trial, as 6GB, 6GiB or bytes: no node runs more trials than fit its memory. "
+        "Left out: 1 GB a process, and what trials turn out to hold.",
     )
 
     @field_validator("gpus")

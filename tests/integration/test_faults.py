@@ -21,6 +21,7 @@ import pytest
 import ray
 from ray import cloudpickle
 
+from agr_core.evaluation.names import is_of_the_machine
 from agr_core.reporting import EpochReport
 from orchestrator.cli.driving import started_of
 from orchestrator.errors import StorageFullError
@@ -161,7 +162,7 @@ def by_lr(state: SweepState) -> dict[float, TrialState]:
 
 
 def figures(trial: TrialState) -> list[dict[str, float]]:
-    return [{k: v for k, v in report.metrics.items() if not k.startswith("time/")} for report in trial.reports]
+    return [{k: v for k, v in report.metrics.items() if not is_of_the_machine(k)} for report in trial.reports]
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,39 @@ def test_a_trial_that_does_not_fit_with_half_the_batch_is_infeasible(faulty: dic
     assert trial.ended is not None
     assert trial.ended.error is not None
     assert trial.ended.error.startswith("infeasible: RuntimeError")
+
+
+def crowded(seen: Path) -> Fault:
+    """By learning rate: ended by the memory monitor once, and each time; notes the memory each attempt was given."""
+
+    def fault(job: Job, epoch: int) -> None:
+        lr = job.config["optimizer"]["lr"]
+        given = ray.get_runtime_context().get_assigned_resources()["memory"]
+        with (seen / str(lr)).open("a") as file:
+            file.write(f"{given:.0f}\n")
+        if (lr == 0.002 and job.attempt == 0) or lr == 0.003:
+            raise ray.exceptions.OutOfMemoryError("the node was running low on memory")
+
+    return fault
+
+
+def test_a_trial_whose_node_was_too_full_is_given_twice_the_memory_until_it_has_a_node_to_itself(
+    ray_address: str, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    result, state = run(tmp_path, crowded(seen), Empty, out_of_memory="infeasible")
+    assert (result.counts["completed"], result.counts["failed"]) == (2, 1)
+    given = {float(path.name): [int(line) / 1e9 for line in path.read_text().split()] for path in seen.iterdir()}
+    assert given[0.001] == [1, 1], "two epochs"
+    assert given[0.002] == [1, 2, 2]
+    (node,) = ray.nodes()
+    all_of_it = node["Resources"]["memory"] / 1e9
+    assert given[0.003] == [*(2**step for step in range(20) if 2**step < all_of_it), pytest.approx(all_of_it)]
+    trials = by_lr(state)
+    assert {failure.charged for trial in trials.values() for failure in trial.failures} == {False}
+    assert trials[0.003].ended is not None
+    assert (trials[0.003].ended.error or "").startswith("infeasible: WorkerOutOfMemoryError")
 
 
 def hangs_once(job: Job, epoch: int) -> None:
@@ -440,8 +474,8 @@ def trained_together(ray_address: str, tmp_path_factory: pytest.TempPathFactory)
     }
     try:
         result, state = run(
-            tmp_path, source=None, listener=heard, trial=trial, space={}, scheduler="none", resources={"cpus": 2},
-            search={"algorithm": "random", "trials": 1}, retries=0,
+            tmp_path, source=None, listener=heard, trial=trial, space={}, scheduler="none",
+            resources={"cpus": 2, "memory": 1000}, search={"algorithm": "random", "trials": 1}, retries=0,
         )  # fmt: skip
     finally:
         node.kill()

@@ -14,8 +14,9 @@ import pytest
 
 pytestmark = pytest.mark.cluster
 
-# A cluster of Ray nodes, and a sweep on it whose trials only write down when they were where. Nothing ends before as
-# many as are asked for have run at once, or a minute has passed. Each node has a cache of its own.
+# A cluster of Ray nodes, each with a cache of its own, and a sweep on it whose trials only write down when they were
+# where. None ends before as many as are asked for have run at once, or a minute has passed; later ones note how many
+# that were.
 SWEEP = """
 import json, os, sys, time
 from pathlib import Path
@@ -33,7 +34,12 @@ from orchestrator.settings import Settings
 from orchestrator.spec.load import sweep_from_document
 from orchestrator.storage import open_storage
 
-seen, nodes, changes, at_once = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+seen = Path(sys.argv[1])
+nodes, changes, at_once, later, metrics = map(json.loads, sys.argv[2:])
+
+
+def running():
+    return len(list(seen.glob("*.begun"))) - len(list(seen.glob("*.over")))
 
 
 class Watched:
@@ -50,13 +56,18 @@ class Watched:
         node = ray.get_runtime_context().get_node_id()
         self._mine.with_suffix(".begun").write_text(node)
         until = time.time() + 60
+        if (seen / "all").exists():
+            while running() < later and time.time() < until:
+                time.sleep(0.1)
+            time.sleep(2)
+            self._mine.with_suffix(".later").write_text(str(running()))
         while not (seen / "all").exists() and time.time() < until:
-            if len(list(seen.glob("*.begun"))) - len(list(seen.glob("*.over"))) >= at_once:
+            if running() >= at_once:
                 busy = {p.stem: p.read_text() for p in seen.glob("*.begun")}
                 (seen / "all").write_text(" ".join(busy.values()))
             time.sleep(0.1)
         self._mine.with_suffix(".over").touch()
-        return EpochReport(epoch=1, metrics={"val/loss": 1.0}, finished=True), 1.0
+        return EpochReport(epoch=1, metrics={"val/loss": 1.0, **metrics}, finished=True), 1.0
 
     def close(self):
         pass
@@ -90,19 +101,30 @@ for number, node in enumerate(nodes):
 ray.init(address=cluster.address, log_to_driver=False)
 engine = Engine(settings=settings, storage=storage, trainable=NoTraining, read_sealed=False)
 result = start_sweep(sweep, started_of(sweep), engine, on_begin=lambda: None)
-assert result.counts["completed"] == 6, result
+assert result.counts["completed"] == sweep.spec.search.trials, result
 ray.shutdown()
 cluster.shutdown()
 """
 
 
-def run(folder: Path, nodes: list[dict[str, Any]], changes: dict[str, Any], *, at_once: int) -> tuple[Path, list[str]]:
-    """Run a sweep of six trials; returns where they wrote, and the nodes of those that ran when ``at_once`` did."""
+def run(
+    folder: Path,
+    nodes: list[dict[str, Any]],
+    changes: dict[str, Any],
+    *,
+    at_once: int,
+    later: int = 0,
+    metrics: dict[str, float] | None = None,
+) -> tuple[Path, list[str]]:
+    """Run a sweep; returns where trials wrote, and the nodes of those that ran when ``at_once`` did.
+
+    Trials that begin after that end when ``later`` of them run at once, and report these metrics.
+    """
     seen = folder / "seen"
     seen.mkdir()
     environment = {**os.environ, "AGR_HOME": str(folder / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run(
-        [sys.executable, "-c", SWEEP, str(seen), json.dumps(nodes), json.dumps(changes), str(at_once)],
+        [sys.executable, "-c", SWEEP, str(seen), *map(json.dumps, [nodes, changes, at_once, later, metrics or {}])],
         env=environment,
         capture_output=True,
         text=True,
@@ -110,7 +132,6 @@ def run(folder: Path, nodes: list[dict[str, Any]], changes: dict[str, Any], *, a
     )
     assert process.returncode == 0, process.stderr[-3000:]
     numbers = {(seen / f"node-{number}").read_text(): f"node-{number}" for number in range(len(nodes))}
-    assert len(list(seen.glob("*.over"))) == 6
     return seen, [numbers[node_id] for node_id in (seen / "all").read_text().split()]
 
 
@@ -134,6 +155,16 @@ def test_a_sweep_that_needs_two_slots_of_six_takes_those_of_the_node_that_has_it
 def test_a_sweep_that_needs_all_slots_has_them_wherever_its_data_is(tmp_path: Path) -> None:
     _, busy = run(tmp_path, TWO_WITHOUT_AND_ONE_WITH_THE_DATA, {}, at_once=6)
     assert Counter(busy) == {"node-0": 2, "node-1": 2, "node-2": 2}
+
+
+def test_a_node_gets_no_more_trials_than_its_memory_holds_once_they_were_seen_to_hold_more(tmp_path: Path) -> None:
+    """Of the sweep's silence about memory 1 GB a trial is made; each holds 1.9 GB, of 4."""
+    eight = {"search": {"algorithm": "random", "trials": 8}}
+    node = {"num_cpus": 4, "memory": 4 * 10**9}
+    seen, _ = run(tmp_path, [node], eight, at_once=4, later=2, metrics={"memory/main_gb": 1.9})
+    later = [int(path.read_text()) for path in seen.glob("*.later")]
+    assert len(later) == 4
+    assert max(later) == 2
 
 
 # What Ray makes of a wanted node; its argument for that is private.

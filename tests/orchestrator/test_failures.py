@@ -86,6 +86,17 @@ def test_out_of_memory_after_an_epoch_is_a_failure_like_any_other(policy: Any, t
     assert run.attempt_failed(created.trial_id, error=OUT, cause="out_of_memory") == "give up"
 
 
+@pytest.mark.parametrize("policy", ["retry", "halve_batch", "infeasible"])
+def test_a_trial_that_gets_more_memory_is_tried_again_as_it_is_and_charged_nothing(policy: Any, tmp_path: Path) -> None:
+    run = make_run(local(tmp_path), small_sweep(), out_of_memory=policy, retries=0)
+    created = start(run)
+    run.attempt_started(created.trial_id, "a", "node a")
+    assert run.attempt_failed(created.trial_id, error=OUT, cause="out_of_memory", crowded=True) == "retry"
+    assert not run.live[created.trial_id].reconfigured
+    verdict = run.attempt_failed(created.trial_id, error=OUT, cause="out_of_memory")
+    assert verdict == ("retry" if policy == "halve_batch" else "give up"), "with no more to give"
+
+
 def test_out_of_memory_is_retried_where_the_sweep_says_nothing(run: SweepRun) -> None:
     created = start(run)
     verdicts = [run.attempt_failed(created.trial_id, error=OUT, cause="out_of_memory") for _ in range(4)]

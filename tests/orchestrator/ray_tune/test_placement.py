@@ -16,7 +16,8 @@ from ray.tune.experiment import Trial
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from orchestrator.ray_tune.adapters import SweepSearch
-from orchestrator.ray_tune.placement import NearData, Placement, Slots, bundle, crowded, fitting
+from orchestrator.ray_tune.needs import Needs
+from orchestrator.ray_tune.placement import NearData, Placement, Slots
 from orchestrator.ray_tune.trainable import Job
 from orchestrator.spec.model import ResourcesSpec
 from orchestrator.sweep_run import LiveTrial
@@ -25,52 +26,49 @@ from sweeps import local, make_run, small_sweep
 GB = 10**9
 
 
-@pytest.mark.parametrize(
-    ("trial", "node", "fit"),
-    [
-        ({"CPU": 1}, {"CPU": 4}, 4),
-        ({"CPU": 0.5}, {"CPU": 1}, 2),
-        ({"CPU": 1}, {}, 0),
-        ({"CPU": 1, "GPU": 0.25}, {"CPU": 64, "GPU": 2}, 8),
-        ({"CPU": 1, "GPU": 0.4}, {"CPU": 64, "GPU": 2}, 4),  # not 5: a trial does not use two GPUs
-        ({"CPU": 1, "GPU": 2}, {"CPU": 64, "GPU": 5}, 2),
-        ({"CPU": 4, "GPU": 1}, {"CPU": 8, "GPU": 4}, 2),
-        ({"CPU": 1, "memory": 6 * GB}, {"CPU": 8, "memory": 20 * GB}, 3),
-        ({"CPU": 1, "memory": 6 * GB}, {"CPU": 2, "memory": 20 * GB}, 2),
-        ({"CPU": 1, "memory": 6 * GB}, {"CPU": 8, "memory": 5 * GB}, 0),
-    ],
-)
-def test_a_node_holds_what_fits_every_resource(trial: dict[str, float], node: dict[str, float], fit: int) -> None:
-    assert fitting(trial, node) == fit
-
-
-def test_nodes_are_crowded_where_trials_have_less_than_one_takes_and_do_not_say_what_that_is() -> None:
-    def node(address: str, cpus: float, memory: float, *, alive: bool = True) -> dict[str, Any]:
-        resources = {"CPU": cpus, "memory": memory}
-        return {"NodeManagerAddress": address, "Alive": alive, "Resources": resources}
-
-    nodes = [node("a", 64, 20 * GB), node("b", 2, 1.5 * GB), node("c", 4, 16 * GB), node("d", 64, GB, alive=False)]
-
-    assert list(crowded({"CPU": 1}, nodes, at_most=None)) == [("a", 64, 20 * GB / 64), ("b", 2, 0.75 * GB)]
-    assert list(crowded({"CPU": 1}, nodes, at_most=10)) == [("b", 2, 0.75 * GB)]
-    assert list(crowded({"CPU": 1, "memory": 2 * GB}, nodes, at_most=None)) == []
+def nodes_with(*resources: dict[str, float], alive: int | None = None) -> list[dict[str, Any]]:
+    """What Ray says of nodes with these resources and 64 GB each, of which so many are alive."""
+    return [
+        {
+            "NodeID": str(number),
+            "Alive": alive is None or number < alive,
+            "NodeManagerAddress": f"10.0.0.{number}",
+            "Resources": {"memory": 64.0 * GB, **each},
+        }
+        for number, each in enumerate(resources)
+    ]
 
 
 def test_nodes_of_different_size_are_counted_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = ({"CPU": 3.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 3.0}, {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0})
-    nodes = [
-        {"NodeID": str(number), "Alive": number < 3, "NodeManagerAddress": f"10.0.0.{number}", "Resources": each}
-        for number, each in enumerate(resources)
-    ]
-    monkeypatch.setattr("ray.nodes", lambda: nodes)
-    assert Slots(bundle(ResourcesSpec(cpus=2, gpus=0.5))).count() == 1 + 6
-    assert Slots(bundle(ResourcesSpec(cpus=2))).count() == 1 + 8 + 8
-    assert Slots(bundle(ResourcesSpec(cpus=2)), leaving=lambda: {"10.0.0.1"}).count() == 1 + 8
-    slots = Slots(bundle(ResourcesSpec(cpus=2)), avoided={"2"})
+    monkeypatch.setattr("ray.nodes", lambda: nodes_with(*resources, alive=3))
+    assert Slots(Needs(ResourcesSpec(cpus=2, gpus=0.5))).count() == 1 + 6
+    assert Slots(Needs(ResourcesSpec(cpus=2))).count() == 1 + 8 + 8
+    assert Slots(Needs(ResourcesSpec(cpus=2)), leaving=lambda: {"10.0.0.1"}).count() == 1 + 8
+    slots = Slots(Needs(ResourcesSpec(cpus=2)), avoided={"2"})
     assert slots.count() == 1 + 8
     assert slots.fits_elsewhere("0")
-    assert not Slots(bundle(ResourcesSpec(cpus=8)), avoided={"2"}).fits_elsewhere("1")
-    assert bundle(ResourcesSpec(cpus=2, memory=GB)) == {"CPU": 2, "memory": GB}
+    assert not Slots(Needs(ResourcesSpec(cpus=8)), avoided={"2"}).fits_elsewhere("1")
+
+
+def test_where_memory_keeps_trials_off_a_node_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = nodes_with({"CPU": 8.0, "memory": 5.2 * GB}, {"CPU": 8.0})
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr("orchestrator.ray_tune.placement.SLOTS_S", -1.0)
+    held = [0.0]
+    slots = Slots(Needs(ResourcesSpec(), held=lambda: held[0]))
+    assert [slots.count() for _ in range(2)] == [5 + 8] * 2
+    held[0] = 2.3 * GB
+    assert [slots.count() for _ in range(2)] == [2 + 8] * 2
+    assert [record.getMessage().split(" To change")[0] for record in caplog.records] == [
+        "Trials at once on 10.0.0.0: 5 and not 8. It has 5.2 GB of memory, and each is given 1.0 GB.",
+        "Trials at once on 10.0.0.0: 2 and not 8. It has 5.2 GB of memory, and each is given 2.5 GB.",
+    ]
+    caplog.clear()
+    assert Slots(Needs(ResourcesSpec()), at_most=4).count() == 5 + 8
+    assert not caplog.records, "not that many run in any case"
 
 
 def test_trials_ask_alike_wherever_they_are_wanted() -> None:
@@ -85,9 +83,10 @@ def test_trials_ask_alike_wherever_they_are_wanted() -> None:
 @pytest.fixture
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
     """Nodes a, b and c with two CPUs each; what is returned is what they have free."""
-    free = {node_id: {"CPU": 2.0} for node_id in "abc"}
+    free = {node_id: {"CPU": 2.0, "memory": 64.0 * GB} for node_id in "abc"}
     nodes = [
-        {"NodeID": node_id, "Alive": True, "NodeManagerAddress": node_id, "Resources": {"CPU": 2.0}} for node_id in free
+        {"NodeID": node_id, "Alive": True, "NodeManagerAddress": node_id, "Resources": dict(each)}
+        for node_id, each in free.items()
     ]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     state = SimpleNamespace(available_resources_per_node=lambda: free)
@@ -96,7 +95,7 @@ def three_nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
 
 
 def near(held: dict[str, set[str]], *needed: str, avoided: set[str] | None = None) -> NearData:
-    slots = Slots({"CPU": 1}, avoided=avoided or set())
+    slots = Slots(Needs(ResourcesSpec()), avoided=avoided or set())
     return NearData(slots, needed=lambda: needed, held=lambda node_id: held.get(node_id, set()))
 
 
@@ -123,11 +122,17 @@ def test_an_avoided_node_is_not_wanted_for_its_data(three_nodes: dict[str, dict[
 class Cluster:
     """64 slots."""
 
+    def __init__(self) -> None:
+        self.slots, self.memory = 64, 1
+
     def count(self) -> int:
-        return 64
+        return self.slots
+
+    def terms(self) -> int:
+        return self.memory
 
 
-def search(tmp_path: Path, *, in_teams: bool = False) -> SweepSearch:
+def search(tmp_path: Path, *, in_teams: bool = False, cluster: Cluster | None = None) -> SweepSearch:
     sweep = small_sweep(search={"algorithm": "tpe", "trials": 1000, "seed": 1})
     run = make_run(local(tmp_path), sweep)
     run.begin()
@@ -135,7 +140,7 @@ def search(tmp_path: Path, *, in_teams: bool = False) -> SweepSearch:
     def job(live: LiveTrial) -> Job:
         return Job.of(live.created, run.started, storage="")
 
-    found = SweepSearch(run, cast(Slots, Cluster()), job, lambda: Placement({"CPU": 1}), in_teams=in_teams)
+    found = SweepSearch(run, cast(Slots, cluster or Cluster()), job, lambda _: Placement({"CPU": 1}), in_teams=in_teams)
     spec: dict[str, Any] = {
         "run": "trainable",
         "resources_per_trial": PlacementGroupFactory([{"CPU": 1}]),
@@ -162,6 +167,33 @@ def test_64_free_slots_have_their_trials_within_seconds(tmp_path: Path, no_tune:
     begin = time.monotonic()
     assert drain(search(tmp_path).next_trial) == 128, "twice as many, until all have started once"
     assert time.monotonic() - begin < 20  # about 2 s on an idle machine
+
+
+def test_trials_are_given_ahead_again_while_workers_of_a_new_node_or_of_another_size_start(
+    tmp_path: Path, no_tune: None
+) -> None:
+    cluster = Cluster()
+    cluster.slots = 4
+    found = search(tmp_path, cluster=cluster)
+    assert drain(found.next_trial) == 8
+    found.started(4)
+    assert drain(found.next_trial) == 0
+
+    def end(trials: int) -> None:
+        for trial_id in list(found._run.live)[:trials]:
+            found._run.live[trial_id].end_as("completed", "")
+            found._run.trial_over(trial_id)
+
+    end(5)
+    assert drain(found.next_trial) == 1, "four run"
+    cluster.slots = 6
+    assert drain(found.next_trial) == 8, "a node has joined"
+    found.started(6)
+    end(7)
+    assert drain(found.next_trial) == 1
+    cluster.slots, cluster.memory = 3, 2
+    end(4)
+    assert drain(found.next_trial) == 4, "six of the old size can run beside them for a while"
 
 
 def test_teams_are_not_given_ahead(tmp_path: Path, no_tune: None) -> None:
