@@ -23,7 +23,8 @@ def use_deterministic_algorithms(compute: ComputeConfig) -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA is first used
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), which would also tell torch's compiler, and import it for that.
+    torch.set_deterministic_debug_mode("error")
     # It would fill every new tensor with NaN, to make reads before writes repeatable; we do none, and it costs a pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ from torch import Tensor, nn
 
 from agr_core.config import OptimizerConfig
 from agr_core.trainer.optim import OPTIMIZERS, build_optimizer, set_lr
+
+ROOT = Path(__file__).parents[3]
 
 CASES: dict[str, tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": ({"name": "sgd", "lr": 0.1}, torch.optim.SGD, {"lr": 0.1}),
@@ -87,3 +92,33 @@ def test_the_learning_rate_set_is_the_one_used() -> None:
     set_lr(optimizer, 0.25)
     optimizer.step()
     assert parameter.item() == -0.25
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from agr_core.config import TrialConfig
+from agr_core.objective import Objective
+from agr_core.trainer.loop import Training
+from agr_core.trainer.optim import OPTIMIZERS
+from tests.agr_core.trainer.conftest import BASIC_CNN, MemoryData
+
+for name in OPTIMIZERS:
+    document = {
+        "image": {"size": 16}, "batch_size": 16, "model": BASIC_CNN, "optimizer": {"name": name},
+        "schedule": {"name": "constant", "epochs": 2}, "averaging": {"name": "ema"},
+    }
+    parts = TrialConfig.from_document(document), MemoryData(), Objective(metric="val/age_mae", direction="minimize")
+    training = Training(*parts)
+    training.run_epoch()
+    training.save(Path(sys.argv[1], name))
+    resumed = Training(*parts)
+    resumed.restore(Path(sys.argv[1], name))
+    resumed.run_epoch()
+print({"torch", "torch._dynamo", "torch._inductor"} & sys.modules.keys())
+"""
+
+
+def test_a_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", TRAINING, tmp_path], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "{'torch'}\n", done.stderr
