@@ -5,14 +5,13 @@ Figures are made without pyplot, whose global state would keep them open and is 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from agr_core.evaluation.pictures import DPI, cut_png
 from agr_core.objective import Objective, objective_names
 from agr_core.reporting import EpochReport
 
@@ -20,8 +19,39 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARGIN = 3.0  # inches, for the part of a title that is wider than what it stands above
+_DPI = 120
 _TRAIN_COLOR, _VAL_COLOR, _BEST_COLOR = "#8a97a6", "#1f5fa8", "#c2410c"
+
+
+def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
+    """A confusion matrix as a heat map: colour and percentage are the share of the true class, below it the count.
+
+    Args:
+        table: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows.
+        title: Words above the picture.
+    """
+    labels = [str(label) for label in table["labels"]]
+    counts = np.asarray(table["counts"], dtype=np.int64)
+    class_sizes = counts.sum(axis=1)
+    shares = counts / np.maximum(class_sizes, 1)[:, np.newaxis]
+
+    side = 0.62 * len(labels) + 1.0
+    figure = empty_figure(width=side + 2.0, height=side + 1.4)
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{share:.0%}\n{counts[row, column]:,}" if counts[row, column] else "0"
+        color = "white" if share > 0.55 else "#222222" if counts[row, column] else "#a0a0a0"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, linespacing=1.25, color=color)
+    names = [f"{label}  (n={size:,})" for label, size in zip(labels, class_sizes, strict=True)]
+    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(labels)), names)
+    axes.set_xlabel("predicted (% of the true class)")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=11)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return png(figure)
 
 
 def curves_png(reports: Sequence[EpochReport], objectives: Sequence[Objective], title: str) -> bytes:
@@ -90,22 +120,14 @@ def _curve(axes: Axes, reports: Sequence[EpochReport], metric: str, color: str) 
 
 
 def empty_figure(*, width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, with a margin to its left and right, which ``png`` cuts off."""
+    """An empty figure of a size in inches."""
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    whole = width + 2 * _MARGIN
-    layout = ConstrainedLayoutEngine(rect=(_MARGIN / whole, 0.0, width / whole, 1.0))
-    return Figure(figsize=(whole, height), dpi=DPI, layout=layout)
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG bytes, cut to what is drawn; a figure without pyplot is drawn by Agg, which needs no display.
-
-    It is drawn once and the picture is cut: ``savefig(bbox_inches="tight")`` draws it twice, to measure it first.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    return cut_png(Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB"))
+    """The figure as PNG bytes; a figure without pyplot is drawn by Agg, which needs no display."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()

@@ -122,7 +122,7 @@ def _plot(folder: Path, reports: list[EpochReport], sweep: SweepStarted, trial: 
 
 
 def _plot_tables(folder: Path, tables: Mapping[str, Any], title: str) -> None:
-    from agr_core.evaluation.confusion import confusion_png
+    from agr_core.evaluation.plots import confusion_png
 
     folder.mkdir(exist_ok=True)
     for name, table in tables.items():

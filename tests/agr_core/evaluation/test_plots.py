@@ -1,4 +1,4 @@
-"""Pictures: real PNG files; how they look was judged by eye."""
+"""Pictures: real PNG files whose cells hold what the table says; how they look was judged by eye."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agr_core.evaluation.plots import curves_png
+from agr_core.evaluation.plots import confusion_png, curves_png
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 
-EDGE = 12  # pixels of white around a picture
 MAE = Objective(metric="val/age_mae", direction="minimize")
 
 
@@ -32,22 +31,38 @@ def reports_of(epochs: int) -> list[EpochReport]:
     ]
 
 
-def test_there_is_white_on_all_sides() -> None:
-    picture = pixels(curves_png(reports_of(5), [MAE], "trial"))
-    inked = (picture < 255).any(axis=2)
-    for side in (inked, inked[::-1], inked.T, inked.T[::-1]):
-        assert int(side.any(axis=1).argmax()) == EDGE
+def share_of_dark_blue(png: bytes) -> float:
+    """Share of pixels in the colour of a cell that holds (nearly) all of its class."""
+    red, _, blue = np.moveaxis(pixels(png), 2, 0)
+    return float(((red < 30) & (blue > 90)).mean())
+
+
+@pytest.mark.parametrize("classes", range(2, 10))
+def test_a_confusion_matrix_is_drawn_for_two_to_nine_classes(classes: int) -> None:
+    labels = [f"class number {k}" for k in range(classes)]
+    counts = (np.eye(classes, dtype=int) * 20_000).tolist()
+    height, width, _ = pixels(confusion_png({"labels": labels, "counts": counts}, "race")).shape
+    assert min(height, width) >= 60 * classes  # room for a percentage and a count in each cell
+    assert max(height, width) < 1500
+
+
+def test_colours_are_shares_of_the_true_class_and_not_counts() -> None:
+    def draw(counts: list[list[int]]) -> bytes:
+        return confusion_png({"labels": ["male", "female"], "counts": counts}, "gender")
+
+    perfect, unbalanced = draw([[500, 0], [0, 500]]), draw([[9000, 0], [0, 3]])
+    assert share_of_dark_blue(unbalanced) == pytest.approx(share_of_dark_blue(perfect), rel=0.05)
+    assert share_of_dark_blue(draw([[250, 250], [250, 250]])) < 0.2 * share_of_dark_blue(perfect)
+
+
+def test_a_class_without_images_has_an_empty_row() -> None:
+    table = {"labels": ["0-2", "3+"], "counts": [[0, 0], [1, 2]]}
+    assert pixels(confusion_png(table, "age")).std() > 0
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 30])
 def test_curves_are_drawn_for_any_number_of_epochs(epochs: int) -> None:
     assert pixels(curves_png(reports_of(epochs), [MAE], "trial a1b2c3d4")).std() > 0
-
-
-def test_a_title_wider_than_the_curves_is_not_cut() -> None:
-    loss = Objective(metric="val/loss", direction="minimize")
-    long, longest = (pixels(curves_png(reports_of(5), [loss], "n" * letters)).shape[1] for letters in (60, 90))
-    assert longest - 2 * EDGE == pytest.approx(1.5 * (long - 2 * EDGE), rel=0.02)
 
 
 def test_the_objective_has_its_own_panel_unless_it_is_the_loss() -> None:
