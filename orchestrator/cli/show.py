@@ -51,6 +51,7 @@ def show(
     """Show one trial: what it was, how it did on each part and each group, and with what it was trained."""
     with errors_in_one_line():
         from agr_core.evaluation.guards import warnings
+        from agr_core.evaluation.names import is_of_the_machine
         from agr_core.evaluation.scores import class_report
         from agr_core.objective import BEST
         from orchestrator.journal import read_state
@@ -88,6 +89,12 @@ def show(
             "kept_epochs": found.kept_epochs,
             "stopped_early": found.ended is not None and found.ended.stopped_early,
             "attempts": found.attempts,
+            "machine": {
+                name: value
+                for report in found.reports[-1:]
+                for name, value in report.metrics.items()
+                if is_of_the_machine(name)
+            },
             "test_reads": found.test_reads,
             "error": None if found.ended is None else found.ended.error,
             "warnings": warnings(reported),
@@ -140,6 +147,18 @@ def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) 
 # ---- for people
 
 
+_UNITS = {
+    "time/epoch_s": "{:.3g} s",
+    "time/images_per_s": "{:,.0f} images/s in training",
+    "memory/main_gb": "{:.2f} GB of memory",
+    "memory/gpu_gb": "{:.2f} GB of GPU memory",
+}
+
+
+def _of_the_machine(figures: Mapping[str, float]) -> str:
+    return ", ".join(words.format(figures[name]) for name, words in _UNITS.items() if name in figures)
+
+
 def _print_trial(
     document: dict[str, Any], trial: TrialState, objectives: Sequence[Objective], *, sweep_reads: int
 ) -> None:
@@ -153,6 +172,8 @@ def _print_trial(
     out.print(Text(document["trial_id"], style="bold"), f" {trial_name(trial.created)}  ({outcome})", highlight=False)
     early = " (stopped early)" if document["stopped_early"] else ""
     out.print(f"sweep {document['sweep_id']}, {document['epochs']} epochs{early}, {document['attempts']} attempts")
+    if document["machine"]:
+        out.print(f"last epoch: {_of_the_machine(document['machine'])}")
     if document["error"]:
         out.print(f"because: {document['error']}", style="red")
     for failure in trial.failures:

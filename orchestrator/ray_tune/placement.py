@@ -133,7 +133,7 @@ class Slots:
                 self._told[node_id] = kept_off
                 _LOG.warning(
                     "Trials at once on %s: %d and not %d. It has %.1f GB of memory, and each is given %.1f GB. To "
-                    "change that, say what one takes: resources: {memory: 2GB}.",
+                    "change that, say what one takes (resources.memory).",
                     node["NodeManagerAddress"],
                     self._fits[node_id],
                     self._fits[node_id] + kept_off,

@@ -123,12 +123,13 @@ def test_a_collapsed_head_and_early_stopping_are_marked(
     trial = sweep.create(1)
     sweep.start(trial)
     gender = {"val/gender_acc": 0.53, "val/gender_majority": 0.53, "val/gender_constancy": 1.0}
-    sweep.report(trial, 1, 10.0, **gender)
+    sweep.report(trial, 1, 10.0, **gender, **{"memory/main_gb": 0.519})
     sweep.end_trial(trial, "completed", [10.0], stopped_early=True)
 
     text = agr("show", trial).stdout
     assert "warning: collapsed: the gender head gives 100.0% of the images the same answer (val)." in text
     assert "1 epochs (stopped early), 1 attempts" in text
+    assert "last epoch: 1 s, 0.52 GB of memory\n" in text
     rows = json.loads(agr("leaderboard", "faces", "--json").stdout)
     marks = {row["trial_id"]: (len(row["warnings"]), row["stopped_early"], row["best_epoch"]) for row in rows}
     assert marks == {sound: (0, False, 1), trial: (1, True, 1)}
