@@ -90,6 +90,7 @@ class Slots:
         self._avoided = avoided
         self._fits: dict[str, int] = {}
         self._told: dict[str, int] = {}
+        self._some_left = False
         self._at = -math.inf
 
     def count(self) -> int:
@@ -121,7 +122,15 @@ class Slots:
             self._fits = {node["NodeID"]: fitting(trial, node["Resources"]) for node in nodes}
             self._at = time.monotonic()
             self._tell_of_memory(nodes)
-        return {node_id: fits for node_id, fits in self._fits.items() if node_id not in self._avoided}
+        usable = {node_id: fits for node_id, fits in self._fits.items() if node_id not in self._avoided}
+        self._tell_of_the_last(any(usable.values()))
+        return usable
+
+    def _tell_of_the_last(self, some_left: bool) -> None:
+        """Tell whoever started the sweep when no node is left: it waits, and nothing else would say for what."""
+        if self._some_left and not some_left:
+            _LOG.warning("No node is left that can run a trial. The sweep goes on when one joins (agr cluster join).")
+        self._some_left = some_left
 
     def _tell_of_memory(self, nodes: Collection[Mapping[str, Any]]) -> None:
         """Tell whoever started the sweep where memory of which it does not speak keeps trials off a node."""

@@ -71,6 +71,25 @@ def test_where_memory_keeps_trials_off_a_node_it_is_said_once(
     assert not caplog.records, "not that many run in any case"
 
 
+def test_it_is_said_once_that_no_node_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr("orchestrator.ray_tune.placement.SLOTS_S", -1.0)
+    avoided: set[str] = set()
+    slots = Slots(Needs(ResourcesSpec()), avoided=avoided)
+    assert slots.count() == 0
+    assert not caplog.records, "there was none: the sweep is refused"
+    nodes += nodes_with({"CPU": 2.0}, {"CPU": 2.0})
+    assert slots.count() == 4
+    nodes.pop()
+    assert slots.count() == 2
+    avoided.add("0")
+    assert [slots.count() for _ in range(2)] == [0, 0]
+    assert [record.getMessage().split(".")[0] for record in caplog.records] == ["No node is left that can run a trial"]
+
+
 def test_trials_ask_alike_wherever_they_are_wanted() -> None:
     """Else Tune would not give one the worker of the other, and would start a new one."""
     here, there = Placement({"CPU": 1}, wanted=lambda: "a"), Placement({"CPU": 1}, wanted=lambda: "b")
