@@ -8,9 +8,16 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from orchestrator.cli.driving import started_of
+from orchestrator.ray_tune.driver import Engine, start_sweep
+from orchestrator.settings import Settings
+from orchestrator.spec.load import load_sweep
+from orchestrator.storage import open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +43,14 @@ def file_of(agr: Any, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(shared_agr: Any, read_histories: Callable[..., Any]) -> list[dict[str, Any]]:
-    result = shared_agr.json("submit", file_of(shared_agr, "calm"))
-    histories: list[dict[str, Any]] = read_histories(shared_agr.events(result["sweep_id"]))
+    """Driven from here: of this sweep nothing is looked at but what its trials reported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGR_HOME", str(shared_agr.home))
+        settings = Settings.from_environment()
+        engine = Engine(settings=settings, storage=open_storage(settings.storage), read_sealed=False)
+        sweep = load_sweep(Path(file_of(shared_agr, "calm")))
+        result = start_sweep(sweep, started_of(sweep), engine, on_begin=lambda: None)
+    histories: list[dict[str, Any]] = read_histories(shared_agr.events(result.sweep_id))
     return histories
 
 

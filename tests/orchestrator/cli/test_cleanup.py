@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -133,11 +134,16 @@ def test_a_removed_sweep_leaves_nothing_that_looks_like_one_about_to_start(
 
 
 def test_a_removed_sweep_is_gone_from_storage_and_mlflow_and_sync_does_not_bring_it_back(
-    record_sweep: Recorder, agr: Agr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record_sweep: Recorder,
+    agr: Agr,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_mlflow_database: Path,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    uri = f"sqlite:///{shutil.copy(empty_mlflow_database, tmp_path / 'mlflow.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     gone, stays = record_sweep("gone-20260102-030405-abcd"), record_sweep("stays-20260102-030405-abcd")
-    tracker = open_tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+    tracker = open_tracker(uri, tmp_path / "artifacts")
     for sweep in (gone, stays):
         with_weights(sweep, [5.0])
         sweep.end()
