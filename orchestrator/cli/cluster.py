@@ -30,6 +30,16 @@ PortOption = Annotated[
 CpusOption = Annotated[int | None, typer.Option("--cpus", min=0, help="Cores for trials; default: all.")]
 GpusOption = Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs for trials; default: all.")]
 UsdOption = Annotated[float | None, typer.Option("--usd-per-hour", min=0, help="What this machine costs.")]
+WarmOption = Annotated[
+    int | None,
+    typer.Option(
+        "--warm",
+        min=0,
+        metavar="N",
+        help="Workers that wait for trials, so that these begin at once; each takes 120 MB. Default: one for each "
+        "core, in at most a tenth of the memory.",
+    ),
+]
 ProviderOption = Annotated[str | None, typer.Option("--provider", help="Whose machine it is, such as vast.ai.")]
 
 
@@ -46,6 +56,7 @@ def head(
     gpus: GpusOption = None,
     usd_per_hour: UsdOption = None,
     provider: ProviderOption = None,
+    warm: WarmOption = None,
 ) -> None:
     """Start a cluster: this machine is its head, and its first node.
 
@@ -56,12 +67,12 @@ def head(
         from orchestrator.cluster.token import find_token
         from orchestrator.settings import Settings
 
-        options = _options(host, port, cpus, gpus, usd_per_hour, provider)
+        options = _options(host, port, cpus, gpus, usd_per_hour, provider, warm)
         started = start_head(options, Settings.from_environment())
         typer.echo(f"join     agr cluster join {started.address}")
         typer.echo(f"submit   agr submit FILE --address {dashboard_url(started)} --detach")
         typer.echo(f"token    {find_token().where} (`agr cluster token` prints it; every node and your laptop need it)")
-        _print_rules(started)
+        _print_node(started)
 
 
 @commands.command()
@@ -73,6 +84,7 @@ def join(
     gpus: GpusOption = None,
     usd_per_hour: UsdOption = None,
     provider: ProviderOption = None,
+    warm: WarmOption = None,
 ) -> None:
     """Make this machine a node. Refused within 10 s when the head could not reach it, or versions differ.
 
@@ -82,10 +94,10 @@ def join(
         from orchestrator.cluster.node import join as join_cluster
         from orchestrator.settings import Settings
 
-        options = _options(host, port, cpus, gpus, usd_per_hour, provider)
+        options = _options(host, port, cpus, gpus, usd_per_hour, provider, warm)
         started = join_cluster(address, options, Settings.from_environment())
         typer.echo(f"joined   {started.address} as {started.host}; `agr cluster leave` drains it")
-        _print_rules(started)
+        _print_node(started)
 
 
 @commands.command()
@@ -139,11 +151,19 @@ def token() -> None:
 
 
 def _options(
-    host: str | None, port: int, cpus: int | None, gpus: int | None, usd_per_hour: float | None, provider: str | None
+    host: str | None,
+    port: int,
+    cpus: int | None,
+    gpus: int | None,
+    usd_per_hour: float | None,
+    provider: str | None,
+    warm: int | None,
 ) -> NodeOptions:
     from orchestrator.cluster.node import NodeOptions
 
-    return NodeOptions(host=host, port=port, cpus=cpus, gpus=gpus, usd_per_hour=usd_per_hour, provider=provider)
+    return NodeOptions(
+        host=host, port=port, cpus=cpus, gpus=gpus, usd_per_hour=usd_per_hour, provider=provider, warm=warm
+    )
 
 
 def _address(given: str | None) -> str:
@@ -159,9 +179,12 @@ def _address(given: str | None) -> str:
     return found
 
 
-def _print_rules(started: Started) -> None:
+def _print_node(started: Started) -> None:
     from orchestrator.cluster.ports import Ports
+    from orchestrator.ray_tune.warm import WORKER_BYTES
 
+    size = started.warm * WORKER_BYTES / 1e9
+    typer.echo(f"workers  {started.warm} waiting for trials, {size:.1f} GB (--warm)")
     for number, rule in enumerate(Ports(started.port).rules(started.host, head=started.is_head)):
         typer.echo(f"{'' if number else 'firewall':<8} {rule}")
 

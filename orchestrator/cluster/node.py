@@ -24,6 +24,7 @@ from orchestrator.cluster.ports import DASHBOARD, Ports, own_address
 from orchestrator.cluster.token import MODE, find_token
 from orchestrator.cluster.versions import differences, versions
 from orchestrator.errors import ClusterError
+from orchestrator.ray_tune import warm
 from orchestrator.settings import Settings
 
 VERSIONS = "versions"
@@ -59,6 +60,8 @@ class NodeOptions:
     gpus: int | None = None
     usd_per_hour: float | None = None
     provider: str | None = None
+    warm: int | None = None
+    """Workers that wait for trials; None: one a core, if the memory is large enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,8 @@ class Started:
     is_head: bool
     mark: str
     node_id: str
+    warm: int
+    """So many workers wait for trials when none runs."""
 
 
 def start_head(options: NodeOptions, settings: Settings) -> Started:
@@ -96,6 +101,7 @@ def start_head(options: NodeOptions, settings: Settings) -> Started:
     )
     Gcs(address).put(VERSIONS, versions())
     _call_doorman(address)
+    _start_workers(started)
     return started
 
 
@@ -135,20 +141,24 @@ def join(address: str, options: NodeOptions, settings: Settings) -> Started:
             "address by which the head reaches it with --host; a machine behind NAT joins through a tunnel "
             "(docs/clusters.md, Behind NAT)."
         )
-    return _start(options, settings, address, host, [f"--address={address}", *ports.options(head=False)])
+    started = _start(options, settings, address, host, [f"--address={address}", *ports.options(head=False)])
+    _start_workers(started)
+    return started
 
 
 def _start(options: NodeOptions, settings: Settings, address: str, host: str, arguments: list[str]) -> Started:
+    number = warm.worker_count(options.warm, options.cpus)
     labels = node_labels(provider=options.provider, usd_per_hour=options.usd_per_hour, cache=settings.cache)
+    labels[warm.LABEL] = str(number)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
     command += ["--include-log-monitor=false"]  # it brings workers' words to drivers, which do not ask for them
     command += [f"--node-ip-address={host}", f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats"]
-    command += ["--labels=" + ",".join(f"{name}={value}" for name, value in labels.items())] if labels else []
+    command += ["--labels=" + ",".join(f"{name}={value}" for name, value in labels.items())]
     command += [] if options.cpus is None else [f"--num-cpus={options.cpus}"]
     command += [] if options.gpus is None else [f"--num-gpus={options.gpus}"]
     for attempt in range(_ATTEMPTS):
         mark = secrets.token_hex(8)
-        problem = _try_to_start(command, mark)
+        problem = _try_to_start(command, mark, warm.environment(number))
         if not problem:
             break
         _end_processes(mark)
@@ -160,7 +170,13 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
         _end_processes(mark)  # without a record of it nothing else would
         raise
     started = Started(
-        address=address, host=host, port=options.port, is_head="--head" in arguments, mark=mark, node_id=node_id
+        address=address,
+        host=host,
+        port=options.port,
+        is_head="--head" in arguments,
+        mark=mark,
+        node_id=node_id,
+        warm=number,
     )
     record = _record(settings)
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +184,7 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
     return started
 
 
-def _try_to_start(command: list[str], mark: str) -> str:
+def _try_to_start(command: list[str], mark: str, for_workers: dict[str, str]) -> str:
     """Why Ray does not start; empty if it does."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     # `agr` and `python` of a job are those of this installation, whatever the shell's PATH was.
@@ -176,7 +192,7 @@ def _try_to_start(command: list[str], mark: str) -> str:
     try:
         done = subprocess.run(
             command,
-            env={**_PATIENCE, **environment, **MODE, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**_PATIENCE, **for_workers, **environment, **MODE, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -221,6 +237,13 @@ def _call_doorman(address: str) -> None:
         ) from error
     finally:
         ray.shutdown()
+
+
+def _start_workers(started: Started) -> None:
+    try:
+        warm.fill_up(started.host, Ports(started.port).node_manager, started.warm)
+    except ClusterError as error:
+        raise ClusterError(f"{error}. `agr cluster leave`, and start it again.") from error
 
 
 def _check_ports(host: str, ports: Ports, *, head: bool) -> None:

@@ -10,7 +10,7 @@ from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError
 from ray.tune import PlacementGroupFactory
-from ray.tune.execution import tune_controller
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
@@ -86,7 +86,13 @@ class Controller(TuneController):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Let ``tune.run`` use them."""
+    """Let ``tune.run`` use them, and give its workers no runtime environment.
+
+    Tune would copy variables of the driver into it, credentials among them, which Ray writes to its logs; and a worker
+    that waits (``warm``) has none, and is for those who ask for none.
+    """
+    class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE.clear()
     tune_controller.RayActorManager = ActorManager
     ray.tune.tune.TuneController = Controller
     usage.tag_callbacks = _tag_none

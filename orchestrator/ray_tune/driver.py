@@ -27,6 +27,7 @@ from orchestrator.journal import JournalWriter, read_events, read_state
 from orchestrator.outcome import OUTCOMES, SweepStatus
 from orchestrator.ray_tune.scratch import Scratch
 from orchestrator.ray_tune.sealed import read_sealed_parts
+from orchestrator.ray_tune.warm import fill_up_nodes
 from orchestrator.records import Event, SweepStarted
 from orchestrator.retention import tidy
 from orchestrator.search import Search
@@ -57,14 +58,10 @@ _TUNE_ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be replaced by a silent one
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-
-_LEAKED_BY_TUNE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
-"""Tune copies these from the driver into every actor's runtime environment, which Ray writes to its logs."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +236,6 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     import ray
     from ray import tune
     from ray.tune import CheckpointConfig
-    from ray.tune.execution import class_cache
 
     from orchestrator.ray_tune import controller
     from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
@@ -251,7 +247,6 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
     spec = sweep.spec
     processes = sweep.space.build(_first).config.compute.processes  # as in every trial: `agr validate` sees to it
     in_teams = processes > 1
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_LEAKED_BY_TUNE)
     controller.install()
 
     def job(live: LiveTrial) -> Job:
@@ -382,7 +377,11 @@ def _ray(settings: Settings) -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        ray.shutdown()
+        try:
+            nodes = [] if settings.ray_address is None else ray.nodes()
+        finally:
+            ray.shutdown()
+        fill_up_nodes(nodes)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.tune.result import DONE
 
 from agr_core.config import TrialConfig
@@ -377,3 +379,4 @@ def _storage(uri: str) -> Storage:
 
 
 logging.getLogger("agr_core").setLevel(logging.INFO)
+os.environ[RAY_CHDIR_TO_TRIAL_DIR] = "0"  # Tune reads it in the worker, which has nothing of the driver's environment

@@ -1,11 +1,13 @@
 """How soon every slot of a large node is busy: real workers, trials that train nothing.
 
-    python tests/benchmarks/slots.py [--slots 64] [--torch]
+    python tests/benchmarks/slots.py [--slots 64] [--torch] [--warm]
 
 The real driver, journal and storage on a Ray that is told it has so many CPUs; no trial ends before all slots are busy
 at once. ``--torch``: each worker imports torch and timm before its first epoch, as a real trial does. Prints the
 seconds from the driver's start to the first trial and from there to all slots busy, and what a worker holds. For
 comparison, before: as many of Ray's own Tune trials that do nothing, whose start is what Ray and the machine cost.
+
+``--warm``: on a node of ``agr cluster head`` instead, once as many workers as slots wait there.
 """
 
 from __future__ import annotations
@@ -15,12 +17,18 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 PATIENCE_S = 600
+PORT = 16379
+HELD_WARM = 200e6
+"""A worker holds more when its imports are done (bytes, resident)."""
 
 
 def main() -> None:
@@ -28,9 +36,58 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--torch", action="store_true")
+    parser.add_argument("--warm", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="agr-slots-") as folder:
-        measure(Path(folder), arguments.slots, with_torch=arguments.torch)
+        os.environ["AGR_HOME"] = str(Path(folder, "home"))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(folder, "token"))
+        print(f"{arguments.slots} slots, {os.cpu_count()} cores here")
+        on = warm_node(arguments.slots) if arguments.warm else cold_ray(Path(folder), arguments.slots)
+        with on as address:
+            measure(Path(folder), arguments.slots, address, with_torch=arguments.torch)
+
+
+@contextmanager
+def cold_ray(folder: Path, slots: int) -> Iterator[None]:
+    """A Ray of this process."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=slots,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+    )
+    bare = seconds_of_ray_tune(folder, slots)
+    print(f"Ray Tune alone: all slots are busy {bare:.1f} s after its start")
+    yield
+    ray.shutdown()
+
+
+@contextmanager
+def warm_node(slots: int) -> Iterator[str]:
+    """A node of ours on which so many workers wait; its address."""
+    from orchestrator.cluster.node import NodeOptions, leave, start_head
+    from orchestrator.cluster.ports import Ports
+    from orchestrator.ray_tune import warm
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    begin = time.time()
+    node = start_head(NodeOptions(port=PORT, cpus=slots, warm=slots), settings)
+    print(f"the node is there after {time.time() - begin:.1f} s")
+    try:
+        raylet = node.host, Ports(node.port).node_manager
+        while not (len(pids := warm.waiting(*raylet)) >= slots and imported(pids)):
+            # Ray starts as many at a time as there are cores, and forgets the others.
+            warm.fill_up(*raylet, min(slots, len(pids) + (os.cpu_count() or 1)))
+            time.sleep(1)
+        print(f"{slots} workers wait after {time.time() - begin:.1f} s")
+        yield node.address
+    finally:
+        leave(settings, deadline_s=1, force=True, say=print)
 
 
 def seconds_of_ray_tune(folder: Path, slots: int) -> float:
@@ -58,10 +115,14 @@ def seconds_of_ray_tune(folder: Path, slots: int) -> float:
     return max(times) - start
 
 
-def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
-    """One sweep of twice as many trials as slots."""
-    import ray
+def imported(pids: list[int]) -> bool:
+    """Whether workers hold as much as after their imports: Ray counts them before."""
+    held = [process.memory_info().rss for process in psutil.process_iter() if process.pid in pids]
+    return min(held) > HELD_WARM
 
+
+def measure(folder: Path, slots: int, address: str | None, *, with_torch: bool) -> None:
+    """One sweep of twice as many trials as slots."""
     from agr_core.reporting import EpochReport
     from orchestrator.cli.driving import started_of
     from orchestrator.ray_tune.driver import Engine, start_sweep
@@ -103,8 +164,7 @@ def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
         def epochs(self, job: Job) -> Any:
             return Waiting(job)
 
-    os.environ["AGR_HOME"] = str(folder / "home")
-    settings = Settings.from_environment()
+    settings = replace(Settings.from_environment(), ray_address=address)
     sweep = sweep_from_document(
         {
             "name": "slots",
@@ -112,28 +172,17 @@ def measure(folder: Path, slots: int, *, with_torch: bool) -> None:
             "space": {"optimizer": {"name": "adam", "lr": {"loguniform": [1e-4, 1e-1]}}},
             "search": {"algorithm": "random", "trials": 2 * slots},
             "objective": {"metric": "val/loss", "direction": "minimize"},
-            "resources": {"cpus": 1},
+            "resources": {"cpus": 1, "memory": "100MB"},
         }
     )
-    ray.init(
-        address="local",
-        num_cpus=slots,
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-    )
-    bare = seconds_of_ray_tune(folder, slots)
     engine = Engine(settings=settings, storage=open_storage(settings.storage), trainable=NoTraining, read_sealed=False)
     begin = time.time()
     result = start_sweep(sweep, started_of(sweep), engine, on_begin=lambda: None)
-    ray.shutdown()
     assert result.counts["completed"] == 2 * slots, result
     rows = sorted(tuple(map(float, path.read_text().split())) for path in seen.iterdir())[:slots]
     first, last = rows[0][0], rows[-1][0]
-    print(f"{slots} slots, torch {'imported' if with_torch else 'not imported'}, {os.cpu_count()} cores here")
-    print(f"Ray Tune alone: all slots are busy {bare:.1f} s after its start")
-    print(f"agr: all slots are busy {last - begin:.1f} s after the driver's start, {(last - begin) / bare:.2f} of that")
+    print(f"torch and timm are {'imported' if with_torch else 'not imported'}")
+    print(f"agr: all slots are busy {last - begin:.1f} s after the driver's start")
     print(f"first trial begins {first - begin:.1f} s after the driver, all slots are busy {last - first:.1f} s later")
     print(
         f"a worker holds {max(row[1] for row in rows) / 1e6:.0f} MB, {max(row[2] for row in rows) / 1e6:.0f} of its own"

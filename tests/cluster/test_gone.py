@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
 from tests.cluster.conftest import Cluster
+from tests.cluster.machines import Machine
 
 EPOCHS = 5
 SWEEP: dict[str, Any] = {
@@ -38,7 +40,9 @@ def test_a_sweep_outlives_its_laptop_and_all_its_nodes_and_ends_on_a_new_cluster
 
     fresh = cluster.head("new-head", cpus=2)
     cluster.wait(sweep_id, "lost")
+    waiting = workers(fresh, "IDLE", at_least=2)
     cluster.resume(sweep_id)
+    working = workers(fresh, "TrialTrainable", at_least=2)
     summary = cluster.wait(sweep_id, "completed", "failed")
 
     assert summary["trials"] == {**dict.fromkeys(summary["trials"], 0), "completed": 5}
@@ -55,3 +59,19 @@ def test_a_sweep_outlives_its_laptop_and_all_its_nodes_and_ends_on_a_new_cluster
     later = [event for event in events[len(before) :] if event["kind"] == "attempt_started"]
     assert {event["node"] for event in later} == {fresh.address}
     assert not over & {event["trial_id"] for event in later}, "what had ended is not trained again"
+
+    assert working <= waiting, "trials begin in processes that were there before"
+    assert workers(fresh, "IDLE", at_least=2).isdisjoint(waiting), "others wait for the next sweep"
+    cluster.agr(fresh, "cluster", "leave")
+    assert not workers(fresh, "", at_least=0)
+
+
+def workers(machine: Machine, what: str, *, at_least: int) -> set[str]:
+    """PIDs of Ray's processes there that call themselves ``ray::`` and then ``what``, once there are so many."""
+    until = time.monotonic() + 60
+    while True:
+        pids = set(machine.run("sh", "-c", f"pgrep -f '^ray::{what}' || true").stdout.split())
+        if len(pids) >= at_least:
+            return pids
+        assert time.monotonic() < until, f"{len(pids)} of {at_least} processes ray::{what} on {machine.name}"
+        time.sleep(0.1)

@@ -86,15 +86,25 @@ def test_a_report_without_its_epoch_is_never_considered() -> None:
     assert scheduler.on_trial_result(None, Stand("a"), {"m": 1e9}) == "CONTINUE"
 
 
-def test_tune_would_copy_credentials_into_the_runtime_environment() -> None:
-    """Why the driver takes these names out of the list before a run."""
+def test_tunes_workers_have_no_runtime_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune would copy the driver's credentials into it; and workers that wait go to those who ask for none."""
+    from ray.runtime_env import RuntimeEnv
     from ray.tune.execution import class_cache
 
-    from orchestrator.ray_tune.driver import _LEAKED_BY_TUNE
+    from orchestrator.ray_tune import controller
 
-    leaked = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
-    assert leaked <= set(_LEAKED_BY_TUNE), "Tune propagates a credential we do not know of"
-    assert isinstance(class_cache.ENV_VARS_TO_PROPAGATE, set), "the driver edits this set in place"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAY_CHDIR_TO_TRIAL_DIR"):
+        monkeypatch.setenv(name, "1")
+    assert asked_for(class_cache)["env_vars"]["AWS_SECRET_ACCESS_KEY"] == "1"
+    for names in ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE"):
+        monkeypatch.setattr(class_cache, names, getattr(class_cache, names).copy())  # install() empties what is there
+    controller.install()
+    assert RuntimeEnv(**asked_for(class_cache)).serialize() == "{}"
+
+
+def asked_for(class_cache: Any) -> Any:
+    """The runtime environment that Tune asks for its workers."""
+    return class_cache._ActorClassCache().get(type("Trainable", (), {}))._default_options["runtime_env"]
 
 
 def test_a_result_that_says_done_is_not_shown_to_the_scheduler() -> None:
