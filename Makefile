@@ -6,7 +6,9 @@ SHELL  := bash
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-compile -c constraints.txt
+# pip would do it on one core. Packages bring files for other versions of Python, which do not compile.
+COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
 
 FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
 
@@ -76,11 +78,13 @@ $(BIN)/python:
 $(RUNS): $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): several minutes the first time"
 	$(PIP) -e '.[services]'
+	@$(COMPILE)
 	@touch $@
 
 $(TESTS): $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), for tests too: several minutes the first time"
 	$(PIP) -e '.[dev]'
+	@$(COMPILE)
 	@touch $(RUNS) $@
 
 # The cluster tests make machines out of network namespaces, some of them behind NAT, with WireGuard and SSH.
