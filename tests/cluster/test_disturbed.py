@@ -14,6 +14,11 @@ from typing import Any
 import pytest
 
 from agr_core.evaluation.names import is_of_the_machine
+from orchestrator.cli.driving import started_of
+from orchestrator.ray_tune.driver import Engine, start_sweep
+from orchestrator.settings import Settings
+from orchestrator.spec.load import sweep_from_document
+from orchestrator.storage import open_storage
 from tests.cluster.conftest import BIN, Cluster
 from tests.cluster.machines import Machine
 
@@ -52,13 +57,15 @@ def histories(events: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: Cluster) -> dict[int, dict[str, Any]]:
-    """The same sweep where nothing happens: on the laptop alone, with a Ray and a storage of its own."""
-    alone = {"AGR_STORAGE": "/tmp/home/alone"}
-    path = cluster.write(SWEEP)
-    cluster.wait_for_mlflow()
-    cluster.agr(cluster.laptop, "submit", path, environment=alone, timeout_s=600)
-    segments = sorted((cluster.laptop.folder / "home/alone/sweeps").glob("*/journal/*.jsonl"))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """The same sweep where nothing happens: driven from here, with a Ray and a storage of its own, and no MLflow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGR_HOME", str(tmp_path_factory.mktemp("alone") / "home"))
+        settings = Settings.from_environment()
+        engine = Engine(settings=settings, storage=open_storage(settings.storage), read_sealed=False)
+        sweep = sweep_from_document(SWEEP)
+        result = start_sweep(sweep, started_of(sweep), engine, on_begin=lambda: None)
+    segments = sorted(Path(settings.storage, "sweeps", result.sweep_id, "journal").glob("*.jsonl"))
     return histories([json.loads(line) for segment in segments for line in segment.read_text().splitlines()])
 
 
