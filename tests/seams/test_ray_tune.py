@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -86,25 +89,28 @@ def test_a_report_without_its_epoch_is_never_considered() -> None:
     assert scheduler.on_trial_result(None, Stand("a"), {"m": 1e9}) == "CONTINUE"
 
 
-def test_tunes_workers_have_no_runtime_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune would copy the driver's credentials into it; and workers that wait go to those who ask for none."""
-    from ray.runtime_env import RuntimeEnv
-    from ray.tune.execution import class_cache
+RUNTIME_ENVIRONMENTS = """
+from ray.runtime_env import RuntimeEnv
+from ray.tune.execution import class_cache
+from orchestrator.ray_tune import controller
 
-    from orchestrator.ray_tune import controller
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAY_CHDIR_TO_TRIAL_DIR"):
-        monkeypatch.setenv(name, "1")
-    assert asked_for(class_cache)["env_vars"]["AWS_SECRET_ACCESS_KEY"] == "1"
-    for names in ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE"):
-        monkeypatch.setattr(class_cache, names, getattr(class_cache, names).copy())  # install() empties what is there
-    controller.install()
-    assert RuntimeEnv(**asked_for(class_cache)).serialize() == "{}"
-
-
-def asked_for(class_cache: Any) -> Any:
-    """The runtime environment that Tune asks for its workers."""
+def asked_for():
     return class_cache._ActorClassCache().get(type("Trainable", (), {}))._default_options["runtime_env"]
+
+print(asked_for()["env_vars"].get("AWS_SECRET_ACCESS_KEY"))
+controller.install()
+print(RuntimeEnv(**asked_for()).serialize())
+"""
+
+
+def test_tunes_workers_have_no_runtime_environment() -> None:
+    """Tune would copy the driver's credentials into it; and workers that wait go to those who ask for none."""
+    # In a process of its own: in this one a driver may have changed Tune already.
+    secret = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "RAY_CHDIR_TO_TRIAL_DIR": "1"}
+    environment = {**os.environ, **secret, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", RUNTIME_ENVIRONMENTS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["secret", "{}"]
 
 
 def test_a_result_that_says_done_is_not_shown_to_the_scheduler() -> None:
