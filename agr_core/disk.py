@@ -1,4 +1,4 @@
-"""What a disk of this machine refuses: for want of room, or for another reason."""
+"""Errors of writing to a disk: full, or failed for another reason."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether it says that a disk, or what a user may have of it, is full."""
+    """Return whether the error means that a disk or a user's quota is full."""
     return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 @contextmanager
 def writing(place: Path, *, when_full: str) -> Iterator[None]:
-    """Our error for what the system raises in the block, which does nothing but write to ``place``.
+    """Convert operating system errors in the block, which only writes to ``place``, to this project's errors.
 
     Args:
-        place: The file or folder.
-        when_full: What to do when the disk is full, as an order: ``free some of it``.
+        place: File or folder that is written.
+        when_full: Remedy for a full disk, as an imperative: ``free some of it``.
 
     Raises:
         DiskFullError: If the disk is full.
-        DiskError: If it refuses for another reason.
+        DiskError: If writing fails for another reason.
     """
     try:
         yield

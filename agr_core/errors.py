@@ -1,30 +1,36 @@
-"""Errors of the training core, one shallow tree.
+"""Errors of the training core, as one shallow tree.
 
 AgrError
-├── InputError (ValueError)        something the user gave is wrong: the message says what, the rule, the way out
+├── InputError (ValueError)        wrong user input: the message states the value, the rule, the way out
 │   ├── ConfigError                a TrialConfig that cannot be trained
+│   │   └── ModelError             a model that cannot be built or trained on such images on any machine
 │   ├── UnknownComponentError      a name that is not registered
 │   └── DataError                  images, labels, tables, splits
-├── IntegrityError                 bytes that do not have the digest they should have
+├── IntegrityError                 bytes whose digest is not the expected one
 ├── CheckpointError                a checkpoint that does not fit the trial
-├── DiskError                      a disk of this machine does not take what is written
-│   └── DiskFullError              there is no room on it
-└── DivergedError                  a loss that is no longer finite
+├── DiskError                      a failed write to a disk of this machine
+│   └── DiskFullError              a full disk
+├── PluginError                    a plug-in that this machine lacks, or has in another version
+└── DivergedError                  a loss that is not finite
 """
 
 from __future__ import annotations
 
 
 class AgrError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of every error that this project raises on purpose."""
 
 
 class InputError(AgrError, ValueError):
-    """Something the user gave is wrong and can be fixed by the user."""
+    """Wrong user input, which the user can correct."""
 
 
 class ConfigError(InputError):
     """A trial configuration that cannot be trained."""
+
+
+class ModelError(ConfigError):
+    """A model that cannot be built, or not trained on images of this size, on any machine."""
 
 
 class UnknownComponentError(InputError):
@@ -32,24 +38,33 @@ class UnknownComponentError(InputError):
 
 
 class DataError(InputError):
-    """Images, labels, tables or splits that cannot be used as they are."""
+    """Images, labels, tables or splits that cannot be used."""
 
 
 class IntegrityError(AgrError):
-    """Bytes do not have the digest they were stored under."""
+    """Bytes whose digest is not the stored one."""
 
 
 class CheckpointError(AgrError):
-    """A checkpoint is damaged or belongs to another configuration."""
+    """A checkpoint that is damaged or belongs to another configuration."""
 
 
 class DiskError(AgrError):
-    """A disk of this machine does not take what is written. Not the user's configuration: elsewhere it may work."""
+    """Failed write to a disk of this machine; the same trial may succeed elsewhere."""
 
 
 class DiskFullError(DiskError):
-    """There is no room on a disk, or none that this user may have."""
+    """A full disk or an exhausted quota."""
+
+
+class PluginError(AgrError):
+    """A plug-in that this machine lacks, or has in another version; the same trial may succeed elsewhere."""
 
 
 class DivergedError(AgrError):
-    """The loss of a trial is no longer finite."""
+    """A loss that is not finite."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return how to install the packages of an extra, in a checkout and from PyPI."""
+    return f"In a checkout `make venv` installs it; otherwise: pip install 'agr-sweeps[{extra}]'"

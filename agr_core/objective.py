@@ -1,4 +1,4 @@
-"""The objective: which metric or weighted sum, which direction, and which epoch of a trial was its best."""
+"""Objective: metric or weighted sum, direction, and selection of a trial's best epoch."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Direction = Literal["minimize", "maximize"]
 
 
 BEST = "best"
-"""Label of the epoch that is best by the objective; the others are named by ``keep``."""
+"""Label of the best epoch by the objective; ``keep`` defines further labels."""
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,29}$"
 
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
-"""A label becomes part of file names, and what names it may come from a bucket that others write to."""
+"""Label of kept weights. It becomes part of file names, and may come from a bucket that others write to."""
 
 WEIGHTED = "val/objective"
-"""What a weighted sum is called among the metrics of an epoch."""
+"""Metric name of a weighted sum."""
 
 
 class Objective(StrictModel):
     """One metric, or a weighted sum of several, and the direction in which it is better."""
 
     metric: str | dict[str, float] = Field(
-        description="Name of a reported validation metric, such as val/age_mae; or weights by name, whose weighted sum "
-        "counts: {val/age_acc: 1, val/gender_acc: 1}."
+        description="Name of a reported validation metric, such as val/age_mae; or weights by metric name, which "
+        "define a weighted sum: {val/age_acc: 1, val/gender_acc: 1}."
     )
     direction: Direction = Field(description="minimize or maximize.")
 
@@ -50,25 +50,25 @@ class Objective(StrictModel):
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The weight of each metric; 1 for a single one."""
+        """Weight of each metric; 1 for a single one."""
         return self.metric if isinstance(self.metric, dict) else {self.metric: 1.0}
 
     @property
     def name(self) -> str:
-        """What the objective is called among the metrics of an epoch: the metric, or ``val/objective``."""
+        """Metric name of the objective: the metric itself, or ``val/objective``."""
         return WEIGHTED if isinstance(self.metric, dict) else self.metric
 
     @property
     def formula(self) -> str:
-        """In words: ``val/age_mae``, or ``val/age_loss + 2 val/gender_loss``."""
+        """Formula as text: ``val/age_mae``, or ``val/age_loss + 2 val/gender_loss``."""
         terms = [name if weight == 1 else f"{weight:g} {name}" for name, weight in self.weights.items()]
         return " + ".join(terms)
 
     def value(self, metrics: Metrics) -> float:
-        """The objective of one epoch, ``sum(weight * metric)``; the order of the weights does not matter.
+        """Return the objective of one epoch, ``sum(weight * metric)``; the order of the weights does not matter.
 
         Raises:
-            ConfigError: If a metric is not among those reported.
+            ConfigError: If a metric was not reported.
         """
         for name in self.weights:
             if name not in metrics:
@@ -80,11 +80,12 @@ class Objective(StrictModel):
         return math.fsum(weight * metrics[name] for name, weight in self.weights.items())
 
     def weighted_sum(self, metrics: Metrics, *, part: str = "val") -> dict[str, float]:
-        """``{"val/objective": value}`` beside the figures of a ``part``; empty for a single metric, or where one lacks.
+        """Return ``{"val/objective": value}`` for the metrics of a ``part``.
 
         Args:
-            metrics: Figures named ``<part>/...``.
-            part: The part that they are of; the objective's own names are those of val.
+            metrics: Metrics named ``<part>/...``; if one is missing, or the objective is a single metric, the result is
+                empty.
+            part: Part of the metrics; the objective itself names val metrics.
         """
         names = {name: f"{part}/{name.removeprefix('val/')}" for name in self.weights}
         if isinstance(self.metric, str) or any(name not in metrics for name in names.values()):
@@ -93,13 +94,13 @@ class Objective(StrictModel):
         return {f"{part}/{WEIGHTED.removeprefix('val/')}": value}
 
     def better(self, candidate: float, incumbent: float | None) -> bool:
-        """Whether ``candidate`` strictly beats ``incumbent`` (anything beats none)."""
+        """Return whether ``candidate`` is strictly better than ``incumbent``; any value is better than None."""
         if incumbent is None:
             return True
         return candidate < incumbent if self.direction == "minimize" else candidate > incumbent
 
     def best(self, reports: Iterable[EpochReport]) -> EpochReport | None:
-        """The earliest report with the best value, or None without reports."""
+        """Return the earliest report with the best value, or None without reports."""
         best: EpochReport | None = None
         for report in reports:
             if self.better(self.value(report.metrics), None if best is None else self.value(best.metrics)):
@@ -108,9 +109,9 @@ class Objective(StrictModel):
 
 
 def objective_names(objectives: Sequence[Objective]) -> tuple[str, ...]:
-    """What each of several objectives is called among the metrics of an epoch.
+    """Return the metric name of each of several objectives.
 
-    Its metric; a weighted sum is ``val/objective``, or after the first place ``val/objective_2``, ``val/objective_3``.
+    A weighted sum is named ``val/objective``; beyond the first position, ``val/objective_2``, ``val/objective_3``.
     """
     return tuple(
         f"{WEIGHTED}_{place}" if place > 1 and objective.name == WEIGHTED else objective.name
@@ -119,7 +120,7 @@ def objective_names(objectives: Sequence[Objective]) -> tuple[str, ...]:
 
 
 def weighted_sums(objectives: Sequence[Objective], metrics: Metrics, *, part: str = "val") -> dict[str, float]:
-    """The weighted sums among several objectives by name, as ``Objective.weighted_sum`` gives that of one."""
+    """Return the weighted sums among several objectives by name; see ``Objective.weighted_sum``."""
     return {
         f"{part}/{name.removeprefix('val/')}": value
         for name, objective in zip(objective_names(objectives), objectives, strict=True)

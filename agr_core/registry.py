@@ -1,4 +1,4 @@
-"""A registry of named components whose failed lookup teaches."""
+"""Registry of named components; a failed lookup suggests the nearest name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``" Did you mean 'adam'?"`` for the nearest known name, or nothing."""
+    """Return ``" Did you mean 'adam'?"`` with the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -36,10 +36,10 @@ class Registry(Generic[T]):
         return entry
 
     def get(self, name: str) -> T:
-        """The entry of ``name``.
+        """Return the entry of ``name``.
 
         Raises:
-            UnknownComponentError: If there is none; the message names the nearest and all others.
+            UnknownComponentError: If it is not registered; the message gives the nearest and all other names.
         """
         if name in self._entries:
             return self._entries[name]
@@ -49,7 +49,7 @@ class Registry(Generic[T]):
         )
 
     def names(self) -> tuple[str, ...]:
-        """All registered names, sorted."""
+        """Return all registered names, sorted."""
         return tuple(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:

@@ -1,4 +1,4 @@
-"""What leaves the trainer: one report an epoch, through one callable."""
+"""Output of the trainer: one report per epoch, passed to one callable."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """The figures of one finished epoch.
+    """Metrics of one finished epoch.
 
-    ``metrics`` has flat names: ``train/...`` and ``val/...`` are a function of the configuration alone and are what
-    a re-run compares; ``time/...`` (seconds, images per second) and ``memory/...`` (gigabytes) are not. An undefined
-    figure is absent, never NaN. ``tables`` holds what is no single number, by name: ``val/age_confusion`` is
+    ``metrics`` has flat names. ``train/...`` and ``val/...`` depend on the configuration alone and are compared by a
+    re-run; ``time/...`` (seconds, images per second) and ``memory/...`` (gigabytes) are not. An undefined metric is
+    absent, never NaN. ``tables`` holds confusion matrices by name: ``val/age_confusion`` is
     ``{"labels": [...], "counts": [[...]]}`` with the true class in rows.
     """
 
@@ -32,7 +32,7 @@ class EpochReport:
             raise ValueError(f"epoch {self.epoch} reports non-finite {', '.join(bad)}; leave undefined metrics out.")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON object with every field."""
+        """Return a plain JSON object with every field."""
         return {
             "epoch": self.epoch,
             "metrics": dict(self.metrics),
@@ -43,9 +43,9 @@ class EpochReport:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EpochReport:
-        """The report that ``to_json`` wrote."""
+        """Return the report written by ``to_json``."""
         return cls(**document)
 
 
 Reporter = Callable[[EpochReport], None]
-"""Receives each epoch's report; it may raise to end the training."""
+"""Callable that receives each epoch's report; it may raise to end the training."""

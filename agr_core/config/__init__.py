@@ -1,16 +1,15 @@
-"""TrialConfig: everything that fixes what one trial trains, closed and frozen.
+"""TrialConfig: everything that determines what one trial trains; closed and frozen.
 
-A field added later has a default that means "as before", and the digest leaves defaults out (``TrialConfig.digest``),
-so a new field leaves the digest of every older configuration as it was. Changing what a default *means* needs a new
+A new field must have a default that means "as before". The digest omits defaults (``TrialConfig.digest``), so a new
+field does not change the digest of existing configurations. Changing the *meaning* of a default requires a new
 ``schema_version``.
 
-Where a part has a ``name``, the bare word stands for it: ``optimizer: adam`` is ``optimizer: {name: adam}``.
+A component with a ``name`` can be given as a bare word: ``optimizer: adam`` is ``optimizer: {name: adam}``.
 """
 
 from __future__ import annotations
 
 from agr_core.config.age import (
-    EXTRA_AGE_METRICS,
     AgeConfig,
     BinnedAge,
     CoralAge,
@@ -23,10 +22,12 @@ from agr_core.config.age import (
     MeanVarianceAge,
     OnehotAge,
     OrdinalAge,
+    PluginEncoding,
     RegressionAge,
     SoftmaxAge,
     SordAge,
     YoungerThanAge,
+    extra_age_metrics,
 )
 from agr_core.config.averaging import (
     AveragingConfig,
@@ -48,6 +49,7 @@ from agr_core.config.data import (
     DataConfig,
     OversampleSampler,
     PartitionsConfig,
+    PluginSampler,
     SamplerConfig,
     ShuffleSampler,
     SplitConfig,
@@ -55,6 +57,7 @@ from agr_core.config.data import (
     WeightedSampler,
     drawn_by,
 )
+from agr_core.config.evaluate import EvaluateConfig
 from agr_core.config.image import (
     AgecnnAugment,
     AugmentConfig,
@@ -67,11 +70,14 @@ from agr_core.config.image import (
     ShearZoomAugment,
 )
 from agr_core.config.loss import (
+    CrossEntropyLoss,
     LossConfig,
     LossPhase,
     LossWeight,
     LossWeights,
+    MetricReached,
     PhaseWeights,
+    PluginLoss,
 )
 from agr_core.config.mixup import MixupConfig
 from agr_core.config.model import (
@@ -87,10 +93,9 @@ from agr_core.config.model import (
     LeviHassnerConfig,
     MobilenetTransformerConfig,
     ModelConfig,
+    PluginBackbone,
     ResidualAttentionConfig,
     TimmConfig,
-    timm_names,
-    timm_weights,
 )
 from agr_core.config.optimizer import (
     AdadeltaConfig,
@@ -111,6 +116,11 @@ from agr_core.config.schedule import (
     ScheduleConfig,
     StepSchedule,
 )
+from agr_core.config.timm_list import (
+    current_timm_name,
+    timm_names,
+    timm_weights,
+)
 from agr_core.config.trial import (
     ComputeConfig,
     StageConfig,
@@ -119,7 +129,6 @@ from agr_core.config.trial import (
 )
 
 __all__ = [
-    "EXTRA_AGE_METRICS",
     "OWN_BACKBONE_NAMES",
     "OWN_MODELS",
     "SYNTHETIC",
@@ -142,6 +151,7 @@ __all__ = [
     "CornAge",
     "CosineSchedule",
     "CropFlipAugment",
+    "CrossEntropyLoss",
     "CumulativeAge",
     "DataConfig",
     "DexAge",
@@ -149,6 +159,7 @@ __all__ = [
     "DropoutRate",
     "EarlyStoppingConfig",
     "EmaAveraging",
+    "EvaluateConfig",
     "FlipContrastAugment",
     "FreezeConfig",
     "FreezeRule",
@@ -165,6 +176,7 @@ __all__ = [
     "LossWeight",
     "LossWeights",
     "MeanVarianceAge",
+    "MetricReached",
     "MixupConfig",
     "MobilenetTransformerConfig",
     "ModelConfig",
@@ -179,6 +191,10 @@ __all__ = [
     "PartitionsConfig",
     "PhaseWeights",
     "PlateauSchedule",
+    "PluginBackbone",
+    "PluginEncoding",
+    "PluginLoss",
+    "PluginSampler",
     "Probability",
     "RandAugmentConfig",
     "RegressionAge",
@@ -204,7 +220,9 @@ __all__ = [
     "WeightedSampler",
     "YoungerThanAge",
     "bare_name",
+    "current_timm_name",
     "drawn_by",
+    "extra_age_metrics",
     "timm_names",
     "timm_weights",
 ]

@@ -1,4 +1,4 @@
-"""Weights averaged over the training."""
+"""Averages of weights over the training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agr_core.config.base import StrictModel, bare_name
 
 
 class NoAveraging(StrictModel):
-    """The weights as they are after each epoch."""
+    """Use the weights after each epoch."""
 
     name: Literal["none"]
 
@@ -20,13 +20,13 @@ class SwaAveraging(StrictModel):
 
     name: Literal["swa"]
     start_epoch: int = Field(
-        ge=1, description="Finished epochs after which averaging starts; those before it are not averaged."
+        ge=1, description="Number of finished epochs after which averaging starts; earlier weights are not averaged."
     )
     lr: float | None = Field(
-        default=None, gt=0, description="Learning rate from then on; null: the schedule goes on as it is."
+        default=None, gt=0, description="Learning rate from then on; null: the schedule continues."
     )
     anneal_epochs: int = Field(
-        default=0, ge=0, description="Epochs over which the rate goes to lr along a cosine; 0: at once."
+        default=0, ge=0, description="Number of epochs in which the rate moves to lr along a cosine; 0: at once."
     )
 
     @model_validator(mode="after")
@@ -44,12 +44,12 @@ class EmaAveraging(StrictModel):
         default=0.999,
         gt=0,
         lt=1,
-        description="Share of the average that a step leaves: it reaches back about 1 / (1 - decay) steps.",
+        description="Share of the previous average kept at each step; the average spans about 1 / (1 - decay) steps.",
     )
     warmup: bool = Field(
         default=True,
-        description="Use (1 + n) / (10 + n) after n steps while that is below decay, so that the first weights, far "
-        "off as they are, are soon forgotten.",
+        description="Use (1 + n) / (10 + n) after n steps while that is below decay, so that early weights are "
+        "forgotten sooner.",
     )
 
 

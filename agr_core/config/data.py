@@ -1,15 +1,24 @@
-"""Which images a trial trains on, how they are split, and how they are drawn."""
+"""Data of a trial: sources, splits and samplers."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from abc import ABC, abstractmethod
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from agr_core import plugins
+from agr_core.bins import MAX_AGE, BinsSpec, check_bins
 from agr_core.config.base import Label, Probability, StrictModel, bare_name
-from agr_core.labels.bins import MAX_AGE, BinsSpec, check_bins
+from agr_core.config.extension import Extension, Member, tag_of
 from agr_core.registry import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 AgeYears = Annotated[int, Field(ge=0, le=MAX_AGE)]
 
@@ -18,24 +27,27 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class SyntheticConfig(StrictModel):
-    """The drawn faces that ``source: synthetic`` stands for."""
+    """Generated faces of ``source: synthetic``."""
 
     like: Literal["plain", "adience", "celeba", "fairface"] = Field(
         default="plain",
-        description="Whose labels the faces carry. plain: exact age, gender, UTKFace's races; adience: eight age "
-        "ranges, gender, subjects, five folds; celeba: gender, forty attributes, official partition; fairface: nine "
-        "age ranges, gender, seven races, official partition.",
+        description="Data set whose labels the faces imitate. plain: exact age, gender, UTKFace's races; adience: "
+        "eight age ranges, gender, subjects, five folds; celeba: gender, forty attributes, official partition; "
+        "fairface: nine age ranges, gender, seven races, official partition.",
     )
-    images: int = Field(default=4000, ge=10, description="Number of faces drawn.")
-    size: int = Field(default=64, ge=16, le=512, description="Height and width of each drawn face, pixels.")
-    seed: int = Field(default=0, ge=0, description="Seed of the drawing; it fixes every pixel.")
+    images: int = Field(default=4000, ge=10, description="Number of generated faces.")
+    size: int = Field(default=64, ge=16, le=512, description="Height and width of each generated face, in pixels.")
+    seed: int = Field(default=0, ge=0, description="Seed of the generator; it determines every pixel.")
 
 
 SYNTHETIC = "synthetic"
 
 
 def drawn_by(source: str, synthetic: SyntheticConfig) -> SyntheticConfig | None:
-    """What a source draws: ``synthetic`` as configured, ``synthetic:7`` the same with seed 7; None: nothing."""
+    """Return the generator settings of a synthetic source; None for other sources.
+
+    ``synthetic`` uses ``synthetic`` as configured; ``synthetic:7`` the same with seed 7.
+    """
     if source == SYNTHETIC:
         return synthetic
     match = re.fullmatch(rf"{SYNTHETIC}:(\d{{1,9}})", source, re.ASCII)
@@ -43,11 +55,11 @@ def drawn_by(source: str, synthetic: SyntheticConfig) -> SyntheticConfig | None:
 
 
 class PartitionsConfig(StrictModel):
-    """Which values of the data set's official partition train, validate and test."""
+    """Mapping of the data set's official partitions to train, val and test."""
 
-    train: tuple[str | int, ...] = Field(min_length=1, description="Partitions trained on.")
-    val: tuple[str | int, ...] = Field(default=(), description="Partitions that validate; none: val is cut from train.")
-    test: tuple[str | int, ...] = Field(default=(), description="Partitions that test; none: no test part.")
+    train: tuple[str | int, ...] = Field(min_length=1, description="Partitions of train.")
+    val: tuple[str | int, ...] = Field(default=(), description="Partitions of val; none: val is cut from train.")
+    test: tuple[str | int, ...] = Field(default=(), description="Partitions of test; none: no test part.")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -59,40 +71,40 @@ class PartitionsConfig(StrictModel):
 
 
 class SplitConfig(StrictModel):
-    """How the data set is cut into train, val and test; byte-identical images always fall on one side."""
+    """How the data set is split into train, val and test; byte-identical images always stay together."""
 
     strategy: Literal["stratified", "random", "official", "kfold", "file"] = Field(
         default="stratified",
-        description="stratified keeps the shares of the classes in `by` alike in all parts; official and file take a "
-        "published split.",
+        description="Split strategy. stratified keeps the class shares of `by` equal in all parts; official and file "
+        "use a published split.",
     )
     by: tuple[Label, ...] = Field(
-        default=("age",), min_length=1, description="Labels whose joint classes are kept alike (not with random)."
+        default=("age",), min_length=1, description="Labels whose joint class shares are kept equal (not with random)."
     )
     fractions: tuple[Probability, Probability, Probability] = Field(
         default=(0.8, 0.1, 0.1),
-        description="Shares of train, val and test; they add up to 1. Where a published split has no val part, one is "
-        "cut from train at the ratio of the first two.",
+        description="Shares of train, val and test; they sum to 1. If a published split has no val part, val is cut "
+        "from train at the ratio of the first two.",
     )
-    seed: int = Field(default=42, ge=0, description="Seed of the cut; independent of the trial's seed.")
+    seed: int = Field(default=42, ge=0, description="Seed of the split; independent of the trial's seed.")
     folds: int = Field(default=5, ge=3, le=100, description="Number of folds (kfold).")
     fold: int = Field(
         default=0,
         ge=0,
-        description="The fold that tests, from 0; the one before it validates, the others train (kfold).",
+        description="Index of the test fold, from 0; the fold before it is val, the others are train (kfold).",
     )
     partitions: PartitionsConfig | None = Field(
-        default=None, description="Which official partitions are which part (official); default: those of that name."
+        default=None, description="Official partitions of each part (official); default: those named like the part."
     )
     path: str | None = Field(
         default=None,
         min_length=1,
-        description="CSV file, folder of one CSV file a part, or .parquet of `agr data split` (file).",
+        description="CSV file, folder with one CSV file per part, or .parquet of `agr data split` (file).",
     )
     leaks: Literal["move", "keep"] = Field(
         default="move",
-        description="Identical images and images of one subject that a published split puts in several parts: move the "
-        "fewest to one part, or keep the split as it was published (official, file).",
+        description="Identical images, and images of one subject, that a published split has in several parts: move "
+        "the fewest into one part, or keep the published split (official, file).",
     )
 
     @model_validator(mode="after")
@@ -107,9 +119,7 @@ class SplitConfig(StrictModel):
     @model_validator(mode="after")
     def _fields_fit_the_strategy(self) -> Self:
         if self.strategy == "file" and self.path is None:
-            raise ValueError(
-                "strategy=file needs path: the CSV or Parquet file that says which image is in which part."
-            )
+            raise ValueError("strategy=file needs path: the CSV or Parquet file with the part of each image.")
         for name, strategies in _OF_STRATEGIES.items():
             if self.strategy not in strategies and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
@@ -128,11 +138,11 @@ _OF_STRATEGIES = {
     "path": ("file",),
     "leaks": ("official", "file"),
 }
-"""Fields of SplitConfig that only some strategies read."""
+"""Fields of SplitConfig used only by some strategies."""
 
 
 class DataConfig(StrictModel):
-    """Which images a trial trains on and how they are split."""
+    """Data sets of a trial and their split."""
 
     source: str = Field(
         default="synthetic",
@@ -142,34 +152,35 @@ class DataConfig(StrictModel):
     )
     sources: dict[str, str] = Field(
         default_factory=dict,
-        description="Several data sets by name, each as `source` takes it; `train` and `test` name those used.",
+        description="Several data sets by name, each given as for `source`; `train` and `test` select among them.",
     )
     train: tuple[str, ...] = Field(
-        default=(), description="Data sets of `sources` that are joined and cut into train, val and test."
+        default=(), description="Data sets of `sources` that are joined and split into train, val and test."
     )
     test: tuple[str, ...] = Field(
-        default=(), description="Data sets of `sources` that only test, each as a whole: metrics test.<name>/..."
+        default=(), description="Data sets of `sources` used as a whole for testing only; metrics test.<name>/..."
     )
     races: Literal["utkface", "fairface", "morph"] | None = Field(
         default=None,
-        description="Race classes that those of all `sources` are mapped into; None: they have the same.",
+        description="Race vocabulary into which the races of all `sources` are mapped; null: they already have the "
+        "same.",
     )
     synthetic: SyntheticConfig = Field(
-        default_factory=SyntheticConfig, description="What `source: synthetic` draws; unused otherwise."
+        default_factory=SyntheticConfig, description="Settings of `source: synthetic`; unused otherwise."
     )
     fraction: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the training part that is trained on, drawn by split.seed."
+        default=1.0, gt=0, le=1, description="Share of the training part used for training, drawn by split.seed."
     )
     ages: tuple[AgeYears, AgeYears] | None = Field(
         default=None,
-        description="Youngest and oldest age used, years, both included; other images, those whose age is not known "
-        "and those whose age range reaches out of it are in no part. None: all.",
+        description="Lowest and highest age used, in years, both included. Images of unknown age or with an age "
+        "range not entirely inside are excluded from all parts. null: no limit.",
     )
-    split: SplitConfig = Field(default_factory=SplitConfig, description="How train, val and test are cut.")
+    split: SplitConfig = Field(default_factory=SplitConfig, description="Split into train, val and test.")
 
     @property
     def joined(self) -> tuple[str, ...]:
-        """Names of the data sets that are used together, in order; none where there is one `source`."""
+        """Names of the data sets that are joined, in order; empty with a single `source`."""
         return (*self.train, *self.test)
 
     @model_validator(mode="after")
@@ -183,19 +194,21 @@ class DataConfig(StrictModel):
             raise ValueError(f"source={self.source!r} and sources: give one or the other.")
         for name in self.sources:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"sources: {name!r} is no name; use lower-case letters, digits and _, a letter first.")
+                raise ValueError(
+                    f"sources: {name!r} is not a valid name; use lower-case letters, digits and _, a letter first."
+                )
         if not self.train:
             raise ValueError(f"sources need train: the names of those to train on, of {', '.join(self.sources)}.")
         for name in self.joined:
             if name not in self.sources:
                 raise ValueError(
-                    f"{name!r} is not among the sources.{did_you_mean(name, self.sources)} They are: "
+                    f"{name!r} is not among the sources.{did_you_mean(name, self.sources)} Sources: "
                     f"{', '.join(self.sources)}."
                 )
             if self.joined.count(name) > 1:
                 raise ValueError(
                     f"{name!r} is named twice in train={list(self.train)} and test={list(self.test)}; the test part of "
-                    "what is trained on is reported anyway."
+                    "training data sets is reported anyway."
                 )
         return self
 
@@ -203,22 +216,20 @@ class DataConfig(StrictModel):
     @classmethod
     def _ages_ascend(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and value[0] > value[1]:
-            raise ValueError(f"ages={list(value)} are upside down; write [{value[1]}, {value[0]}].")
+            raise ValueError(f"ages={list(value)} are reversed; write [{value[1]}, {value[0]}].")
         return value
 
 
 class ShuffleSampler(StrictModel):
-    """Every training image once an epoch, in a new order each epoch."""
+    """Every training image once per epoch, in a new order each epoch."""
 
     name: Literal["shuffle"]
 
 
 class ClassSampler(StrictModel):
-    """What samplers that draw by classes share."""
+    """Base of samplers that draw by class."""
 
-    by: Literal["age", "gender", "race"] = Field(
-        default="age", description="Label whose classes are drawn equally often."
-    )
+    by: Literal["age", "gender", "race"] = Field(default="age", description="Label whose classes are balanced.")
     bins: BinsSpec | None = Field(
         default=None,
         description="Age scheme of the classes when `by: age`; default: the trial's own bins, else utk7.",
@@ -232,27 +243,65 @@ class ClassSampler(StrictModel):
     @model_validator(mode="after")
     def _bins_are_for_ages(self) -> Self:
         if self.bins is not None and self.by != "age":
-            raise ValueError(f"bins with by={self.by}: age bins mean something with `by: age` only; leave them out.")
+            raise ValueError(f"bins with by={self.by}: age bins have an effect only with `by: age`; leave them out.")
         return self
 
 
 class WeightedSampler(ClassSampler):
-    """Images drawn with replacement, weight 1 / (count of the image's class), as many as there are (S4-W1)."""
+    """Draw images with replacement, weight 1 / (count of the image's class) (S4-W1).
+
+    An epoch has as many draws as the training part has images.
+    """
 
     name: Literal["weighted"]
 
 
 class OversampleSampler(ClassSampler):
-    """Every image, those of smaller classes repeatedly, so that an epoch has equally many of each class (S0-T8)."""
+    """Every image, repeated in smaller classes so that an epoch has equally many of each class (S0-T8)."""
 
     name: Literal["oversample"]
     to: Literal["largest", "full"] = Field(
         default="largest",
-        description="Images of each class in an epoch: as many as the largest class has, or the whole training part.",
+        description="Number of images per class in an epoch: size of the largest class, or of the whole training part.",
     )
 
 
+class PluginSampler(StrictModel, ABC):
+    """Base of samplers in other packages, found by the entry points ``agr.samplers``.
+
+    A subclass declares ``name: Literal["..."]``, the name of its entry point, and its own options. A sampler that draws
+    by class also derives from ``ClassSampler``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def order(self, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """Return the indices 0..n-1 of the training images of an epoch in the order drawn (m,).
+
+        Args:
+            classes: Class of each training image (n,), as ``ClassSampler.by`` selects; else all of one class. Images of
+                unknown class form a class of their own.
+            random: Generator seeded by the trial's seed and the epoch, the only source of randomness. m is the same in
+                every epoch.
+        """
+
+
+_AnySampler = ShuffleSampler | WeightedSampler | OversampleSampler
+
+
+def _extended(members: tuple[Member, ...]) -> Any:
+    return Annotated[reduce(or_, members, _AnySampler), Field(discriminator="name")]
+
+
 SamplerConfig = Annotated[
-    Annotated[ShuffleSampler | WeightedSampler | OversampleSampler, Field(discriminator="name")],
+    Annotated[_AnySampler, Field(discriminator="name")],
+    Extension(
+        plugins.SAMPLERS,
+        PluginSampler,
+        "name",
+        _extended,
+        taken=lambda: {tag_of(sampler, "name") or "" for sampler in get_args(_AnySampler)},
+    ),
     BeforeValidator(bare_name),
 ]

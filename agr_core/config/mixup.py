@@ -1,4 +1,4 @@
-"""Mixed training images."""
+"""MixUp of training images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from agr_core.config.base import StrictModel
 
 
 class MixupConfig(StrictModel):
-    """Each training image is mixed with another one of its batch (Zhang et al. 2018), and so are their losses."""
+    """Mix each training image, and its losses, with another image of its batch (Zhang et al. 2018)."""
 
     alpha: float = Field(
-        default=0.2, gt=0, le=10, description="Both parameters of the Beta distribution that the share is drawn from."
+        default=0.2, gt=0, le=10, description="Both parameters of the Beta distribution from which the share is drawn."
     )

@@ -1,4 +1,4 @@
-"""Optimizers (S4-P1); arguments and defaults are torch's unless said."""
+"""Optimizers (S4-P1); arguments and defaults are torch's unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _Betas = tuple[_Beta, _Beta]
 
 
 class SgdConfig(_Optimizer):
-    """Stochastic gradient descent; with momentum; with Nesterov's."""
+    """Stochastic gradient descent, optionally with momentum or Nesterov momentum."""
 
     name: Literal["sgd"]
     momentum: _Beta = Field(default=0.0, description="Momentum.")
     dampening: float = Field(default=0.0, ge=0, description="Dampening of the momentum.")
-    nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum above 0, dampening 0.")
+    nesterov: bool = Field(default=False, description="Nesterov momentum; requires momentum above 0 and dampening 0.")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -42,6 +42,11 @@ class RmspropConfig(_Optimizer):
     name: Literal["rmsprop"]
     alpha: _Beta = Field(default=0.99, description="Smoothing of the squared gradient.")
     eps: float = Field(default=1e-8, gt=0, description="Term added to the denominator.")
+    eps_inside_root: bool = Field(
+        default=False,
+        description="Divide by sqrt(v + eps) as in Keras, instead of sqrt(v) + eps as in torch; v is the smoothed "
+        "squared gradient.",
+    )
     momentum: float = Field(default=0.0, ge=0, description="Momentum.")
     centered: bool = Field(default=False, description="Normalise by the estimated variance.")
 

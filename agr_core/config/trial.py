@@ -1,19 +1,21 @@
-"""TrialConfig: the whole of it."""
+"""Complete configuration of a trial, its stages and its digest."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from agr_core.config.age import AgeConfig, BinnedAge, OnehotAge
+from agr_core import plugins
+from agr_core.config.age import AgeConfig, BinnedAge, CumulativeAge, OnehotAge, SoftmaxAge
 from agr_core.config.averaging import AveragingConfig, NoAveraging, SwaAveraging
 from agr_core.config.base import StrictModel, Task
-from agr_core.config.data import DataConfig, SamplerConfig, ShuffleSampler
+from agr_core.config.data import ClassSampler, DataConfig, SamplerConfig, ShuffleSampler
+from agr_core.config.evaluate import EvaluateConfig
 from agr_core.config.image import AugmentConfig, CropFlipAugment, ImageConfig, NoAugment
-from agr_core.config.loss import LossConfig
+from agr_core.config.loss import CrossEntropyLoss, LossConfig, LossWeights
 from agr_core.config.mixup import MixupConfig
 from agr_core.config.model import BasicCnnConfig, CascadeConfig, HeadConfig, ModelConfig
 from agr_core.config.optimizer import AdamConfig, OptimizerConfig
@@ -22,25 +24,23 @@ from agr_core.identity import digest
 
 
 class ComputeConfig(StrictModel):
-    """How the arithmetic is done; part of the configuration because it changes the bits."""
+    """Threads, processes, precision and device; part of the configuration because they affect the bits."""
 
     threads: int = Field(
-        default=1, ge=1, le=256, description="CPU threads of torch; default: resources.cpus of the sweep."
+        default=1, ge=1, le=256, description="Number of CPU threads of torch; default: resources.cpus of the sweep."
     )
     processes: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Processes that share each batch, one a GPU; default: resources.gpus of the sweep. The same in all "
-        "trials of a sweep.",
+        description="Number of processes that share each batch, one per GPU; default: resources.gpus of the sweep. "
+        "Equal in all trials of a sweep.",
     )
     amp: Literal["none", "bf16", "fp16"] = Field(default="none", description="Automatic mixed precision.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: a GPU where the trial was given one."
-    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU if the trial has one.")
     channels_last: bool = Field(
         default=False,
-        description="Keep the weights of convolutions, too, in torch's channels_last memory format; images always are.",
+        description="Store convolution weights in torch's channels_last memory format; images always use it.",
     )
 
     @model_validator(mode="after")
@@ -51,45 +51,51 @@ class ComputeConfig(StrictModel):
 
 
 class TrialConfig(StrictModel):
-    """One trial: data, model, labels, optimisation, seed. It fixes the result on given hardware to the last bit."""
+    """One trial: data, model, labels, optimisation, seed. On given hardware it determines the result bit for bit."""
 
     schema_version: Literal[1] = Field(default=1, description="Version of this schema.")
     seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of initial weights, order and augmentation.")
-    data: DataConfig = Field(default_factory=DataConfig, description="Which images, and how they are split.")
+    data: DataConfig = Field(default_factory=DataConfig, description="Data sets and their split.")
     tasks: tuple[Task, ...] = Field(
-        default=("age", "gender", "race"), min_length=1, description="What is predicted, each by a head of its own."
+        default=("age", "gender", "race"), min_length=1, description="Predicted tasks, each with its own head."
     )
-    image: ImageConfig = Field(default_factory=ImageConfig, description="What the model sees of an image.")
-    augment: AugmentConfig = Field(default=NoAugment(name="none"), description="Random changes of training images.")
-    mixup: MixupConfig | None = Field(
-        default=None, description="Training images mixed with each other; null: they are not."
+    image: ImageConfig = Field(
+        default_factory=ImageConfig, description="Image size, colour, normalisation and caching."
     )
-    sampler: SamplerConfig = Field(default=ShuffleSampler(name="shuffle"), description="How training images are drawn.")
-    batch_size: int = Field(default=64, ge=1, le=65_536, description="Images per forward pass.")
+    augment: AugmentConfig = Field(default=NoAugment(name="none"), description="Augmentation of training images.")
+    mixup: MixupConfig | None = Field(default=None, description="MixUp of training images; null: none.")
+    sampler: SamplerConfig = Field(default=ShuffleSampler(name="shuffle"), description="Sampling of training images.")
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="Number of images per forward pass.")
     accumulate: int = Field(
         default=1,
         ge=1,
         le=4096,
-        description="Batches per optimizer step, whose gradients are added up as if they were one batch.",
+        description="Number of batches per optimizer step; their gradients are accumulated as for one batch.",
     )
     model: ModelConfig = Field(default=BasicCnnConfig(name="basic_cnn"), description="The shared backbone.")
     head: HeadConfig = Field(default_factory=HeadConfig, description="Layers between backbone and each task's outputs.")
     age: AgeConfig = Field(
-        default=OnehotAge(encoding="onehot"), description="How an age becomes a training target and is decoded."
+        default=OnehotAge(encoding="onehot"),
+        description="Age encoding: conversion of ages to training targets and back.",
     )
-    loss: LossConfig = Field(default_factory=LossConfig, description="How the tasks' losses are summed.")
+    loss: LossConfig = Field(default_factory=LossConfig, description="Combination of the tasks' losses.")
     optimizer: OptimizerConfig = Field(default=AdamConfig(name="adam"), description="Optimizer and its own arguments.")
     schedule: ScheduleConfig = Field(
         default=ConstantSchedule(name="constant"), description="Learning-rate schedule and number of epochs."
     )
-    early_stopping: EarlyStoppingConfig | None = Field(default=None, description="None: train all epochs.")
+    early_stopping: EarlyStoppingConfig | None = Field(
+        default=None, description="Early stopping; null: train all epochs."
+    )
     averaging: AveragingConfig = Field(
         default=NoAveraging(name="none"),
-        description="Average of the weights, evaluated and kept instead of them.",
+        description="Average of the weights that is evaluated and kept in their place.",
+    )
+    evaluate: EvaluateConfig = Field(
+        default_factory=EvaluateConfig, description="Evaluations of the kept weights besides val and test."
     )
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="Threads, precision, device.")
     init: StageConfig | None = Field(
-        default=None, description="The training whose best weights this one starts from; made from `stages`."
+        default=None, description="Training whose best weights this one starts from; set from `stages`."
     )
 
     @field_validator("tasks")
@@ -188,46 +194,62 @@ class TrialConfig(StrictModel):
         if self.init is None and self.model.weights == "init":
             raise ValueError("model.weights=init means the weights of a stage, and there is none; write `stages`.")
         if self.init is not None and self.model.weights != "init":
-            raise ValueError(f"init.id={self.init.id} gives the weights, and model.weights={self.model.weights}.")
+            raise ValueError(
+                f"init.id={self.init.id} gives the weights, but model.weights={self.model.weights}; set it to init."
+            )
         return self
 
     @property
     def stages(self) -> tuple[StageConfig, ...]:
-        """The stages before this training, the first one first."""
+        """Stages before this training, in order."""
         return () if self.init is None else (*self.init.config.stages, self.init)
 
     @property
     def head_tasks(self) -> tuple[Task, ...]:
-        """The tasks that have a head of their own: all but those the age head speaks for."""
+        """Tasks with a head of their own: all except those derived from the age head."""
         spoken_for = self.age.speaks_for if "age" in self.tasks else ()
         return tuple(task for task in self.tasks if task not in spoken_for)
 
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions of the packages whose components this training and its stages use, by the package's name."""
+        model = self.model.base if isinstance(self.model, CascadeConfig) else self.model
+        used = {
+            **plugins.package_of(plugins.BACKBONES, model.name),
+            **plugins.package_of(plugins.ENCODINGS, self.age.encoding),
+            **plugins.package_of(plugins.SAMPLERS, self.sampler.name),
+            **plugins.package_of(plugins.LOSSES, self.loss.classification.name),
+        }
+        for stage in self.stages:
+            used |= stage.config.packages
+        return used
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """The configuration a plain document (as YAML or JSON gives it) describes.
+        """Return the configuration described by a plain document, as parsed from YAML or JSON.
 
         Raises:
-            pydantic.ValidationError: With every problem found.
+            pydantic.ValidationError: If it is invalid; lists every problem.
         """
         return cls.model_validate_json(json.dumps(document))
 
     def to_document(self) -> dict[str, Any]:
-        """The complete configuration as plain JSON, defaults included."""
+        """Return the complete configuration as plain JSON, defaults included."""
         return self.model_dump(mode="json")
 
     def digest(self, *, data_digest: str, split_digest: str, weights_sha256: str | None = None) -> str:
-        """Digest of what is trained: this configuration, with data, split and weights by content, not by address.
+        """Return the digest of what is trained: this configuration, with data, split and weights by content.
 
-        Fields at their defaults do not take part (see the module's first words). ``schema_version`` always does.
+        Fields at their defaults are omitted (see ``agr_core.config``), except ``schema_version``.
 
         Args:
             data_digest: Digest of the packed data set.
             split_digest: Digest of the split.
-            weights_sha256: SHA-256 of the file that ``model.weights`` stands for; it takes no part where that says
-                ``none`` or ``timm``. None: by address, as in the first journals. A stage's is, before it is trained,
-                its key (``StageConfig.key``).
+            weights_sha256: SHA-256 of the weights file of ``model.weights``; ignored for ``none`` and ``timm``. For a
+                stage that is not yet trained, its key (``StageConfig.key``). None: weights are identified by address,
+                as in the first journals.
         """
-        document = self.model_dump(mode="json", exclude_defaults=True, exclude={"data", "init"})
+        document = self.model_dump(mode="json", exclude_defaults=True, exclude={"data", "init", "evaluate"})
         if weights_sha256 is not None and self.model.weights not in ("none", "timm"):
             del document["model"]["weights"]
             document["model"]["weights_sha256"] = weights_sha256
@@ -237,29 +259,91 @@ class TrialConfig(StrictModel):
 
 
 class StageObjective(StrictModel):
-    """What tells the best epoch of a stage."""
+    """Objective that selects the best epoch of a stage."""
 
     metric: str = Field(default="val/loss", description="Name of a validation metric that the stage reports.")
     direction: Literal["minimize", "maximize"] = Field(default="minimize", description="minimize or maximize.")
 
 
 class StageConfig(StrictModel):
-    """A training that comes before another one, which starts from the weights of its best epoch."""
+    """A training before another one, which starts from the weights of its best epoch."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,29}$", description="What the stage is called.")
-    objective: StageObjective = Field(default_factory=StageObjective, description="What tells its best epoch.")
-    config: TrialConfig = Field(description="All that is trained, with an `init` of its own where it has one.")
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,29}$", description="Name of the stage.")
+    objective: StageObjective = Field(
+        default_factory=StageObjective, description="Objective that selects its best epoch."
+    )
+    config: TrialConfig = Field(description="Complete configuration of the stage, including its own `init`, if any.")
 
     def key(self, *, data_digest: str, split_digest: str, weights_sha256: str | None) -> str:
-        """Digest of what the stage trains and which of its epochs counts: equal stages are trained once.
+        """Return the digest of what the stage trains and of its objective; equal stages are trained once.
+
+        Settings that the training does not use are omitted (``used_settings``).
 
         Args:
             data_digest: Digest of its packed data set.
             split_digest: Digest of its split.
-            weights_sha256: SHA-256 of the file it starts from, or the key of the stage; None: neither.
+            weights_sha256: SHA-256 of its initial weights file, or the key of the preceding stage; None: neither.
         """
-        config = self.config.digest(data_digest=data_digest, split_digest=split_digest, weights_sha256=weights_sha256)
+        used = used_settings(self.config, watched=self.objective.metric)
+        config = used.digest(data_digest=data_digest, split_digest=split_digest, weights_sha256=weights_sha256)
         return digest({"config": config, "objective": self.objective.model_dump(mode="json")})
+
+
+def used_settings(config: TrialConfig, *, watched: str) -> TrialConfig:
+    """Return ``config`` with every setting at its default that affects neither training nor best epoch.
+
+    These are settings of untrained tasks and unused losses, the pixel cache, and the decoding to years, unless a metric
+    in years selects the best epoch, stops the training or reduces the rate.
+
+    Args:
+        config: Configuration of the training.
+        watched: Metric that selects its best epoch.
+    """
+    tasks = set(config.tasks)
+    labels = tasks & {"age", "gender", "race"}
+    changes: dict[str, Any] = {"image": config.image.model_copy(update={"cache": "auto"})}
+    if "age" not in tasks:
+        bins_matter = (
+            isinstance(config.sampler, ClassSampler) and config.sampler.by == "age" and not config.sampler.bins
+        )
+        changes["age"] = OnehotAge(encoding="onehot")
+        if bins_matter and isinstance(config.age, BinnedAge):
+            changes["age"] = OnehotAge(encoding="onehot", bins=config.age.bins)
+    elif isinstance(config.age, SoftmaxAge | CumulativeAge) and not any(
+        _reads_years(name, config.age.extra_metrics) for name in (watched, *_watched(config))
+    ):
+        changes["age"] = config.age.model_copy(update={"decode": type(config.age).model_fields["decode"].default})
+    unused = [task for task in LossWeights.model_fields if task not in tasks]
+    phases = [
+        phase.model_copy(update={"weights": phase.weights.model_copy(update=dict.fromkeys(unused))})
+        for phase in config.loss.phases
+    ]
+    of_loss: dict[str, Any] = {
+        "weights": config.loss.weights.model_copy(update=dict.fromkeys(unused, 1.0)),
+        "phases": tuple(phase for phase in phases if phase.weights.model_dump(exclude_none=True)),
+    }
+    of_loss |= {} if labels else {"class_weights": "none", "label_smoothing": 0.0}
+    of_loss |= {} if "age" in tasks else {"age_density": "none"}
+    of_loss |= {} if tasks & {"gender", "race"} else {"classification": CrossEntropyLoss(name="cross_entropy")}
+    changes["loss"] = config.loss.model_copy(update=of_loss)
+    return config.model_copy(update=changes)
+
+
+def _watched(config: TrialConfig) -> list[str]:
+    """Return the metrics that the training itself watches."""
+    plateau = [config.schedule.metric] if isinstance(config.schedule, PlateauSchedule) else []
+    stopping = [] if config.early_stopping is None else [config.early_stopping.metric]
+    return [*plateau, *stopping, *(phase.once.metric for phase in config.loss.phases if phase.once is not None)]
+
+
+def _reads_years(metric: str, extra_metrics: Collection[str]) -> bool:
+    """Return whether a metric measures age in years, and so depends on the decoding.
+
+    ``extra_metrics`` are those that only the trial's age encoding reports.
+    """
+    figure = metric.partition("/")[2].split(".")[0].removeprefix("oracle_")
+    own_bins = metric.partition("/")[2].split(".by_")[0] in ("age_acc", "age_f1") or figure in extra_metrics
+    return figure.startswith("age_") and not figure.endswith("_loss") and not own_bins
 
 
 TrialConfig.model_rebuild()

@@ -1,1 +1,1 @@
-"""From raw images to batches: readers, packing, splits, cache, augmentation, sampling."""
+"""Data: readers, packing, splits, cache, augmentation, sampling, batches."""

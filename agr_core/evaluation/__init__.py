@@ -1,1 +1,1 @@
-"""Figures and pictures of what a model predicts."""
+"""Metrics and plots of a model's predictions."""

@@ -1,4 +1,4 @@
-"""What a predictor reaches that looks at no image: the bar every trial must clear."""
+"""Baseline metrics of constant predictions, which every trial must exceed."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agr_core.batch import Labels
+from agr_core.bins import LabelKind
 from agr_core.config import Task
-from agr_core.data.batch import Labels
-from agr_core.evaluation.names import ERROR_METRIC, LabelKind
+from agr_core.evaluation.names import ERROR_METRIC
 from agr_core.evaluation.scores import range_distance
 
 
 def baseline(train: Labels, val: Labels, *, tasks: Sequence[Task], label_kind: LabelKind) -> dict[str, float]:
-    """Figures on the val part of the mean age and the most frequent gender and race of the training part.
+    """Return val metrics of predicting the training part's mean age and most frequent gender and race.
 
     Args:
         train: Labels of the training part.
         val: Labels of the val part.
-        tasks: What is predicted.
+        tasks: Predicted tasks.
         label_kind: Kind of the age labels.
 
     Returns:
         ``val/age_mae`` or ``val/age_interval_mae`` in years, ``val/gender_acc``, ``val/race_acc``, and
-        ``val/attributes_acc`` of having each attribute or not, as most; a figure without a known label in both parts
-        is absent.
+        ``val/attributes_acc`` of predicting each attribute's majority value. A metric without known labels in both
+        parts is absent.
     """
     figures: dict[str, float] = {}
     if "age" in tasks:

@@ -1,8 +1,8 @@
-"""Age bins from a model's own mistakes (report S4, S4-Z7): bins within which it confuses ages, and not across.
+"""Age bins derived from a model's confusions (report S4, S4-Z7): ages confused with each other share a bin.
 
-The confusion of narrow bins is cut along its diagonal into square blocks, one for each new bin; what lies inside of a
-block is right in the new bins. Over all images that is most if one bin holds nearly everybody; so by default each new
-bin counts alike, and none may be too small to be trained on.
+The confusion matrix of narrow bins is cut along its diagonal into square blocks, one per new bin; counts inside a block
+are correct in the new bins. Accuracy over all images would be highest with nearly all images in one bin. Therefore, by
+default, each new bin has equal weight, and a minimum size keeps every bin trainable.
 
 N: narrow bins; K: new bins.
 """
@@ -14,17 +14,17 @@ from typing import Literal
 
 import numpy as np
 
+from agr_core.bins import MAX_AGE, Bins, nearest_year
 from agr_core.errors import InputError
 from agr_core.evaluation.scores import FloatArray, IntArray, confusion_counts
-from agr_core.labels.bins import MAX_AGE, Bins, nearest_year
 
 Weigh = Literal["bins", "ages", "images"]
-"""What counts alike: every new bin (macro recall), every narrow bin that has an image, or every image (accuracy)."""
+"""Unit of equal weight: every new bin (macro recall), every narrow bin with an image, or every image (accuracy)."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """New bins, and of each the share of its images that fall into it again; ``score`` is the mean by ``weigh``."""
+    """New bins and the recall of each; ``score`` is the mean by ``weigh``."""
 
     bins: Bins
     score: float
@@ -32,33 +32,37 @@ class Suggestion:
     images: tuple[int, ...]
 
 
-def narrow_confusion(true: FloatArray, predicted: FloatArray, *, width: int) -> tuple[Bins, IntArray]:
-    """The confusion of ages in bins of ``width`` years, (N, N) with the true bin in rows.
+def even_bins(width: int) -> Bins:
+    """Return bins of ``width`` years, from 0 on."""
+    return Bins(tuple(range(0, MAX_AGE + 1, width)))
+
+
+def narrow_confusion(true: FloatArray, predicted: FloatArray, *, bins: Bins) -> tuple[Bins, IntArray]:
+    """Return the confusion of ages in narrow bins, (N, N) with the true bin in rows.
 
     Args:
         true: True ages, years, 0 or more (n,).
         predicted: Predicted ages, years (n,), rounded to the nearest whole year.
-        width: Years of each bin.
+        bins: The narrow bins.
     """
-    bins = Bins(tuple(range(0, MAX_AGE + 1, width)))
     return bins, confusion_counts(bins.index(true), bins.index(nearest_year(predicted)), bins.count)
 
 
 def suggest_bins(narrow: Bins, confusion: IntArray, count: int, *, weigh: Weigh, min_share: float = 0.0) -> Suggestion:
-    """The ``count`` contiguous groups of narrow bins with the highest score; of equal ones that with lower edges.
+    """Return the ``count`` contiguous groups of narrow bins with the highest score; ties: lower edges first.
 
-    By dynamic programming over the place of the last edge: the best k bins of the first j narrow ones are the best
-    k - 1 of the first i, and one from i to j.
+    Dynamic programming over the last edge: the best k bins of the first j narrow bins are the best k - 1 of the first
+    i, and one from i to j.
 
     Args:
         narrow: The narrow bins.
         confusion: Their confusion (N, N), the true bin in rows.
         count: Number of new bins, K, at least 2.
-        weigh: What counts alike.
-        min_share: Smallest share of the images in a new bin; each has at least one image.
+        weigh: Unit of equal weight.
+        min_share: Smallest share of the images in a new bin; every bin has at least one image.
 
     Raises:
-        InputError: If there are no such bins.
+        InputError: If no such bins exist.
     """
     gain = _block_scores(confusion, weigh)
     images = _block_images(confusion)
@@ -70,7 +74,7 @@ def suggest_bins(narrow: Bins, confusion: IntArray, count: int, *, weigh: Weigh,
     for k in range(1, count + 1):
         for stop in range(k, size + 1):
             candidates = best[k - 1, :stop] + gain[:stop, stop]
-            cut[k, stop] = int(candidates.argmax())  # the first of equal ones
+            cut[k, stop] = int(candidates.argmax())  # ties: the first
             best[k, stop] = candidates[cut[k, stop]]
     if count < 2 or not np.isfinite(best[count, size]):
         raise InputError(
@@ -85,14 +89,16 @@ def suggest_bins(narrow: Bins, confusion: IntArray, count: int, *, weigh: Weigh,
 
 
 def score_bins(bins: Bins, narrow: Bins, confusion: IntArray, *, weigh: Weigh) -> Suggestion:
-    """How some bins do, whose edges are edges of the narrow ones.
+    """Return the score of given bins, whose edges are edges of the narrow bins.
 
     Raises:
-        InputError: If an edge is none of theirs.
+        InputError: If an edge is not an edge of the narrow bins.
     """
     missing = sorted(set(bins.edges) - set(narrow.edges))
     if missing:
-        raise InputError(f"the edge at {missing[0]} is not an edge of the narrow bins; their confusion cannot tell.")
+        raise InputError(
+            f"the edge at {missing[0]} is not an edge of the narrow bins; their confusion does not determine it."
+        )
     starts = [narrow.edges.index(edge) for edge in bins.edges]
     blocks = list(zip(starts, [*starts[1:], narrow.count], strict=True))
     gain = _block_scores(confusion, weigh)
@@ -107,12 +113,12 @@ def score_bins(bins: Bins, narrow: Bins, confusion: IntArray, *, weigh: Weigh) -
 
 
 def _block_scores(confusion: IntArray, weigh: Weigh) -> FloatArray:
-    """What a block from narrow bin i up to and without j adds to the score, at [i, j] (N + 1, N + 1)."""
+    """Return the score of a block of narrow bins i..j - 1, at [i, j] (N + 1, N + 1)."""
     counts = confusion.astype(np.float64)
     rows = counts.sum(axis=1)
     if weigh == "ages":
         counts = np.divide(counts, rows[:, np.newaxis], out=np.zeros_like(counts), where=rows[:, np.newaxis] > 0)
-    # Sums over all rectangles from the corner, so that a block is four look-ups.
+    # Two-dimensional prefix sums: the sum of a block takes four look-ups.
     corner = np.zeros((len(rows) + 1, len(rows) + 1))
     corner[1:, 1:] = counts.cumsum(axis=0).cumsum(axis=1)
     diagonal = np.diag(corner)
@@ -124,13 +130,13 @@ def _block_scores(confusion: IntArray, weigh: Weigh) -> FloatArray:
 
 
 def _block_images(confusion: IntArray) -> FloatArray:
-    """Images whose true narrow bin is from i up to and without j, at [i, j] (N + 1, N + 1)."""
+    """Return the number of images with true narrow bin i..j - 1, at [i, j] (N + 1, N + 1)."""
     below = np.concatenate([[0], confusion.sum(axis=1).cumsum()]).astype(np.float64)
     return np.asarray(below[np.newaxis, :] - below[:, np.newaxis], dtype=np.float64)
 
 
 def _whole(confusion: IntArray, count: int, weigh: Weigh) -> float:
-    """What a perfect model would add up to."""
+    """Return the score sum of a perfect model."""
     match weigh:
         case "bins":
             return float(count)

@@ -1,4 +1,4 @@
-"""Learning curves: of one trial task by task, and of several trials over each other."""
+"""Learning curves: one trial by task, and several trials in one plot."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_TRIALS = 20
-"""More curves in one picture could not be told apart."""
+"""Maximum number of curves in one plot; more could not be distinguished."""
 
-_COLORS = 10  # of Matplotlib's cycle
+_COLORS = 10  # length of Matplotlib's colour cycle
 _TRAIN, _VAL = "#8a97a6", "#1f5fa8"
 _TASKS = ("age", "gender", "race", "attributes")
 _FIGURES = ("age_mae", "age_interval_mae", "gender_acc", "race_acc", "attributes_acc")
 
 
 def task_curves_png(reports: Sequence[EpochReport], title: str) -> bytes:
-    """Train against val of one trial: above the losses, total and of each task; below each task's error or accuracy.
+    """Plot train against val of one trial: losses on top, each task's error or accuracy below.
 
     Args:
-        reports: The reports of the trial, in order of their epochs.
-        title: Words above the picture.
+        reports: Reports of the trial, in order of epochs.
+        title: Title of the plot.
     """
     reported = {name for report in reports for name in report.metrics}
     losses = [name for name in ("loss", *(f"{task}_loss" for task in _TASKS)) if f"val/{name}" in reported]
@@ -45,15 +45,15 @@ def task_curves_png(reports: Sequence[EpochReport], title: str) -> bytes:
 
 
 def overlay_png(trials: Mapping[str, Sequence[EpochReport]], metric: str, title: str) -> bytes:
-    """One metric of several trials over each other, epoch by epoch.
+    """Plot one metric of several trials by epoch.
 
     Args:
-        trials: The reports of each trial, in order of their epochs, by the name in the legend.
-        metric: Full name of the metric, ``val/loss``.
-        title: Words above the picture.
+        trials: Reports of each trial, in order of epochs, by its name in the legend.
+        metric: Full name of the metric, such as ``val/loss``.
+        title: Title of the plot.
 
     Raises:
-        InputError: If there are more than ``MOST_TRIALS``, or none of them reported the metric.
+        InputError: If there are more than ``MOST_TRIALS`` trials, or none reported the metric.
     """
     if len(trials) > MOST_TRIALS:
         raise InputError(
@@ -71,7 +71,7 @@ def overlay_png(trials: Mapping[str, Sequence[EpochReport]], metric: str, title:
 
 
 def mean_change(reports: Sequence[EpochReport], metric: str) -> float | None:
-    """How far a metric moves from one epoch to the next, the mean: how restless its curve is; None below two epochs."""
+    """Return the mean absolute change of a metric between epochs (curve roughness); None below two epochs."""
     values = [report.metrics[metric] for report in reports if metric in report.metrics]
     steps = [abs(after - before) for before, after in pairwise(values)]
     return sum(steps) / len(steps) if steps else None
@@ -79,7 +79,7 @@ def mean_change(reports: Sequence[EpochReport], metric: str) -> float | None:
 
 def _draw(axes: Axes, reports: Sequence[EpochReport], metric: str, label: str, *, color: str, style: str = "-") -> None:
     points = [(report.epoch, report.metrics[metric]) for report in reports if metric in report.metrics]
-    if points:  # a train part does not report all that a val part does
+    if points:  # the train part reports fewer metrics than the val part
         axes.plot(*zip(*points, strict=True), marker=".", label=label, color=color, linestyle=style, linewidth=1.3)
 
 

@@ -1,7 +1,8 @@
-"""What in a part's figures deserves a warning: heads that look at no image, groups that cannot be.
+"""Warnings about a part's metrics: collapsed heads and impossible group metrics.
 
-A head has *collapsed* when it gives nearly every image the same answer, or is right no more often than that would be.
-Three of report S2's six models had (S2-M1, M2, M6): .40 and .52 where 41 % are White and 53 % male.
+A head has *collapsed* if it predicts the same for nearly every image, or is no more accurate than such a constant
+prediction. Three of report S2's six models had collapsed (S2-M1, M2, M6): accuracies .40 and .52 where 41 % are White
+and 53 % male.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ from agr_core.evaluation.groups import impossible_groups
 from agr_core.reporting import Metrics
 
 SAME_ANSWER = 0.99
-"""Share of images with one and the same answer (ages: within a year of the median) from which a head has collapsed."""
+"""Smallest share of images with the same prediction (ages: within a year of the median) that counts as collapse."""
 
 LEAST_GAIN = 0.02
-"""Share of what the commonest answer gets wrong that a classifier must get right beyond it."""
+"""Share of the majority prediction's errors that a classifier must avoid."""
 
 
 def collapsed_heads(metrics: Metrics) -> dict[str, str]:
-    """The tasks whose heads have collapsed, each with the reason in words.
+    """Return the tasks whose heads have collapsed, with the reason of each.
 
-    A part in which all images have the same label says nothing of that task.
+    A task is not judged if all images of the part have the same label.
 
     Args:
-        metrics: The figures of one part, without its prefix.
+        metrics: Metrics of one part, without its prefix.
     """
-    found = {}
+    reasons = {}
     for task in ("age", "gender", "race", "attributes"):
         majority, constancy = metrics.get(f"{task}_majority"), metrics.get(f"{task}_constancy")
         if majority is None or constancy is None or majority >= SAME_ANSWER:
@@ -32,18 +33,18 @@ def collapsed_heads(metrics: Metrics) -> dict[str, str]:
         right = metrics.get(f"{task}_acc") if task != "age" else None
         if constancy >= SAME_ANSWER:
             answer = "ages within a year of each other" if task == "age" else "the same answer"
-            found[task] = f"the {task} head gives {constancy:.1%} of the images {answer}"
+            reasons[task] = f"the {task} head gives {constancy:.1%} of the images {answer}"
         elif right is not None and right - majority < LEAST_GAIN * (1 - majority):
-            found[task] = f"the {task} head is right for {right:.1%}, the commonest answer alone for {majority:.1%}"
-    return found
+            reasons[task] = f"the {task} head is right for {right:.1%}, the commonest answer alone for {majority:.1%}"
+    return reasons
 
 
 def warnings(metrics: Metrics, *, part: str = "val") -> list[str]:
-    """What to say of an epoch's figures, a line each; nothing to say: [].
+    """Return the warnings about an epoch's metrics, one line each; [] if there are none.
 
     Args:
-        metrics: All figures of the epoch, with their prefixes.
-        part: The part that is looked at.
+        metrics: All metrics of the epoch, with their prefixes.
+        part: The part to check.
     """
     own = {name.removeprefix(f"{part}/"): value for name, value in metrics.items() if name.startswith(f"{part}/")}
     collapsed = (f"collapsed: {words} ({part})." for words in collapsed_heads(own).values())

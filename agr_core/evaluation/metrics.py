@@ -1,7 +1,7 @@
-"""Figures of one part (train, val or test): predictions are collected batch by batch, figures computed at the end.
+"""Metrics of one part (train, val or test): predictions are collected per batch, metrics computed at the end.
 
-B: images in the batch, N: images of the part, K: classes. Predictions stay on the device until ``compute``, so that no
-batch waits for the host; the figures are then NumPy on the whole part and do not depend on how it was cut into batches.
+B: images in the batch, N: images of the part, K: classes. Predictions stay on the device until ``compute``, so no batch
+waits for the host. Metrics are then computed with NumPy on the whole part and do not depend on the batches.
 """
 
 from __future__ import annotations
@@ -16,19 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agr_core.batch import Labels
+from agr_core.bins import Bins, LabelKind, nearest_year
 from agr_core.config import LossWeights, Task
-from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
-from agr_core.evaluation.groups import group_figures
-from agr_core.evaluation.names import (
-    ERROR_METRIC,
-    REPORTING_SCHEMES,
-    LabelKind,
-    group_classes,
-    grouped_figures,
-    table_scheme,
-)
-from agr_core.evaluation.predictions import Classified, Predictions
+from agr_core.evaluation.groups import group_f1, group_figures
+from agr_core.evaluation.names import ERROR_METRIC, REPORTING_SCHEMES, group_classes, grouped_figures, table_scheme
+from agr_core.evaluation.predictions import MOST_BINS, AgeShares, Classified, Predictions
 from agr_core.evaluation.scores import (
     FloatArray,
     IntArray,
@@ -39,37 +33,38 @@ from agr_core.evaluation.scores import (
     range_distance,
 )
 from agr_core.labels.attributes import Vocabulary
-from agr_core.labels.bins import Bins, nearest_year
 from agr_core.labels.encodings import AgeEncoding
 
 _Columns = Mapping[str, NDArray[Any]]
 Table = dict[str, Any]
-"""A confusion matrix: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows."""
+"""Confusion matrix: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows."""
 
 
 @dataclass
 class _Part:
-    """A part's columns, and the figures made of them."""
+    """Columns of a part, and the metrics computed from them."""
 
     columns: _Columns
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     of_image: dict[str, FloatArray] = field(default_factory=dict)
-    """By figure, its value for each image (N,), NaN where the label is not known; groups are means of these."""
+    """By metric, its value for each image (N,), NaN where the label is unknown; group metrics are means of these."""
+    own_bins: tuple[IntArray, IntArray, int] | None = None
+    """True and predicted bin (N,) in the trial's own bins, -1 where the age is unknown, and the number of bins."""
 
 
 class PartMetrics:
-    """Collects a part's predictions and computes its figures, named as ``names.part_metric_names`` says.
+    """Accumulator of a part's predictions and metrics, named as in ``names.part_metric_names``.
 
     Args:
-        encoding: How ages are trained; None if age is not among the tasks.
-        tasks: What is predicted.
+        encoding: Age encoding; None if age is not among the tasks.
+        tasks: Predicted tasks.
         vocabulary: The data set's genders and races.
         label_kind: Kind of the age labels.
         schemes: Reporting schemes that the labels allow (``names.allowed_schemes``).
-        brief: Only losses, accuracies and the age error, and no tables: what the training part reports.
-        loss_weights: Factors of the tasks' losses in the total. None, where they change from batch to batch: the total
-            is the mean of the batches' totals.
+        brief: Compute only losses, accuracies and the age error, and no tables, as for the training part.
+        loss_weights: Factors of the tasks' losses in the total. None if they change between batches: the total is then
+            the mean of the batches' totals.
     """
 
     def __init__(
@@ -100,7 +95,7 @@ class PartMetrics:
     def update(
         self, logits: Mapping[Task, Tensor], labels: Labels, losses: Mapping[Task, Tensor], total: Tensor
     ) -> None:
-        """Add a batch. Nothing is copied to the host.
+        """Add a batch, without copying to the host.
 
         Args:
             logits: Each task's outputs (B, outputs).
@@ -108,6 +103,7 @@ class PartMetrics:
             losses: Each task's mean loss over the labels known in this batch, 0-d.
             total: The weighted sum of the losses, 0-d.
         """
+        classes = self._encoding.other_classes(logits["age"]) if self._encoding is not None else {}
         self._add("loss", total.detach().view(1))
         self._add("loss_weight", torch.tensor([len(labels.age)]))
         for task in self._tasks:
@@ -118,7 +114,9 @@ class PartMetrics:
                 self._add("attributes", labels.attributes)
                 self._add("attributes_predicted", logits[task] > 0)
             elif task != "age":
-                self._add(f"{task}_predicted", logits[task].argmax(dim=1))
+                self._add(f"{task}_predicted", classes[task] if task in classes else logits[task].argmax(dim=1))
+                if not self._brief:
+                    self._add(f"{task}_probabilities", logits[task].float().softmax(dim=1))
         for name in ("age", "age_low", "age_high", "gender", "race"):
             self._add(name, getattr(labels, name))
         if self._encoding is not None:
@@ -127,25 +125,37 @@ class PartMetrics:
             if bin_index is not None:
                 self._add("bin_predicted", bin_index)
             if not self._brief:
+                self._add_age_shares(self._encoding, logits["age"])
                 for name, shares in self._encoding.extra_figures(logits["age"], labels).items():
                     self._add(f"extra/{name}", shares)
 
+    def _add_age_shares(self, encoding: AgeEncoding, logits: Tensor) -> None:
+        """Add the standard deviation of the ages' distribution, and the distribution itself over few bins."""
+        shares = encoding.shares(logits)
+        if shares is None or encoding.bins is None:
+            return
+        centers = torch.as_tensor(encoding.bins.centers, dtype=torch.float32, device=shares.device)
+        off = centers - (shares * centers).sum(dim=1, keepdim=True)
+        self._add("age_std", (shares * off.square()).sum(dim=1).sqrt())
+        if encoding.bins.count <= MOST_BINS:
+            self._add("age_probabilities", shares)
+
     def gather(self, gather: Callable[[Any], list[Any]]) -> None:
-        """Take up the batches that other processes collected, in the order in which they were dealt out.
+        """Add the batches that other processes collected, in the order in which batches were distributed.
 
         Args:
-            gather: Gives what each process has, in the order of their ranks.
+            gather: Returns the values of all processes, in the order of ranks.
         """
-        own = {name: [each.cpu() for each in parts] for name, parts in self._parts.items()}
+        own = {name: [part.cpu() for part in parts] for name, parts in self._parts.items()}
         everybodys = gather(own)
         names = dict.fromkeys(name for parts in everybodys for name in parts)
         self._parts.update({name: _interleaved([parts.get(name, []) for parts in everybodys]) for name in names})
 
     def compute(self) -> tuple[dict[str, float], dict[str, Table]]:
-        """The figures and confusion matrices of all batches so far; what is undefined is absent.
+        """Return metrics and confusion matrices of all batches so far; undefined metrics are absent.
 
-        A task's loss weighs each batch by its known labels of that task. The total is the sum of these losses times
-        ``loss_weights``; without them it weighs each batch by its images.
+        A task's loss weights each batch by its number of known labels of that task. The total is the sum of these
+        losses times ``loss_weights``; without ``loss_weights``, it weights each batch by its number of images.
 
         Raises:
             DivergedError: If a loss or an estimated age is not finite.
@@ -170,26 +180,33 @@ class PartMetrics:
         return part.metrics, part.tables
 
     def predictions(self, sample_ids: Sequence[str]) -> Predictions:
-        """What was said of each image so far (N,), which ``sample_ids`` names in the order of the batches."""
+        """Return the predictions for all images so far (N,), identified by ``sample_ids``."""
         columns = {name: torch.cat(parts).cpu().numpy() for name, parts in self._parts.items()}
         if len(columns["age"]) != len(sample_ids):
             raise ValueError(f"{len(sample_ids)} sample ids given for {len(columns['age'])} predicted images.")
-        years = ("age_low", "age_high", "age_predicted") if self._encoding is not None else ()
+        years = ("age_low", "age_high", "age_predicted", "age_std") if self._encoding is not None else ()
+        bins, shares = None if self._encoding is None else self._encoding.bins, columns.get("age_probabilities")
         return Predictions(
             sample_ids=tuple(sample_ids),
-            years={name: columns[name].astype(np.float32) for name in years},
+            years={name: columns[name].astype(np.float32) for name in years if name in columns},
             classes={
-                task: Classified(tuple(classes), columns[task], columns[f"{task}_predicted"])
+                task: Classified(
+                    tuple(classes),
+                    columns[task],
+                    columns[f"{task}_predicted"],
+                    columns.get(f"{task}_probabilities"),
+                )
                 for task, classes in self._classes.items()
                 if task in self._tasks
             },
+            age_shares=None if bins is None or shares is None else AgeShares(bins.edges, shares),
         )
 
     def _weigh_total(self, part: _Part, weights: LossWeights) -> None:
-        """Make the mean of the batches' totals the weighted sum of the tasks' losses.
+        """Correct the mean of the batches' totals to the weighted sum of the tasks' losses.
 
-        They differ by what it changes to weigh a task's batches by its known labels instead of by their images:
-        by nothing, to the last bit, where all labels are known.
+        The difference comes from weighting a task's batches by known labels instead of images. It is exactly 0 if all
+        labels are known.
         """
         images = part.columns["loss_weight"]
         known = [task for task in self._tasks if f"{task}_loss" in part.metrics]
@@ -234,6 +251,10 @@ class PartMetrics:
             metrics["age_acc"] = accuracy(own)
             metrics["age_f1"] = macro_scores(own)["f1"]
             of_image["age_acc"] = _spread(true == predicted, known)
+            indices = [np.full(len(known), -1, dtype=np.int64) for _ in range(2)]
+            for index, values in zip(indices, (true, predicted), strict=True):
+                index[known] = values
+            part.own_bins = (indices[0], indices[1], encoding.bins.count)
         for column, shares in columns.items():
             if column.startswith("extra/") and not np.isnan(shares).all():
                 metrics[column.removeprefix("extra/")] = float(np.nanmean(shares, dtype=np.float64))
@@ -254,13 +275,13 @@ class PartMetrics:
         metrics[f"{task}_majority"] = float(confusion.sum(axis=1).max() / confusion.sum())
         metrics[f"{task}_constancy"] = float(confusion.sum(axis=0).max() / confusion.sum())
         part.tables[f"{task}_confusion"] = _table(classes, confusion)
-        if task == "gender":  # two classes: a score is of one of them, which its name says
+        if task == "gender":  # two classes: the metric's name states the class of a score
             for name, scores in class_scores(confusion).items():
                 by_class = zip(self._groups["gender"], scores, strict=True)
                 metrics |= {f"gender_{name}.{gender}": float(score) for gender, score in by_class}
 
     def _compute_attributes(self, part: _Part) -> None:
-        """Means over the attributes of which an image is known: S1-P1's "mean attribute accuracy"."""
+        """Compute means over the attributes known of an image: S1-P1's "mean attribute accuracy"."""
         true, predicted = part.columns["attributes"], part.columns["attributes_predicted"]
         known = ~np.isnan(true)
         true, predicted, known = (each[:, known.any(axis=0)] for each in (true, predicted, known))
@@ -289,9 +310,11 @@ class PartMetrics:
             )
             values = {figure: part.of_image[figure] for figure in figures if figure in part.of_image}
             part.metrics |= group_figures(values, by, index, groups)
+            if by != "age" and part.own_bins is not None:
+                part.metrics |= group_f1(*part.own_bins, by=by, index=index, groups=groups)
 
     def _age_group(self, columns: _Columns) -> IntArray:
-        """The bin of each image's age in the table's scheme (N,), -1 where the age is not known."""
+        """Return the bin of each image's age in the table's scheme (N,), -1 where the age is unknown."""
         assert self._table_bins is not None, "without a scheme there are no age groups"
         known = ~np.isnan(columns["age"])
         group = np.full(len(known), -1, dtype=np.int64)
@@ -303,13 +326,13 @@ class PartMetrics:
 
 
 def _interleaved(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Batches that were dealt out in turns, process 0 first, in their order again."""
+    """Return batches in their original order, given each process's share in the order of ranks."""
     longest = max(map(len, parts), default=0)
-    return [part[place] for place in range(longest) for part in parts if place < len(part)]
+    return [part[index] for index in range(longest) for part in parts if index < len(part)]
 
 
 def _known(task: Task, labels: Labels) -> Tensor:
-    """Which labels of a task are known (B,), of attributes (B, A)."""
+    """Return which labels of a task are known (B,), for attributes (B, A)."""
     if task == "age":
         return ~torch.isnan(labels.age)
     if task == "attributes":
@@ -333,12 +356,12 @@ def _table(labels: Sequence[str], confusion: IntArray) -> Table:
 
 
 def _spread(values: NDArray[Any], known: NDArray[np.bool_]) -> FloatArray:
-    """Values of the images where ``known``, as values of all images (N,), NaN for the others."""
+    """Return the values of the images where ``known`` as values of all images (N,), NaN for the others."""
     spread = np.full(len(known), np.nan)
     spread[known] = values
     return spread
 
 
 def _share_near_median(years: NDArray[Any]) -> float:
-    """Share of ages at most a year from their median."""
+    """Return the share of ages at most a year from their median."""
     return float((np.abs(years - np.median(years)) <= 1).mean())

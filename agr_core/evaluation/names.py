@@ -1,6 +1,6 @@
-"""Names of the metrics a trial reports, known before anything is trained. Imports neither torch nor pandas.
+"""Names of the metrics that a trial reports, known before training. Imports neither torch nor pandas.
 
-``metrics.PartMetrics`` yields exactly these; ``docs/labels.md`` says what each one means.
+``metrics.PartMetrics`` computes exactly these; ``docs/labels.md`` defines each one.
 """
 
 from __future__ import annotations
@@ -8,42 +8,38 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Literal
 
-from agr_core.config import EXTRA_AGE_METRICS, BinnedAge, CascadeConfig, Task, TrialConfig
+from agr_core.bins import MAX_AGE, Bins, LabelKind, schemes_for_ranges
+from agr_core.config import BinnedAge, CascadeConfig, Task, TrialConfig, extra_age_metrics
 from agr_core.labels.attributes import ANY_VOCABULARY, Vocabulary
-from agr_core.labels.bins import MAX_AGE, Bins, schemes_for_ranges
 from agr_core.objective import Direction, Objective, objective_names
 
-LabelKind = Literal["exact", "range"]
-"""Whether a data set's age labels are years, or ranges such as 25-32."""
-
 REPORTING_SCHEMES: tuple[str, ...] = ("utk7", "utk7a", "utk4", "adience8", "fairface9")
-"""Schemes in which every trial is scored, whatever bins it trains on."""
+"""Bin schemes in which every trial is scored, independent of its own bins."""
 
 TIME_METRICS: tuple[str, ...] = ("time/epoch_s", "time/images_per_s")
 
 MAIN_MEMORY = "memory/main_gb"
-"""Main memory (GB of 10^9 bytes) that the processes of a trial have to themselves, all together."""
+"""Main memory private to the processes of a trial, summed, in GB of 10^9 bytes."""
 
 GPU_MEMORY = "memory/gpu_gb"
-"""The most memory (GB) that the trial held on a GPU, so far; of several GPUs on the one where it held most."""
+"""Peak memory of the trial on a GPU so far, in GB; with several GPUs, the largest."""
 
 LEARNING_RATE = "train/lr"
-"""The learning rate of an epoch's last step."""
+"""Learning rate of an epoch's last step."""
 
 TABLE_SCHEME = "utk7"
-"""Scheme of the age confusion matrix; the first one allowed where the labels do not allow it."""
+"""Preferred scheme of the age confusion matrix; if the labels do not allow it, the first allowed one is used."""
 
 ERROR_METRIC: dict[LabelKind, str] = {"exact": "age_mae", "range": "age_interval_mae"}
-"""The mean age error in years, by kind of label."""
+"""Name of the mean age error (years), by kind of label."""
 
 _LESS_IS_BETTER = ("loss", "mae", "constancy", "gap")
 _MORE_IS_BETTER = ("acc", "acc1off", "f1", "precision", "recall", "cs5", "vector", "head")
 
 
 def allowed_schemes(label_kind: LabelKind, ranges: Collection[tuple[float, float]]) -> tuple[str, ...]:
-    """The reporting schemes for a data set: all of them on exact ages, those that cut no label range otherwise.
+    """Return the reporting schemes for a data set: all for exact ages, else those that cut no label range.
 
     Args:
         label_kind: Kind of the age labels.
@@ -53,19 +49,19 @@ def allowed_schemes(label_kind: LabelKind, ranges: Collection[tuple[float, float
 
 
 def table_scheme(schemes: Sequence[str]) -> str | None:
-    """Scheme of the age confusion matrix and of the age groups, among those the labels allow; None without any."""
+    """Return the allowed scheme for the age confusion matrix and age groups; None if none is allowed."""
     return TABLE_SCHEME if TABLE_SCHEME in schemes else next(iter(schemes), None)
 
 
 def group_classes(vocabulary: Vocabulary, scheme: str | None) -> dict[str, tuple[str, ...]]:
-    """By what images are grouped, and the names of the groups in the order of their indices.
+    """Return the groupings of images and the names of their groups, in the order of group indices.
 
-    A vocabulary's classes keep their names as far as MLflow takes them in the name of a metric, other characters become
-    ``_``; an age group is named by its first and last year, the last one 66-116.
+    Class names of a vocabulary are kept; characters that MLflow does not accept in metric names become ``_``. An age
+    group is named by its first and last year; the last one is 66-116.
 
     Args:
-        vocabulary: The data set's genders and races; without any there is no such grouping.
-        scheme: The scheme of the age groups; None: no age groups.
+        vocabulary: Genders and races of the data set; an empty list means no such grouping.
+        scheme: Scheme of the age groups; None: no age groups.
     """
     groups = {"race": _plain(vocabulary.races), "gender": _plain(vocabulary.genders)}
     if scheme is not None:
@@ -77,7 +73,7 @@ def group_classes(vocabulary: Vocabulary, scheme: str | None) -> dict[str, tuple
 def grouped_figures(
     tasks: Collection[Task], label_kind: LabelKind, by: str, *, binned: bool, scheme: str | None
 ) -> tuple[str, ...]:
-    """The figures that are reported for each group; no accuracy by its own classes, which would be their recall."""
+    """Return the metrics reported per group; a grouping by a task's own classes omits its accuracy (recall)."""
     figures = []
     if "age" in tasks:
         figures.append(ERROR_METRIC[label_kind])
@@ -98,16 +94,16 @@ def part_metric_names(
     vocabulary: Vocabulary = ANY_VOCABULARY,
     brief: bool = False,
 ) -> frozenset[str]:
-    """What a part (train, val, test) yields, without the part's prefix, if every group has an image.
+    """Return the metric names of a part, without its prefix, assuming that every group has an image.
 
     Args:
-        tasks: What is predicted.
+        tasks: Predicted tasks.
         label_kind: Kind of the age labels.
         binned: Whether the age encoding has bins.
-        extra: Figures that only this age encoding has.
+        extra: Metrics specific to this age encoding.
         schemes: Reporting schemes that the labels allow.
         vocabulary: The data set's genders and races.
-        brief: Only losses, accuracies and the age error: what the training part reports.
+        brief: Only losses, accuracies and the age error, as for the training part.
     """
     names = {"loss", *(f"{task}_loss" for task in tasks)}
     for task in ("gender", "race"):
@@ -134,6 +130,8 @@ def part_metric_names(
         names |= {f"images.by_{by}.{group}" for group in groups}
         for figure in grouped_figures(tasks, label_kind, by, binned=binned, scheme=scheme):
             names |= {f"{figure}.gap_by_{by}", *(f"{figure}.by_{by}.{group}" for group in groups)}
+        if "age" in tasks and binned and by != "age":
+            names |= {f"age_f1.mean_by_{by}", *(f"age_f1.by_{by}.{group}" for group in groups)}
     return frozenset(names)
 
 
@@ -144,13 +142,13 @@ def metric_names(
     schemes: Sequence[str] = REPORTING_SCHEMES,
     vocabulary: Vocabulary | None = None,
 ) -> frozenset[str]:
-    """Every metric an epoch of this trial can report, with its prefix: ``train/``, ``val/``, ``time/`` or ``memory/``.
+    """Return every metric that an epoch can report, as ``train/…``, ``val/…``, ``time/…`` or ``memory/…``.
 
     Args:
         config: The trial.
-        label_kind: Kind of the data's age labels; None where the data has not been looked at: the names of both kinds.
-        schemes: Reporting schemes that the labels allow; on ranges, before the data is read, any of them may be.
-        vocabulary: The data's genders and races; None where the data has not been looked at: those of all data sets.
+        label_kind: Kind of the data's age labels; None if the data is not known: names of both kinds.
+        schemes: Reporting schemes that the labels allow; for ranges, any scheme is possible before the data is read.
+        vocabulary: Genders and races of the data; None if the data is not known: those of all data sets.
     """
     by = config.model.by if isinstance(config.model, CascadeConfig) else None
     binned = isinstance(config.age, BinnedAge)
@@ -159,7 +157,7 @@ def metric_names(
     ).union(_learned_weights(config))
 
 
-@lru_cache(maxsize=256)  # the check of a sweep file asks a thousand times for a few of them
+@lru_cache(maxsize=256)  # checking a sweep file calls it a thousand times for a few values
 def _metric_names(
     tasks: tuple[Task, ...],
     label_kind: LabelKind | None,
@@ -174,7 +172,7 @@ def _metric_names(
     for kind in kinds:
         train = part_metric_names(tasks, kind, binned=binned, schemes=schemes, brief=True)
         names |= {f"train/{name}" for name in train}
-        # The scheme of the groups is the first that the labels allow, which is known once they were looked at.
+        # Age groups use the first scheme that the labels allow; until the data is read, any scheme is possible.
         starts = range(len(schemes)) if vocabulary is None and kind == "range" else (0,)
         for start in starts:
             val = part_metric_names(
@@ -188,39 +186,56 @@ def _metric_names(
             names |= {f"val/{name}" for name in val}
         if by is not None:
             experts = [task for task in tasks if task != by]
+            figures = part_metric_names(
+                experts, kind, binned=binned, extra=extra, schemes=schemes, vocabulary=vocabulary or ANY_VOCABULARY
+            )
             brief = part_metric_names(experts, kind, binned=binned, schemes=schemes, brief=True)
-            names |= {"val/routing_acc", *(f"val/{name}" for name in oracle_names(brief).values())}
+            names |= {"val/routing_acc", *(f"val/{name}" for name in oracle_names({*brief, *figures}, by).values())}
     return frozenset(names)
 
 
 def _learned_weights(config: TrialConfig) -> tuple[str, ...]:
-    """The factor of each task where factors are learned."""
+    """Return the names of the learned task weights, if weights are learned."""
     if config.loss.balance != "uncertainty":
         return ()
     return tuple(f"train/weight.{task}" for task in config.tasks if getattr(config.loss.weights, task) > 0)
 
 
-def oracle_names(figures: Iterable[str]) -> dict[str, str]:
-    """By figure, its name where a cascade's images are routed by their true group; losses have none."""
-    return {figure: f"oracle_{figure}" for figure in figures if figure.rsplit("_", 1)[-1] != "loss"}
+def oracle_names(figures: Iterable[str], by: str) -> dict[str, str]:
+    """Return, by metric, its name under a cascade's true routing: errors and accuracies of all images.
+
+    Accuracies and own-bin F1 of the groups, ``.by_<by>.``, are included: they are those of each expert on its own
+    images.
+    """
+
+    def is_told(figure: str) -> bool:
+        of_all, _, group = figure.partition(f".by_{by}.")
+        if not group and "." in figure:
+            return False
+        word = of_all.rsplit("_", 1)[-1]
+        return word in ("mae", "acc", "f1") and "." not in of_all
+
+    return {figure: f"oracle_{figure}" for figure in sorted(figures) if is_told(figure)}
 
 
 def own_bin_metrics() -> frozenset[str]:
-    """Metrics whose scale depends on the trial's own age bins or encoding: no objective for a sweep that varies them.
+    """Return the metrics whose scale depends on the trial's own age bins or encoding.
 
-    The total loss is among them because the age loss is part of it.
+    They cannot be the objective of a sweep that varies bins or encoding. The total loss is included because it contains
+    the age loss.
     """
-    own = {"val/age_acc", "val/age_f1", *(f"val/{name}" for name in EXTRA_AGE_METRICS)}
+    own = {"val/age_acc", "val/age_f1", *(f"val/{name}" for name in extra_age_metrics())}
     for by, groups in group_classes(ANY_VOCABULARY, None).items():
-        own |= {f"val/age_acc.gap_by_{by}", *(f"val/age_acc.by_{by}.{group}" for group in groups)}
+        own |= {f"val/age_acc.gap_by_{by}", f"val/age_f1.mean_by_{by}"}
+        own |= {f"val/{figure}.by_{by}.{group}" for figure in ("age_acc", "age_f1") for group in groups}
     return frozenset(own | {f"{part}/{name}" for part in ("train", "val") for name in ("age_loss", "loss")})
 
 
 def fair_metrics(label_kind: LabelKind | None = None) -> tuple[str, ...]:
-    """The age metrics that compare trials of any bins and encoding, the best known first.
+    """Return the age metrics that compare trials across bins and encodings, the best known first.
 
     Args:
-        label_kind: Kind of the data's age labels; None where the data has not been looked at.
+        label_kind: Kind of the data's age labels; None if the data is not known.
     """
     kinds: tuple[LabelKind, ...] = ("exact", "range") if label_kind is None else (label_kind,)
     errors = [f"val/{ERROR_METRIC[kind]}" for kind in kinds]
@@ -228,9 +243,9 @@ def fair_metrics(label_kind: LabelKind | None = None) -> tuple[str, ...]:
 
 
 def headline_metrics(config: TrialConfig, objectives: Sequence[Objective]) -> tuple[str, ...]:
-    """About fifteen metrics of an epoch that are worth a curve in the tracker, the objectives and their parts first.
+    """Return about fifteen metrics that are plotted in the tracker, the objectives and their parts first.
 
-    On a given data set one of ``age_mae`` and ``age_interval_mae`` occurs, and the schemes its labels allow.
+    A data set has either ``age_mae`` or ``age_interval_mae``, and the schemes that its labels allow.
     """
     names = [
         *objective_names(objectives),
@@ -257,9 +272,9 @@ def headline_metrics(config: TrialConfig, objectives: Sequence[Objective]) -> tu
 
 
 def better_direction(metric: str) -> Direction | None:
-    """Whether less or more of a metric is better; None for counts, and for what is not ours.
+    """Return whether a metric is minimized or maximized; None for counts and unknown metrics.
 
-    Of losses, errors, gaps between groups, seconds and gigabytes less is better.
+    Losses, errors, gaps between groups, seconds and gigabytes are minimized.
     """
     figure, *variants = metric.rsplit("/", 1)[-1].split(".")
     word = "gap" if variants and variants[-1].startswith("gap_by_") else figure.rsplit("_", 1)[-1]
@@ -271,15 +286,15 @@ def better_direction(metric: str) -> Direction | None:
 
 
 def is_of_the_machine(metric: str) -> bool:
-    """Whether a metric tells of the machine at work (seconds, gigabytes) and not of the model, so that runs differ."""
+    """Return whether a metric measures the machine (seconds, gigabytes) and so differs between equal runs."""
     return metric.startswith(("time/", "memory/"))
 
 
 def is_of_one_group(metric: str) -> bool:
-    """Whether a metric is the figure of one group of people, such as ``val/age_mae.by_race.White``."""
+    """Return whether a metric belongs to one group of people, such as ``val/age_mae.by_race.White``."""
     return ".by_" in metric
 
 
 def _plain(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names without what MLflow refuses in the name of a metric, and without the dot that parts ours."""
+    """Return class names without characters that MLflow rejects in metric names and without the separator dot."""
     return tuple(re.sub(r"[^A-Za-z0-9_\-: ]", "_", name) for name in classes)

@@ -1,15 +1,16 @@
-"""What each image adds to a figure: values whose mean is the figure, so that two models are compared image by image.
+"""Per-image contributions: values whose mean is the metric, for paired comparison of two models.
 
-An error or a hit is its own value. A score that is no mean over images (macro precision, recall and F1) gets the
-pseudovalues of the jackknife, ``N * score - (N - 1) * score without the image`` (Quenouille 1956; Tukey 1958), shifted
-so that their mean is the score itself, as radiology does for areas under the curve (Dorfman, Berbaum and Metz 1992;
-Hillis, Berbaum and Metz 2008).
+An error or a hit is used directly. Scores that are not means over images (macro precision, recall and F1) are
+represented by jackknife pseudovalues, ``N * score - (N - 1) * score without the image`` (Quenouille 1956; Tukey 1958),
+shifted so that their mean is the score itself. Radiology uses the same method for areas under the curve (Dorfman,
+Berbaum and Metz 1992; Hillis, Berbaum and Metz 2008).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from agr_core.bins import SCHEMES, Bins, nearest_year
 from agr_core.evaluation.predictions import Predictions
 from agr_core.evaluation.scores import (
     FloatArray,
@@ -18,28 +19,28 @@ from agr_core.evaluation.scores import (
     macro_scores,
     range_distance,
 )
-from agr_core.labels.bins import SCHEMES, Bins, nearest_year
 
 _MACRO = ("precision", "recall", "f1")
 _ERRORS = ("age_mae", "age_interval_mae")
 
 
 def image_values(predictions: Predictions, figure: str) -> FloatArray | None:
-    """What each image adds to ``figure`` (N,), NaN for an image that has no part in it.
+    """Return each image's contribution to ``figure`` (N,), NaN for images that do not contribute.
 
-    None for a figure that predictions do not tell: losses, scores in the trial's own bins, those of a group or class.
+    None for metrics that cannot be computed from predictions: losses, scores in the trial's own bins, of a group or
+    class.
 
     Args:
         predictions: The predictions of a part.
-        figure: Name of a figure of the part without its prefix: ``age_mae``, ``age_f1.utk7``, ``gender_acc``.
+        figure: Name of a metric of the part without its prefix, such as ``age_mae``, ``age_f1.utk7``, ``gender_acc``.
     """
     name, _, scheme = figure.partition(".")
     task, _, score = name.partition("_")
     if task == "age" and predictions.years:
         return _of_age(predictions, figure, score, scheme)
     if task in predictions.classes and not scheme:
-        found = predictions.classes[task]
-        return _of_classes(found.true, found.predicted, len(found.classes), score)
+        task_predictions = predictions.classes[task]
+        return _of_classes(task_predictions.true, task_predictions.predicted, len(task_predictions.classes), score)
     return None
 
 
@@ -75,13 +76,13 @@ def _of_classes(true: IntArray, predicted: IntArray, count: int, score: str) -> 
 
 
 def _pseudovalues(true: IntArray, predicted: IntArray, count: int, score: str) -> FloatArray:
-    """The jackknife's, which are the same for all images of one cell of the confusion matrix."""
+    """Return jackknife pseudovalues, computed once per cell of the confusion matrix, whose images share them."""
     confusion = confusion_counts(true, predicted, count)
-    whole, images = macro_scores(confusion)[score], len(true)
+    score_of_all, images = macro_scores(confusion)[score], len(true)
     of_cell = np.zeros(confusion.shape)
     for cell in zip(*np.nonzero(confusion), strict=True):
         without = confusion.copy()
         without[cell] -= 1
-        of_cell[cell] = images * whole - (images - 1) * macro_scores(without)[score]
+        of_cell[cell] = images * score_of_all - (images - 1) * macro_scores(without)[score]
     values = of_cell[true, predicted]
-    return np.asarray(values + (whole - values.mean()), dtype=np.float64)
+    return np.asarray(values + (score_of_all - values.mean()), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Pictures of a trial's results as PNG. Matplotlib is imported at the first picture: importing it takes a while.
+"""Plots of a trial's results as PNG. Matplotlib is imported at the first plot, because the import is slow.
 
-Figures are made without pyplot, whose global state would keep them open and is not safe in threads.
+Figures do not use pyplot: its global state keeps them open and is not thread-safe.
 """
 
 from __future__ import annotations
@@ -24,20 +24,29 @@ _TRAIN_COLOR, _VAL_COLOR, _BEST_COLOR = "#8a97a6", "#1f5fa8", "#c2410c"
 
 
 def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
-    """A confusion matrix as a heat map: colour and percentage are the share of the true class, below it the count.
+    """Plot a confusion matrix: colour and percentage show the share of the true class, with the count below.
 
     Args:
         table: ``{"labels": [K names], "counts": [K lists of K counts]}``, the true class in rows.
-        title: Words above the picture.
+        title: Title of the plot.
     """
+    return confusions_png([(table, title)])
+
+
+def confusions_png(tables: Sequence[tuple[Mapping[str, Any], str]]) -> bytes:
+    """Plot confusion matrices side by side; each is a table and a title as for ``confusion_png``."""
+    side = 0.62 * max(len(table["labels"]) for table, _ in tables) + 1.0
+    figure = empty_figure(width=len(tables) * (side + 2.0), height=side + 1.4)
+    for number, (table, title) in enumerate(tables, start=1):
+        _draw_confusion(figure.add_subplot(1, len(tables), number), table, title)
+    return png(figure)
+
+
+def _draw_confusion(axes: Axes, table: Mapping[str, Any], title: str) -> None:
     labels = [str(label) for label in table["labels"]]
     counts = np.asarray(table["counts"], dtype=np.int64)
     class_sizes = counts.sum(axis=1)
     shares = counts / np.maximum(class_sizes, 1)[:, np.newaxis]
-
-    side = 0.62 * len(labels) + 1.0
-    figure = empty_figure(width=side + 2.0, height=side + 1.4)
-    axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for (row, column), share in np.ndenumerate(shares):
         text = f"{share:.0%}\n{counts[row, column]:,}" if counts[row, column] else "0"
@@ -51,16 +60,15 @@ def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
     axes.set_title(title, fontsize=11)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    return png(figure)
 
 
 def curves_png(reports: Sequence[EpochReport], objectives: Sequence[Objective], title: str) -> bytes:
-    """Learning curves: the train and val loss, and beside them the objectives that are other metrics.
+    """Plot learning curves: train and val loss, and next to them the objectives that are other metrics.
 
     Args:
-        reports: The reports of one trial, in order of their epochs.
-        objectives: What the trial is ranked by; a dot marks the epoch that is best by the first of them.
-        title: Words above the picture.
+        reports: Reports of one trial, in order of epochs.
+        objectives: Objectives of the trial; a dot marks the best epoch by the first of them.
+        title: Title of the plot.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -91,18 +99,18 @@ def curves_png(reports: Sequence[EpochReport], objectives: Sequence[Objective], 
 
 
 def image_grid_png(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str], title: str) -> bytes:
-    """Images side by side.
+    """Plot images in a grid.
 
     Args:
-        rows: Images (H, W, 3) or (H, W, 1) of each row, by the words to the left of it.
-        columns: Words above each column.
-        title: Words above the picture.
+        rows: Images (H, W, 3) or (H, W, 1) of each row, by the row's label.
+        columns: Label of each column.
+        title: Title of the plot.
     """
     figure = empty_figure(width=1.15 * len(columns) + 1.2, height=1.15 * len(rows) + 0.8)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes_of_row, (name, images) in zip(grid, rows.items(), strict=True):
         for axes, image in zip(axes_of_row, images, strict=True):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)  # the last two are for luminance alone
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)  # cmap, vmin and vmax apply to luminance only
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         axes_of_row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
@@ -115,19 +123,19 @@ def image_grid_png(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Seq
 def _curve(axes: Axes, reports: Sequence[EpochReport], metric: str, color: str) -> None:
     points = [(report.epoch, report.metrics[metric]) for report in reports if metric in report.metrics]
     if points:
-        # Markers, because a trial that was stopped after one epoch has no line.
+        # Markers: the curve of a trial stopped after one epoch has no line.
         axes.plot(*zip(*points, strict=True), marker=".", color=color, label=metric)
 
 
 def empty_figure(*, width: float, height: float) -> Figure:
-    """An empty figure of a size in inches."""
+    """Return an empty figure; width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG bytes; a figure without pyplot is drawn by Agg, which needs no display."""
+    """Return the figure as PNG bytes, drawn by Agg, which needs no display."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
     return buffer.getvalue()

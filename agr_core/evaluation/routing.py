@@ -1,4 +1,4 @@
-"""Figures of a cascade: with the routing it predicted, and what its experts would reach if all of it was right."""
+"""Metrics of a cascade: with its predicted routing, and of its experts with the true routing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from agr_core.labels.encodings import AgeEncoding
 
 
 class RoutingMetrics(PartMetrics):
-    """Figures of the predicted routing, as those of ``PartMetrics``, and two kinds more.
+    """Metrics of the predicted routing, as in ``PartMetrics``, plus routing accuracy and oracle metrics.
 
-    ``routing_acc`` is the share of images that went to their expert; ``oracle_...`` are figures of the experts' tasks,
-    from what ``oracle`` collects: the same images, each sent to the expert of its true group.
+    ``routing_acc`` is the share of images routed to the expert of their true group. ``oracle_...`` are metrics of the
+    experts' tasks, collected by ``oracle``, with each image routed to the expert of its true group.
     """
 
     def __init__(
@@ -23,18 +23,18 @@ class RoutingMetrics(PartMetrics):
     ) -> None:
         super().__init__(encoding, tasks, *others, **more)
         self._by = by
-        self.oracle = PartMetrics(encoding, [task for task in tasks if task != by], *others, **more | {"brief": True})
+        self.oracle = PartMetrics(encoding, [task for task in tasks if task != by], *others, **more)
 
     def gather(self, gather: Callable[[Any], list[Any]]) -> None:
-        """Take up the batches that other processes collected."""
+        """Add the batches that other processes collected."""
         super().gather(gather)
         self.oracle.gather(gather)
 
     def compute(self) -> tuple[dict[str, float], dict[str, Table]]:
-        """The figures and confusion matrices of all batches so far; what is undefined is absent."""
+        """Return metrics and confusion matrices of all batches so far; undefined metrics are absent."""
         metrics, tables = super().compute()
         if f"{self._by}_acc" in metrics:
             metrics["routing_acc"] = metrics[f"{self._by}_acc"]
         oracle, _ = self.oracle.compute()
-        metrics |= {name: oracle[figure] for figure, name in oracle_names(oracle).items()}
+        metrics |= {name: oracle[figure] for figure, name in oracle_names(oracle, self._by).items()}
         return metrics, tables

@@ -1,4 +1,4 @@
-"""Scores from plain arrays. N: images, K: classes."""
+"""Scores computed from plain arrays. N: images, K: classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 def confusion_counts(true: IntArray, predicted: IntArray, count: int) -> IntArray:
-    """How often each class was taken for each other (K, K), the true class in rows.
+    """Return the confusion matrix (K, K) of counts, the true class in rows.
 
     Args:
         true: True classes 0..K-1 (N,).
@@ -24,16 +24,16 @@ def confusion_counts(true: IntArray, predicted: IntArray, count: int) -> IntArra
 
 
 def accuracy(confusion: IntArray, *, off_by: int = 0) -> float:
-    """Share of images at most ``off_by`` classes from the true one; 0 is accuracy, 1 the "1-off" of the age papers."""
+    """Return the share of images at most ``off_by`` classes from the true one; 0: accuracy, 1: "1-off" accuracy."""
     near = sum(np.trace(confusion, offset=k) for k in range(-off_by, off_by + 1))
     return float(near / confusion.sum())
 
 
 def class_scores(confusion: IntArray) -> dict[str, FloatArray]:
-    """Precision, recall and F1 of each class (K,), a quotient 0 / 0 counting as 0.
+    """Return precision, recall and F1 of each class (K,); a quotient 0 / 0 counts as 0.
 
-    Precision is the share of the images predicted as the class that are of it, recall the share of the images of the
-    class that are predicted as it, F1 their harmonic mean.
+    Precision is the share of images predicted as the class that belong to it. Recall is the share of images of the
+    class that are predicted as it. F1 is their harmonic mean.
     """
     right = np.diag(confusion).astype(np.float64)
     is_true, is_predicted = confusion.sum(axis=1), confusion.sum(axis=0)
@@ -45,7 +45,7 @@ def class_scores(confusion: IntArray) -> dict[str, FloatArray]:
 
 
 def class_report(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By class of a confusion matrix ``{"labels": [...], "counts": [[...]]}``: precision, recall, F1 and its images."""
+    """Return precision, recall, F1 and number of images by class of a confusion matrix."""
     confusion = np.asarray(table["counts"], dtype=np.int64)
     scores = class_scores(confusion) | {"images": confusion.sum(axis=1).astype(np.float64)}
     return {
@@ -55,16 +55,16 @@ def class_report(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def macro_scores(confusion: IntArray) -> dict[str, float]:
-    """Precision, recall and F1, each the plain mean over the classes that occur in the truth or the prediction.
+    """Return precision, recall and F1, each averaged over the classes that occur as truth or prediction.
 
-    A quotient 0 / 0 counts as 0, as scikit-learn's ``zero_division=0``.
+    A quotient 0 / 0 counts as 0, as with scikit-learn's ``zero_division=0``.
     """
     occurs = confusion.sum(axis=1) + confusion.sum(axis=0) > 0
     return {name: float(scores[occurs].mean()) for name, scores in class_scores(confusion).items()}
 
 
 def range_distance(years: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Years from each estimate to the label's range (N,), 0 inside; the absolute error where ``low`` is ``high``."""
+    """Return years from each estimate to the label's range (N,), 0 inside; for exact ages the absolute error."""
     return np.maximum(0.0, np.maximum(low - years, years - high))
 
 

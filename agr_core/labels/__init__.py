@@ -1,1 +1,1 @@
-"""Age groups, age encodings, and the vocabularies of gender and race."""
+"""Age encodings, and vocabularies of gender, race and attributes."""

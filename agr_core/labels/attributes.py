@@ -1,7 +1,7 @@
-"""Vocabularies: the gender and race classes of a data set, their indices, and the attributes its images may have.
+"""Vocabularies: class names and indices of gender and race, names of attributes, mappings between race vocabularies.
 
-A class is stored by its name; its index is its place in the data set's own vocabulary, so that two data sets with
-different race classes never share an index by accident.
+A class is stored by name; its index is its position in the data set's own vocabulary. Two data sets with different race
+classes therefore never share an index by accident.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from agr_core.errors import DataError
 
 GENDERS: tuple[str, ...] = ("male", "female")
-"""UTKFace's 0 and 1; the same names in every data set."""
+"""Genders in UTKFace's order 0, 1; all data sets use these names."""
 
 UTKFACE_RACES: tuple[str, ...] = ("White", "Black", "Asian", "Indian", "Others")
-"""UTKFace's 0 to 4 (Zhang, Song and Qi 2017)."""
+"""Races of UTKFace, 0 to 4 (Zhang, Song and Qi 2017)."""
 
 FAIRFACE_RACES: tuple[str, ...] = (
     "White",
@@ -29,19 +29,19 @@ FAIRFACE_RACES: tuple[str, ...] = (
     "Indian",
     "Middle Eastern",
 )
-"""FairFace's seven (Karkkainen and Joo, WACV 2021), in the order of its published models."""
+"""Races of FairFace (Karkkainen and Joo, WACV 2021), in the order of its published models."""
 
 MORPH_RACES: tuple[str, ...] = ("White", "Black", "Asian", "Hispanic", "Others")
-"""MORPH-II's codes W, B, A, H and O (Ricanek and Tesafaye, FG 2006)."""
+"""Races of MORPH-II, codes W, B, A, H and O (Ricanek and Tesafaye, FG 2006)."""
 
 RACE_VOCABULARIES: dict[str, tuple[str, ...]] = {
     "utkface": UTKFACE_RACES,
     "fairface": FAIRFACE_RACES,
     "morph": MORPH_RACES,
 }
-"""The vocabularies that races can be mapped into, by name."""
+"""Target vocabularies of race mappings, by name."""
 
-# What each class name means, in the finest groups that any of these data sets tells apart.
+# Meaning of each class name, in the finest groups that any of these data sets distinguishes.
 _GROUPS: dict[str, frozenset[str]] = {
     "White": frozenset({"white"}),
     "Black": frozenset({"black"}),
@@ -52,7 +52,7 @@ _GROUPS: dict[str, frozenset[str]] = {
     "Latino_Hispanic": frozenset({"latino"}),
     "Hispanic": frozenset({"latino"}),
     "Middle Eastern": frozenset({"middle eastern"}),
-    "Others": frozenset({"others"}),  # and all that its vocabulary has no other class for
+    "Others": frozenset({"others"}),  # plus everything without a class in the same vocabulary
 }
 
 CELEBA_ATTRIBUTES: tuple[str, ...] = (
@@ -97,25 +97,25 @@ CELEBA_ATTRIBUTES: tuple[str, ...] = (
     "Wearing_Necktie",
     "Young",
 )
-"""CelebA's forty (Liu, Luo, Wang and Tang, ICCV 2015), in the order of ``list_attr_celeba.txt``."""
+"""CelebA's forty attributes (Liu, Luo, Wang and Tang, ICCV 2015), in the order of ``list_attr_celeba.txt``."""
 
 
 def map_race(name: str, from_: Sequence[str], to: Sequence[str]) -> str | None:
-    """The class of another vocabulary that a race class falls into, or None where no single one holds all of it.
+    """Return the class of another vocabulary that contains a race class; None if no single class contains it.
 
-    ``East Asian`` falls into UTKFace's ``Asian``; UTKFace's ``Asian`` falls into none of FairFace's, which would have
-    to know which Asians. ``Others`` means what its own vocabulary has no other class for.
+    ``East Asian`` maps to UTKFace's ``Asian``. UTKFace's ``Asian`` maps to none of FairFace's classes, because FairFace
+    distinguishes several. ``Others`` means everything without a class in its own vocabulary.
 
     Args:
         name: A class of ``from_``.
-        from_: The vocabulary of the data set that the label comes from.
-        to: The vocabulary that is wanted.
+        from_: Vocabulary of the label's data set.
+        to: Target vocabulary.
 
     Raises:
-        DataError: If ``name`` is not in ``from_``, or what a class means is not known here.
+        DataError: If ``name`` is not in ``from_``, or the meaning of a class is not defined.
     """
     if name not in from_:
-        raise DataError(f"race {name!r} is not in the vocabulary it should come from: {', '.join(from_) or 'empty'}.")
+        raise DataError(f"race {name!r} is not in its vocabulary: {', '.join(from_) or 'empty'}.")
     if tuple(from_) == tuple(to):
         return name
     meant = _meaning(name, from_)
@@ -124,9 +124,10 @@ def map_race(name: str, from_: Sequence[str], to: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True)
 class RaceMap:
-    """How the race classes of one vocabulary become those of another.
+    """Mapping of the race classes of one vocabulary to another.
 
-    ``classes``: for each class of the first the class of the other, or None: its images have no race label any more.
+    ``classes`` maps each class of the first vocabulary to a class of the second, or to None, which removes the race
+    label of its images.
     """
 
     classes: dict[str, str | None]
@@ -138,7 +139,7 @@ class RaceMap:
 
     @property
     def merged(self) -> dict[str, tuple[str, ...]]:
-        """Classes of the other vocabulary in which several are no longer told apart, and which."""
+        """Target classes that merge several source classes, with those classes."""
         together: dict[str, list[str]] = {}
         for name, wanted in self.classes.items():
             if wanted is not None:
@@ -146,7 +147,7 @@ class RaceMap:
         return {wanted: tuple(names) for wanted, names in together.items() if len(names) > 1}
 
     def lost(self) -> str:
-        """What is lost, in one line for people; empty if nothing is."""
+        """Return one line about unlabelled and merged classes; empty if there are none."""
         said = [f"{' and '.join(names)} are both {wanted}" for wanted, names in self.merged.items()]
         if self.unlabelled:
             said.append(f"{', '.join(self.unlabelled)} fit no single class and have no race label")
@@ -154,31 +155,31 @@ class RaceMap:
 
 
 def race_map(from_: Sequence[str], to: Sequence[str]) -> RaceMap:
-    """``map_race`` for every class of ``from_``.
+    """Return the result of ``map_race`` for every class of ``from_``.
 
     Raises:
-        DataError: If what a class means is not known here.
+        DataError: If the meaning of a class is not defined.
     """
     return RaceMap({name: map_race(name, from_, to) for name in from_})
 
 
 def _meaning(name: str, vocabulary: Sequence[str]) -> frozenset[str]:
-    """The finest groups that a class of a vocabulary covers."""
+    """Return the finest groups that a class of a vocabulary covers."""
     if name not in _GROUPS:
         raise DataError(
-            f"what race {name!r} means in other data sets is not known; known are {', '.join(_GROUPS)}. Add it to "
+            f"the meaning of race {name!r} in other data sets is unknown; known: {', '.join(_GROUPS)}. Add it to "
             "agr_core/labels/attributes.py, or use data sets with one vocabulary."
         )
     if name != "Others":
         return _GROUPS[name]
-    # UTKFace's page says it: "Others (like Hispanic, Latino, Middle Eastern)".
+    # From UTKFace's page: "Others (like Hispanic, Latino, Middle Eastern)".
     everybody = frozenset[str]().union(*_GROUPS.values())
     return everybody.difference(*(_GROUPS.get(other, ()) for other in vocabulary if other != name))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes a data set knows, in index order, whether or not an image has them; empty: it has no such label.
+    """Classes of a data set, in index order, whether or not an image has them; empty: no such label.
 
     An image has one gender and one race, but any number of ``attributes``, each present or absent.
     """
@@ -188,11 +189,11 @@ class Vocabulary:
     attributes: tuple[str, ...] = ()
 
     def names(self, label: str) -> tuple[str, ...]:
-        """The class names of ``gender`` or ``race``."""
+        """Return the class names of ``gender`` or ``race``."""
         return {"gender": self.genders, "race": self.races}[label]
 
     def index(self, label: str, values: Iterable[str | None]) -> NDArray[np.int64]:
-        """The class index of each value (N,), -1 where the value is missing (None or NaN).
+        """Return the class index of each value (N,), -1 where the value is missing (None or NaN).
 
         Raises:
             DataError: If a value is not in the vocabulary.
@@ -213,4 +214,4 @@ class Vocabulary:
 
 
 ANY_VOCABULARY = Vocabulary(genders=GENDERS, races=tuple(dict.fromkeys((*UTKFACE_RACES, *FAIRFACE_RACES))))
-"""Every class of the data sets we read: what a data set that was not looked at may have."""
+"""Every class of all supported data sets; used for a data set whose content is not known yet."""

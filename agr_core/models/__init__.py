@@ -1,7 +1,7 @@
-"""Backbones and heads: a configuration in, a ``torch.nn.Module`` out.
+"""Models: a backbone and heads, built from a trial's configuration as a ``torch.nn.Module``.
 
-This package is imported to find ``timm_names.txt`` when a sweep file is checked, so it imports neither torch nor timm
-until a model is built.
+Checking a sweep file imports this package to find ``timm_names.txt``. Therefore it imports neither torch nor timm until
+a model is built.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from agr_core.config import CascadeConfig
 
 if TYPE_CHECKING:
     from agr_core.config import Task, TrialConfig
-    from agr_core.models.face_model import TaskModel
     from agr_core.models.heads import LastLayer
+    from agr_core.models.task_model import TaskModel
     from agr_core.models.weights_file import WeightsFile
 
 
@@ -28,28 +28,28 @@ def build_model(
     weights: WeightsFile | None = None,
     untrained: bool = False,
 ) -> TaskModel:
-    """The model of a trial, on the CPU, with initial weights that are a function of ``config.seed`` alone.
+    """Build the model of a trial, on the CPU; its initial weights depend on ``config.seed`` alone.
 
-    The generators of the process are left as they were.
+    The state of the process's random number generators is left unchanged.
 
     Args:
-        config: The trial; ``image``, ``model``, ``head``, ``tasks`` and ``seed`` matter here.
-        age_outputs: Outputs of the age encoding.
-        num_genders: Genders in the data set's vocabulary.
-        num_races: Races in the data set's vocabulary.
-        num_attributes: Attributes in the data set's vocabulary.
-        age_layer: Makes the last layer of the age head; None: a linear one.
-        weights: The file that ``model.weights`` stands for. None: what it says is itself a file on this machine, or
-            ``none``, or timm fetches its weights.
-        untrained: Leave all weights random, whatever ``model.weights`` says: they will be replaced.
+        config: The trial; only ``image``, ``model``, ``head``, ``tasks`` and ``seed`` are used.
+        age_outputs: Number of outputs of the age encoding.
+        num_genders: Number of genders in the data set's vocabulary.
+        num_races: Number of races in the data set's vocabulary.
+        num_attributes: Number of attributes in the data set's vocabulary.
+        age_layer: Factory of the age head's last layer; None: a linear layer.
+        weights: The local file of the weights that ``model.weights`` names. None: ``model.weights`` is itself a local
+            file or ``none``, or timm downloads its weights.
+        untrained: Ignore ``model.weights`` and leave all weights random, because the caller replaces them.
 
     Returns:
-        A module from images (B, C, S, S) float32 to ``{task: logits (B, outputs)}``, S being ``image.size``, for the
+        A module that maps images (B, C, S, S) float32, S = ``image.size``, to ``{task: logits (B, outputs)}`` for the
         tasks that have a head (``TrialConfig.head_tasks``).
 
     Raises:
-        ConfigError: If the backbone cannot be built, or not for these images, or its weights cannot be had.
-        IntegrityError: If the file of weights does not have ``model.weights_sha256``.
+        ConfigError: If the backbone cannot be built, does not accept these images, or its weights are unavailable.
+        IntegrityError: If the SHA-256 of the weights file is not ``model.weights_sha256``.
     """
     outputs: dict[Task, int] = {
         "age": age_outputs,

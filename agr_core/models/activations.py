@@ -1,4 +1,4 @@
-"""The activations that a configuration can name."""
+"""Activation functions by configured name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from agr_core.config import Activation
 
 
 def build_activation(name: Activation) -> nn.Module:
-    """A new module of the activation ``name``, elementwise on any shape; it may overwrite its input.
+    """Return a new module of the activation ``name``, elementwise on any shape; it may overwrite its input.
 
-    So it must follow a layer whose backward pass does not need its output: a convolution, linear layer or batch norm.
+    Because it works in place, place it only after a layer whose backward pass does not need its output: a convolution,
+    linear layer or batch norm.
     """
     match name:
         case "relu":

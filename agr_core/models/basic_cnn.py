@@ -1,4 +1,4 @@
-"""Report S4's CNN of one to five convolution blocks (S4-N1).
+"""CNN of one to five convolution blocks (report S4, S4-N1).
 
 B: images, C: input channels, S: ``image.size``, F: ``model.hidden``.
 """
@@ -14,8 +14,8 @@ from agr_core.models.activations import build_activation
 class BasicCnn(nn.Module):
     """Blocks of convolution, activation, batch norm and max pool 2; then flatten, a hidden layer and dropout.
 
-    With ``dropout_at: before_activation`` each dropout comes right before the activation instead.
-    Block i has ``base_features * 2**i`` channels and halves the image, rounding down.
+    With ``dropout_at: before_activation``, each dropout directly precedes the activation instead. Block i has
+    ``base_features * 2**i`` channels and halves the image, rounding down.
     """
 
     def __init__(self, config: BasicCnnConfig, *, in_channels: int, image_size: int) -> None:
@@ -51,6 +51,6 @@ class BasicCnn(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, F) of images (B, C, S, S)."""
+        """Return features (B, F) of images (B, C, S, S)."""
         features: Tensor = self.layers(images)
         return features

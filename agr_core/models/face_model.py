@@ -1,29 +1,29 @@
-"""A backbone with one head a task, and the registry of our own backbones.
+"""Construction of single-network models (a backbone with one head per task); registry of the project's own backbones.
 
-B: images, C: input channels, S: ``image.size``, F: features of the backbone, G: features that the heads see (F without
-shared layers).
+B: images, C: input channels, S: ``image.size``, F: features of the backbone.
 """
 
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from agr_core.config import HeadConfig, MobilenetTransformerConfig, Task, TimmConfig, TrialConfig
-from agr_core.data.batch import Labels
-from agr_core.errors import ConfigError
+from agr_core import plugins
+from agr_core.config import MobilenetTransformerConfig, PluginBackbone, Task, TimmConfig, TrialConfig
+from agr_core.errors import ConfigError, ModelError
 from agr_core.models.basic_cnn import BasicCnn
 from agr_core.models.freezing import freeze
-from agr_core.models.heads import LastLayer, build_head, build_shared
+from agr_core.models.heads import LastLayer
 from agr_core.models.inception_resnet_v1 import InceptionResnetV1
 from agr_core.models.levi_hassner import LeviHassner
+from agr_core.models.refusals import REFUSED_BY_LAYERS, raise_lack_of_memory, reason_of
 from agr_core.models.residual_attention import ResidualAttention
+from agr_core.models.task_model import FaceModel
 from agr_core.models.weights import load_weights
 from agr_core.models.weights_file import WeightsFile, named_weights
 from agr_core.registry import Registry
@@ -31,10 +31,11 @@ from agr_core.registry import Registry
 _LOG = logging.getLogger(__name__)
 
 OwnBackbone = Callable[..., nn.Module]
-"""Called with the model's config, ``in_channels`` and ``image_size``; gives a module (B, C, S, S) -> (B, F)."""
+"""Factory called with the model's config, ``in_channels`` and ``image_size``; returns a module (B, C, S, S) -> (B,
+F)."""
 
 OWN_BACKBONES: Registry[OwnBackbone] = Registry("model")
-"""Our own backbones by name; every other name is timm's."""
+"""The project's own backbones by name; all other names are plug-ins' or timm's."""
 
 
 def _mobilenet_transformer(config: MobilenetTransformerConfig, *, in_channels: int, image_size: int) -> nn.Module:
@@ -52,65 +53,11 @@ OWN_BACKBONES.register("mobilenet_transformer", _mobilenet_transformer)
 
 @runtime_checkable
 class PretrainedByTimm(Protocol):
-    """A backbone of ours with a part that timm has weights for."""
+    """An own backbone with a part for which timm has weights."""
 
     def load_timm_weights(self, file: Path | None) -> None:
-        """Load them from ``file``; None: timm fetches them. Raises ``ConfigError`` if they cannot be had."""
+        """Load timm's weights from ``file``; None: download. Raises ``ConfigError`` if they are unavailable."""
         ...
-
-
-class TaskModel(nn.Module, ABC):
-    """What a trial trains: images in, logits of each task out."""
-
-    @property
-    @abstractmethod
-    def backbones(self) -> list[nn.Module]:
-        """All backbones."""
-
-    def true_groups(self, labels: Labels) -> Tensor | None:  # noqa: ARG002 - none
-        """What ``forward`` takes as the groups of training images (B,); None where it needs none."""
-        return None
-
-    def trained_labels(self, labels: Labels) -> Labels:
-        """The labels that the outputs for training images are held against."""
-        return labels
-
-
-class FaceModel(TaskModel):
-    """Features shared by all tasks, then one head for each.
-
-    ``frozen`` are the modules that stay in evaluation mode (``freezing.py``).
-    """
-
-    def __init__(
-        self, backbone: nn.Module, *, features: int, head: HeadConfig, last_layers: Mapping[Task, LastLayer]
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.tasks = tuple(last_layers)
-        self.shared, width = build_shared(head, features=features)
-        self.heads = nn.ModuleDict(
-            {task: build_head(head, features=width, last=last) for task, last in last_layers.items()}
-        )
-
-        self.frozen: list[nn.Module] = []
-
-    @property
-    def backbones(self) -> list[nn.Module]:
-        """The one backbone."""
-        return [self.backbone]
-
-    def train(self, mode: bool = True) -> Self:
-        """Turn to training or evaluation; frozen modules stay in evaluation."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
-
-    def forward(self, images: Tensor, groups: Tensor | None = None) -> dict[Task, Tensor]:  # noqa: ARG002 - none
-        """Logits (B, outputs) of each task that has a head, for images (B, C, S, S)."""
-        features = self.shared(self.backbone(images))  # (B, G)
-        return {task: self.heads[task](features) for task in self.tasks}
 
 
 def build(
@@ -122,10 +69,10 @@ def build(
     untrained: bool,
     part: str = "",
 ) -> FaceModel:
-    """The model of a trial; see ``agr_core.models.build_model``. ``outputs`` may count tasks that are not trained.
+    """Build the model of a trial; see ``build_model``. ``outputs`` may have tasks that are not trained.
 
-    A task ends in a linear layer, or in what ``last_layers`` says; the tasks the age head speaks for have no head.
-    ``part`` is how the names of a part of a cascade begin in the cascade's weights.
+    Each head ends in its layer of ``last_layers``, else in a linear layer; tasks derived from the age head have no head
+    of their own. ``part`` is the name prefix of this network in a cascade's weights.
     """
     empty = [task for task in config.tasks if outputs[task] < 1]
     if empty:
@@ -160,7 +107,7 @@ def _linear(outputs: int) -> LastLayer:
 
 
 def input_channels(config: TrialConfig) -> int:
-    """Channels C of the images: 3 of colour, 1 of luminance."""
+    """Return the number of image channels C: 3 for colour, 1 for luminance."""
     return 3 if config.image.color == "rgb" else 1
 
 
@@ -168,13 +115,16 @@ def _build_backbone(config: TrialConfig, file: Path | None, *, untrained: bool) 
     sizes = {"in_channels": input_channels(config), "image_size": config.image.size}
     from_timm = config.model.weights == "timm" and not untrained
     if isinstance(config.model, TimmConfig):
-        from agr_core.models import timm_backbones  # seconds of import that our own models can do without
+        from agr_core.models import timm_backbones  # takes seconds to import; own models do not need it
 
         timm_file = file if from_timm else None
         return timm_backbones.build(config.model, **sizes, pretrained=from_timm, file=timm_file)
+    if isinstance(config.model, PluginBackbone):
+        return _build_plugin(config.model, **sizes)
     try:
         backbone = OWN_BACKBONES.get(config.model.name)(config.model, **sizes)
-    except RuntimeError as error:  # a layer larger than what is left of the image
+    except REFUSED_BY_LAYERS as error:  # a layer larger than the remaining feature map
+        raise_lack_of_memory(error)
         raise _cannot_take(config, error) from error
     if from_timm:
         assert isinstance(backbone, PretrainedByTimm), "only configurations with a timm_name may ask for them"
@@ -182,20 +132,37 @@ def _build_backbone(config: TrialConfig, file: Path | None, *, untrained: bool) 
     return backbone
 
 
-def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
-    """Features F, found by passing one blank image through; so an image size that does not fit is found as well.
+def _build_plugin(model: PluginBackbone, *, in_channels: int, image_size: int) -> nn.Module:
+    try:
+        backbone = model.build(in_channels=in_channels, image_size=image_size)
+    except Exception as error:
+        raise_lack_of_memory(error)
+        said = plugins.described(plugins.BACKBONES, model.name)
+        raise ModelError(
+            f"model {model.name!r} cannot be built for image.size={image_size} by {said}: {type(error).__name__}: "
+            f"{reason_of(error)}. Choose another size, other options or another model."
+        ) from error
+    if not isinstance(backbone, nn.Module):
+        said = plugins.described(plugins.BACKBONES, model.name)
+        raise ModelError(f"model {model.name!r}: {said} builds {type(backbone).__name__} and no torch.nn.Module.")
+    return backbone
 
-    timm's ``num_features`` is another number where a model has layers between pooling and classifier.
+
+def _count_features(backbone: nn.Module, config: TrialConfig) -> int:
+    """Return the number of features F, measured with one blank image; this also checks the image size.
+
+    timm's ``num_features`` differs from it for models with layers between pooling and classifier.
     """
     backbone.eval()
     try:
         with torch.inference_mode():
             features: Tensor = backbone(_blank(config))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except REFUSED_BY_LAYERS as error:
+        raise_lack_of_memory(error)
         raise _cannot_take(config, error) from error
     backbone.train()
     if features.ndim != 2:
-        raise ConfigError(
+        raise ModelError(
             f"model {config.model.name!r} gives features of shape {tuple(features.shape)} for one image instead of "
             "one vector; choose a model with global pooling."
         )
@@ -206,8 +173,8 @@ def _blank(config: TrialConfig) -> Tensor:
     return torch.zeros(1, input_channels(config), config.image.size, config.image.size)
 
 
-def _cannot_take(config: TrialConfig, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"model {config.model.name!r} cannot take image.size={config.image.size}: {error or type(error).__name__}. "
+def _cannot_take(config: TrialConfig, error: Exception) -> ModelError:
+    return ModelError(
+        f"model {config.model.name!r} cannot take image.size={config.image.size}: {reason_of(error)}. "
         "Choose another size or model."
     )

@@ -1,9 +1,8 @@
-"""Layers that are not trained (``model.freeze``).
+"""Freezing of layers (``model.freeze``).
 
 A layer is a module that has parameters of its own: a convolution, a batch norm, a linear layer. Layers are counted in
-the order in which an image reaches them. A frozen layer has no gradient, and a module all of whose layers are frozen
-stays in evaluation mode, so that its batch norms keep their statistics and its dropout is off (report S4: "eval and no
-grad").
+the order of the forward pass. A frozen layer has no gradient. A module with only frozen layers stays in evaluation
+mode: its batch norms keep their statistics and its dropout is off (report S4: "eval and no grad").
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ _LOG = logging.getLogger(__name__)
 
 
 def freeze(backbone: nn.Module, rule: FreezeRule, *, blank: Tensor) -> list[nn.Module]:
-    """Freeze layers of ``backbone``; returns the modules that must stay in evaluation mode, the largest possible.
+    """Freeze layers of ``backbone``; return the largest modules that must stay in evaluation mode.
 
     Args:
-        backbone: A module of images.
-        rule: Which of its layers.
-        blank: Images (1, C, S, S) to find the order of the layers with.
+        backbone: Module that takes images.
+        rule: Which layers to freeze.
+        blank: Images (1, C, S, S) for the forward pass that determines the order of the layers.
 
     Raises:
-        ConfigError: If the backbone has not so many layers, or all of them would be left.
+        ConfigError: If the backbone has fewer layers than the rule freezes, or the rule freezes none of them.
     """
     if rule == "none":
         return []
@@ -47,10 +46,10 @@ def freeze(backbone: nn.Module, rule: FreezeRule, *, blank: Tensor) -> list[nn.M
 
 
 def layers_in_order(backbone: nn.Module, blank: Tensor) -> list[tuple[str, nn.Module]]:
-    """Name and module of every layer, in the order in which a forward pass of ``blank`` first reaches them.
+    """Return name and module of every layer, in the order in which a forward pass of ``blank`` reaches them.
 
-    A layer whose parameters are used without calling it (the projections inside torch's attention) stands where the
-    module around it was called.
+    A layer whose parameters are used without calling it (the projections inside torch's attention) has the position of
+    the enclosing module's call.
     """
     called: dict[nn.Module, int] = {}
 
@@ -92,7 +91,7 @@ def _count(rule: FreezeRule, count: int) -> int:
 
 
 def _whole(backbone: nn.Module, trained: set[nn.Module]) -> list[nn.Module]:
-    """The largest modules that have layers, none of them in ``trained``."""
+    """Return the largest modules that have layers, none of them in ``trained``."""
     if not any(module in trained for module in backbone.modules()):
         return [backbone] if list(backbone.parameters()) else []
     return [module for child in backbone.children() for module in _whole(child, trained)]

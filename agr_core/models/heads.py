@@ -1,4 +1,4 @@
-"""What stands between the features of the backbone and the outputs of the tasks.
+"""Layers between the backbone's features and the outputs of the tasks: shared layers and heads.
 
 B: images, F: features of the backbone, G: features that the heads see, K: outputs of a task.
 """
@@ -13,14 +13,14 @@ from agr_core.config import HeadConfig
 from agr_core.models.activations import build_activation
 
 LastLayer = Callable[[int], nn.Module]
-"""Makes the last layer of a head, (B, width) -> (B, K), from the width of the layer before it."""
+"""Factory of a head's last layer, (B, width) -> (B, K), given the width of the layer before it."""
 
 
 def build_shared(config: HeadConfig, *, features: int) -> tuple[nn.Sequential, int]:
-    """The layers that all tasks share, from features (B, F) to (B, G), and G.
+    """Return the layers shared by all tasks, from features (B, F) to (B, G), and G.
 
-    Each is linear, batch norm, activation, dropout; batch norm and dropout only where configured. Without shared layers
-    these two act on the backbone's features themselves (S3-A2, S3-A3).
+    Each is linear, batch norm, activation, dropout; batch norm and dropout only where configured. Without shared
+    layers, batch norm and dropout act directly on the backbone's features (S3-A2, S3-A3).
     """
     layers: list[nn.Module] = []
     width = features
@@ -38,7 +38,7 @@ def build_shared(config: HeadConfig, *, features: int) -> tuple[nn.Sequential, i
 
 
 def build_head(config: HeadConfig, *, features: int, last: LastLayer) -> nn.Sequential:
-    """Hidden layers and the last layer, from features (B, G) to logits (B, K).
+    """Return hidden layers and the last layer, from features (B, G) to logits (B, K).
 
     Each hidden layer is dropout, linear, batch norm, activation; dropout and batch norm only where configured.
     """

@@ -1,8 +1,9 @@
 """FaceNet's Inception-ResNet-v1 (Szegedy et al. 2016, "Inception-v4, Inception-ResNet ..."; David Sandberg's facenet).
 
-Weights are named as facenet-pytorch names them, so that its CASIA-WebFace and VGGFace2 weights, saved as safetensors,
-load as they are; their classifier (``logits``) is left out. The features are those before facenet's normalisation to
-unit length: that serves to compare embeddings, and would leave a linear head nothing but the direction.
+Weights have facenet-pytorch's names, so its CASIA-WebFace and VGGFace2 weights load unchanged once saved as
+safetensors, except for their classifier (``logits``), which is left out. The features are the embedding before
+facenet's normalisation to unit length, which serves the comparison of embeddings and would leave only the direction to
+a linear head.
 
 B: images, C: input channels, S: ``image.size``.
 """
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from agr_core.config import InceptionResnetV1Config
 
-_EPS = 1e-3  # TensorFlow's, where the published weights come from
+_EPS = 1e-3  # TensorFlow's value; the published weights were trained there
 Size = int | tuple[int, int]
 
 
@@ -55,7 +56,7 @@ class InceptionResnetV1(nn.Module):
         self.last_bn = nn.BatchNorm1d(512, eps=_EPS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 512) of images (B, C, S, S)."""
+        """Return features (B, 512) of images (B, C, S, S)."""
         maps = self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(images)))
         maps = self.conv2d_4b(self.conv2d_4a(self.conv2d_3b(self.maxpool_3a(maps))))
         maps = self.mixed_6a(self.repeat_1(maps))
@@ -78,17 +79,18 @@ class _Conv(nn.Module):
 
 
 def _same(given: int, made: int, *kernel: int) -> _Conv:
-    """A convolution that keeps the size; one kernel side, or height and width."""
+    """Return a convolution that keeps the map's size; ``kernel`` is one side, or height and width."""
     sides = (kernel[0], kernel[-1])
     return _Conv(given, made, sides, padding=(sides[0] // 2, sides[1] // 2))
 
 
 def _down(given: int, made: int) -> _Conv:
+    """Return a 3 x 3 convolution of stride 2 without padding."""
     return _Conv(given, made, 3, stride=2)
 
 
 class _Branches(nn.Module):
-    """Branches side by side, their maps concatenated; named ``branch0``, ``branch1``, ..."""
+    """Parallel branches whose maps are concatenated; named ``branch0``, ``branch1``, ..."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -101,14 +103,14 @@ class _Branches(nn.Module):
 
 
 class _Reduction(_Branches):
-    """Halves the maps: the branches, and a maximum."""
+    """Reduction block: the branches and a max pool, which halve the map."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return torch.cat([*self.concatenated(maps), nn.functional.max_pool2d(maps, 3, stride=2)], dim=1)
 
 
 class _Residual(_Branches):
-    """Maps plus ``scale`` times what the branches make of them."""
+    """Residual block: maps plus ``scale`` times the output of the branches."""
 
     def __init__(self, *branches: nn.Module, joined: int, channels: int, scale: float, activated: bool = True) -> None:
         super().__init__(*branches)

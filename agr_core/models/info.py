@@ -1,4 +1,4 @@
-"""A model in numbers: parameters, layers, operations."""
+"""Size of a model: parameters, layers, operations."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from agr_core.models.face_model import TaskModel
+from agr_core.models.task_model import TaskModel
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.MultiheadAttention)
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How large a model is.
+    """Size of a model.
 
-    ``parameters`` and ``trainable`` count weights: all, and those that an optimizer changes; ``backbone_parameters``
-    those of the backbone alone; ``layers`` are convolutions, linear layers and multi-head attentions; ``gflops`` are
-    10^9 floating-point operations of one image's forward pass, a multiplication and an addition being two, as torch
-    counts them: of matrix products, convolutions and attention.
+    ``parameters`` counts all weights, ``trainable`` those that an optimizer updates, ``backbone_parameters`` those of
+    the backbone. ``layers`` counts convolutions, linear layers and multi-head attentions. ``gflops`` are 10^9
+    floating-point operations of one image's forward pass as torch counts them: matrix products, convolutions and
+    attention, with two operations for a multiply-add.
     """
 
     parameters: int
@@ -30,12 +30,12 @@ class ModelInfo:
     gflops: float
 
     def to_json(self) -> dict[str, float]:
-        """A plain JSON object with every field."""
+        """Return a plain JSON object with every field."""
         return asdict(self)
 
 
 def model_info(model: TaskModel, *, channels: int, size: int) -> ModelInfo:
-    """The numbers of a model on the CPU for images (1, ``channels``, ``size``, ``size``)."""
+    """Return the size of a model on the CPU for images (1, ``channels``, ``size``, ``size``)."""
     was_training = model.training
     model.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:

@@ -1,8 +1,8 @@
 """Levi and Hassner's CNN ("Age and Gender Classification using Convolutional Neural Networks", CVPRW 2015).
 
-Three blocks of convolution, activation, max pool and local response normalisation (the third without the last), then
-hidden layers of 512 neurons with dropout. Report S1 trained it, and three networks that leave layers out (S1-M1 to
-S1-M4); its code, which ``variant: s1`` follows, differs from the paper in the pooling, the third convolution's stride
+Three blocks of convolution, activation, max pool and local response normalisation (absent in the third), then hidden
+layers of 512 neurons with dropout. Report S1 trained this network and three with fewer layers (S1-M1 to S1-M4).
+``variant: s1`` follows that report's code, which differs from the paper in the pooling, the third convolution's stride
 and the activation.
 
 B: images, C: input channels, S: ``image.size``.
@@ -48,7 +48,7 @@ class LeviHassner(nn.Module):
         channels = in_channels
         for block, conv in enumerate(_CONVS[config.variant][: config.conv_layers]):
             convs += [nn.Conv2d(channels, *conv), activation()]
-            # Caffe, which the paper used, rounds the size of a pooled map up.
+            # As in Caffe, which the paper used: the size of a pooled map is rounded up.
             convs.append(nn.MaxPool2d(3, stride=2, ceil_mode=True) if is_paper else nn.MaxPool2d(3, 1, padding=1))
             if block < 2:
                 convs.append(LocalResponseNorm())
@@ -64,7 +64,7 @@ class LeviHassner(nn.Module):
         self.hidden = nn.Sequential(*hidden)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 512) of images (B, C, S, S)."""
+        """Return features (B, 512) of images (B, C, S, S)."""
         features: Tensor = self.hidden(self.convs(images))
         return features
 
@@ -72,11 +72,12 @@ class LeviHassner(nn.Module):
 class LocalResponseNorm(nn.Module):
     """Each value over (1 + 1e-4 * mean of squares of the 5 nearest channels) ** 0.75 (Krizhevsky et al. 2012).
 
-    ``nn.LocalResponseNorm``, whose backward pass has no deterministic algorithm on a GPU, with sums that have.
+    Equals ``nn.LocalResponseNorm``, whose backward pass has no deterministic algorithm on a GPU; this one uses sums
+    that do.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalised maps, of the shape of ``maps`` (B, C, H, W)."""
+        """Return normalised maps, of the shape of ``maps`` (B, C, H, W)."""
         squares = functional.pad(maps.square(), (0, 0, 0, 0, 2, 2))
         channels = maps.shape[1]
         nearest = torch.stack([squares[:, first : first + channels] for first in range(5)]).sum(dim=0)

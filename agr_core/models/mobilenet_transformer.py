@@ -1,9 +1,9 @@
-"""MobileNet's last feature map as the tokens of a Transformer encoder, then a global maximum (report S2, S2-M6).
+"""MobileNet with a Transformer encoder over its last feature map, then a global maximum (report S2, S2-M6).
 
-The report names the parts (MobileNet, self-attention with a feed-forward network, encoder, global max pooling) and none
-of their sizes; the defaults are the usual ones. Position embeddings are learned.
+The report names the parts (MobileNet, self-attention with a feed-forward network, encoder, global max pooling) but not
+their sizes; the defaults are customary values. Position embeddings are learned.
 
-B: images, C: input channels, S: ``image.size``, T: tokens, one a place of the feature map.
+B: images, C: input channels, S: ``image.size``, T: tokens, one per position of the feature map.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _FEATURES = 1024
 
 
 class MobilenetTransformer(nn.Module):
-    """MobileNet (Howard et al. 2017) without top, position embeddings, encoder layers, maximum over the places.
+    """MobileNet (Howard et al. 2017) without top, position embeddings, encoder layers, maximum over the positions.
 
-    ``pretrained_part`` is what files of MobileNet's weights fit.
+    ``pretrained_part`` is the module that MobileNet's weights files fit.
     """
 
     def __init__(self, config: MobilenetTransformerConfig, *, in_channels: int, image_size: int) -> None:
@@ -46,15 +46,15 @@ class MobilenetTransformer(nn.Module):
 
     @property
     def pretrained_part(self) -> nn.Module:
-        """MobileNet."""
+        """MobileNet, the part with published weights."""
         return self.mobilenet
 
     def load_timm_weights(self, file: Path | None) -> None:
-        """Start MobileNet from timm's weights; ``file`` is where they are, None: timm fetches them."""
+        """Load timm's weights into MobileNet from ``file``; None: timm downloads them."""
         timm_backbones.load_timm_weights(self.mobilenet, self._timm_name, in_channels=self._in_channels, file=file)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 1024) of images (B, C, S, S)."""
+        """Return features (B, 1024) of images (B, C, S, S)."""
         tokens: Tensor = self.mobilenet(images).flatten(2).transpose(1, 2) + self.positions  # (B, T, 1024)
         for layer in self.encoder:
             tokens = layer(tokens)

@@ -1,9 +1,8 @@
 """Residual attention network (Wang et al., "Residual Attention Network for Image Classification", CVPR 2017).
 
-Table 2 of the paper: a stem of 7 x 7 / 2 and max pool; three stages, each a residual unit and its attention modules;
-three residual units at the end; global mean. ``attention_modules`` (1, 2, 3) is Attention-92, the network whose six
-modules report S4 trained (S4-V18); (1, 1, 1) is Attention-56. Hyperparameters of the modules are the paper's p = 1,
-t = 2, r = 1.
+As in table 2 of the paper: a stem of 7 x 7 / 2 and max pool; three stages, each a residual unit and its attention
+modules; three residual units; global mean. ``attention_modules`` (1, 2, 3) is Attention-92 with six modules, which
+report S4 trained (S4-V18); (1, 1, 1) is Attention-56. The modules have the paper's hyperparameters p = 1, t = 2, r = 1.
 
 B: images, C: input channels, S: ``image.size``.
 """
@@ -18,7 +17,7 @@ from torch.nn import functional
 from agr_core.config import ResidualAttentionConfig
 
 _STAGES = ((64, 256, 1, 3), (256, 512, 2, 2), (512, 1024, 2, 1))
-"""Input channels, output channels and stride of each stage's residual unit; how often its masks halve the maps."""
+"""Input channels, output channels and stride of each stage's residual unit; number of halvings in its masks."""
 
 
 class ResidualAttention(nn.Module):
@@ -48,7 +47,7 @@ class ResidualAttention(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 2048) of images (B, C, S, S)."""
+        """Return features (B, 2048) of images (B, C, S, S)."""
         maps: Tensor = self.last(self.stages(self.stem(images)))
         return maps.mean((2, 3))
 
@@ -100,10 +99,10 @@ class _Attention(nn.Module):
 
 
 class _Hourglass(nn.Module):
-    """The soft mask's bottom-up, top-down path: halved, seen from further away, and enlarged again.
+    """Bottom-up top-down path of the soft mask: downsampled, processed with a larger receptive field, upsampled.
 
-    Between two halvings there is a skip connection (figure 2 of the paper); the outermost has none, as the trunk runs
-    beside it.
+    Each inner halving has a skip connection (figure 2 of the paper); the outermost has none, because the trunk runs
+    parallel to it.
     """
 
     def __init__(self, channels: int, halvings: int) -> None:

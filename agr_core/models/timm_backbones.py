@@ -1,7 +1,7 @@
-"""timm's models as backbones; the only importer of timm.
+"""timm's models as backbones; the only module that imports timm.
 
-``python -m agr_core.models.timm_backbones`` writes ``timm_names.txt`` anew, after an upgrade of timm; with names of
-models it prints how their files of weights are named in ``AGR_WEIGHTS``.
+``python -m agr_core.models.timm_backbones`` rewrites ``timm_names.txt`` after an upgrade of timm. With names of models
+as arguments it prints the names of their weights files in ``AGR_WEIGHTS``.
 """
 
 from __future__ import annotations
@@ -13,37 +13,46 @@ from typing import Any
 import timm
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from timm.layers.squeeze_excite import SEModule
+from timm.models import _registry
 from torch import Tensor, nn
 
 from agr_core.config import TimmConfig, timm_weights
-from agr_core.errors import ConfigError
+from agr_core.errors import ConfigError, ModelError
+from agr_core.models.refusals import REFUSED_BY_LAYERS, raise_lack_of_memory, reason_of
 
-_FIELD_OF_ARGUMENT = {"drop_path_rate": "model.drop_path", "global_pool": "model.pool", "img_size": "image.size"}
+_FIELD_OF_ARGUMENT = {
+    "drop_path_rate": "model.drop_path",
+    "global_pool": "model.pool",
+    "pad_type": "model.pad_type",
+    "img_size": "image.size",
+}
 
 
 def build(
     config: TimmConfig, *, in_channels: int, image_size: int, pretrained: bool = False, file: Path | None = None
 ) -> nn.Module:
-    """The backbone, with global pooling and without classifier: images (B, C, S, S) -> features (B, F).
+    """Build the backbone, with global pooling and without classifier: images (B, C, S, S) -> features (B, F).
 
-    Pre-trained weights of three colours are summed over the channels of the first convolution for grey images (timm's
-    own rule).
+    For grey images, pretrained weights of the first convolution are summed over the three colour channels (timm's
+    rule).
 
     Args:
         config: The model.
-        in_channels: Channels C of the images.
-        image_size: Side S of the images, pixels.
-        pretrained: Start from timm's weights.
-        file: These weights, in a file on this machine; None: timm fetches them.
+        in_channels: Number of image channels C.
+        image_size: Image side S, in pixels.
+        pretrained: Whether to start from timm's weights.
+        file: Local file of these weights; None: timm downloads them.
 
     Raises:
-        ConfigError: If the model does not take one of the settings or the image size, or timm's weights cannot be had.
+        ModelError: If the model does not accept one of the settings or the image size.
+        ConfigError: If timm's weights are unavailable.
     """
     arguments = _arguments(config, in_channels=in_channels, image_size=image_size)
     try:
         backbone: nn.Module = timm.create_model(config.name, pretrained=False, **arguments)
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        raise ConfigError(_refusal(config, arguments, error)) from error
+    except REFUSED_BY_LAYERS as error:
+        raise_lack_of_memory(error)
+        raise ModelError(_refusal(config, arguments, error)) from error
     if pretrained:
         backbone = _pretrained(config.name, arguments, file)
     _pool_deterministically(backbone)
@@ -53,32 +62,35 @@ def build(
 
 
 def feature_maps(name: str, *, in_channels: int) -> nn.Module:
-    """A convolutional model without pooling and classifier: images (B, C, S, S) -> its last feature map."""
+    """Return a convolutional model without pooling and classifier: images (B, C, S, S) -> last feature map."""
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", in_chans=in_channels)
     return model
 
 
 def load_timm_weights(model: nn.Module, name: str, *, in_channels: int, file: Path | None) -> None:
-    """Load timm's weights into a model that ``feature_maps`` made.
+    """Load timm's weights into a model made by ``feature_maps``.
 
     Raises:
-        ConfigError: If they cannot be had.
+        ConfigError: If they are unavailable.
     """
     arguments = {"num_classes": 0, "global_pool": "", "in_chans": in_channels}
     model.load_state_dict(_pretrained(name, arguments, file).state_dict())
 
 
-def whole_model(name: str) -> nn.Module:
-    """A model as timm publishes weights of it, with its classifier; its weights are random."""
-    model: nn.Module = timm.create_model(name, pretrained=False)
+def whole_model(name: str, **arguments: Any) -> nn.Module:
+    """Return a model with its classifier, as timm publishes its weights; the weights are random.
+
+    ``arguments`` are those of ``timm.create_model``.
+    """
+    model: nn.Module = timm.create_model(name, pretrained=False, **arguments)
     return model
 
 
 class SqueezeExcited(nn.Module):
     """A timm model with one squeeze-and-excitation block (Hu et al. 2018) on its last feature map (S1-M10).
 
-    The block's bottleneck is a sixteenth of the channels, the paper's ratio. ``pretrained_part`` is what files of
-    the model's weights without the block fit.
+    The block's bottleneck is a sixteenth of the channels, the paper's ratio. ``pretrained_part`` is the module without
+    the block, which the model's weights files fit.
     """
 
     def __init__(self, net: nn.Module, name: str) -> None:
@@ -90,11 +102,11 @@ class SqueezeExcited(nn.Module):
 
     @property
     def pretrained_part(self) -> nn.Module:
-        """The model of timm."""
+        """The timm model, the part with published weights."""
         return self.net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, F) of images (B, C, S, S)."""
+        """Return features (B, F) of images (B, C, S, S)."""
         net: Any = self.net
         maps: Tensor = net.forward_features(images)
         if maps.ndim != 4 or maps.shape[1] != net.num_features:
@@ -107,20 +119,22 @@ class SqueezeExcited(nn.Module):
 
 
 def _arguments(config: TimmConfig, *, in_channels: int, image_size: int) -> dict[str, Any]:
-    """What ``timm.create_model`` is called with; a setting at its default is left to the model."""
+    """Return the arguments of ``timm.create_model``; settings at their default are omitted."""
     arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
     if config.drop_path > 0:
         arguments["drop_path_rate"] = config.drop_path
     if config.pool != "default":
         arguments["global_pool"] = config.pool
+    if config.pad_type != "default":
+        arguments["pad_type"] = config.pad_type
     pretrained = timm.get_pretrained_cfg(config.name)
-    if pretrained is not None and pretrained.fixed_input_size:  # ViT-likes: position embeddings for one size only
+    if pretrained is not None and pretrained.fixed_input_size:  # ViT-like: position embeddings for one size only
         arguments["img_size"] = image_size
     return arguments
 
 
 def _refusal(config: TimmConfig, arguments: dict[str, Any], error: Exception) -> str:
-    """Names the setting that the model did not take, if timm's error tells which."""
+    """Return the name of the setting that the model rejected, if timm's error names it."""
     for argument, field in _FIELD_OF_ARGUMENT.items():
         if argument in arguments and f"'{argument}'" in str(error):
             return (
@@ -128,7 +142,7 @@ def _refusal(config: TimmConfig, arguments: dict[str, Any], error: Exception) ->
                 f"leave {field} at its default or choose another model."
             )
     given = ", ".join(f"{_FIELD_OF_ARGUMENT.get(name, name)}={value!r}" for name, value in arguments.items())
-    return f"timm cannot build model {config.name!r} with {given}: {error or type(error).__name__}"
+    return f"timm cannot build model {config.name!r} with {given}: {reason_of(error)}"
 
 
 def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.Module:
@@ -136,14 +150,14 @@ def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.M
     given: dict[str, Any] = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=True, **arguments, **given)
-    except Exception as error:  # the hub's client raises errors of several libraries
+    except Exception as error:  # the hub client raises errors of several libraries
         if file is not None:
             raise ConfigError(
                 f"model.weights=timm: {file} does not fit {name!r} ({type(error).__name__}: {error}). "
                 "Put the file there that timm would download."
             ) from error
         raise ConfigError(
-            f"model.weights=timm: timm's weights of {name!r} cannot be had ({type(error).__name__}: {error}). "
+            f"model.weights=timm: timm's weights of {name!r} are not available ({type(error).__name__}: {error}). "
             f"Check the network, or put them into the folder AGR_WEIGHTS as {full_name}.safetensors, or give "
             "model.weights a .safetensors file, or none."
         ) from error
@@ -151,7 +165,7 @@ def _pretrained(name: str, arguments: dict[str, Any], file: Path | None) -> nn.M
 
 
 def _pool_deterministically(backbone: nn.Module) -> None:
-    """Take global maxima by ``amax``: torch's adaptive max pooling has no deterministic backward pass on a GPU."""
+    """Compute global maxima with ``amax``: adaptive max pooling has no deterministic backward pass on a GPU."""
     for module in backbone.modules():
         if isinstance(module, SelectAdaptivePool2d) and module.pool_type in ("max", "avgmax"):
             module.pool = SelectAdaptivePool2d(pool_type=f"fast{module.pool_type}").pool
@@ -160,7 +174,7 @@ def _pool_deterministically(backbone: nn.Module) -> None:
 def _leave_out_fully_connected(backbone: nn.Module, name: str) -> None:
     hidden = getattr(backbone, "pre_logits", None)
     if not isinstance(hidden, nn.Module) or not list(hidden.parameters()):
-        raise ConfigError(
+        raise ModelError(
             f"model.fully_connected=false, but {name!r} has no hidden fully connected layers before its classifier "
             "(VGG has). Leave it out."
         )
@@ -168,15 +182,25 @@ def _leave_out_fully_connected(backbone: nn.Module, name: str) -> None:
 
 
 def write_names(file: Path) -> None:
-    """Write the names of timm's models, one a line, each with the tag of its default weights if it has any."""
+    """Write the names of timm's models and of their weights to ``file``.
+
+    Each line is either a model, the tag of its default weights (``-``: none) and its other tags, with ``!`` before
+    those without weights; or a deprecated name, ``=``, and the name that replaces it.
+    """
 
     def line(name: str) -> str:
+        full_names = timm.list_models(f"{name}.*", include_tags=True)
         config = timm.get_pretrained_cfg(name)
-        return name if config is None or not config.has_weights else f"{name} {config.tag}".rstrip()
+        default = "" if config is None or not config.has_weights else config.tag
+        tags = [full.partition(".")[2] for full in full_names]
+        marked = [tag if timm.is_model_pretrained(f"{name}.{tag}") else f"!{tag}" for tag in tags if tag != default]
+        return " ".join([name, default or ("-" if marked else ""), *marked]).rstrip()
 
     lines = [
-        "# Models of timm and the tag of their default weights; written by `python -m agr_core.models.timm_backbones`.",
+        "# Models of timm, the tag of their default weights (-: none) and their other tags (!: without weights); and",
+        "# deprecated names. Written by `python -m agr_core.models.timm_backbones`.",
         *(line(name) for name in sorted(timm.list_models())),
+        *(f"{old} = {new}" for old, new in sorted(_registry._deprecated_models.items())),
     ]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
-"""Initial weights from a file: what of it is taken, what is left, all of it said in the log.
+"""Initial weights from a file; what is loaded and what is left out is logged.
 
-A file is a checkpoint of ours (``backbone.``, ``shared.``, ``heads.<task>.``), or the weights of a backbone as timm or
-facenet-pytorch publish them, with or without classifier. The backbone is loaded completely or not at all.
+A file is a checkpoint of this project (``backbone.``, ``shared.``, ``heads.<task>.``), or a backbone's weights as
+published by timm or facenet-pytorch, with or without classifier. The backbone is loaded completely or not at all.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from agr_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from agr_core.models.face_model import FaceModel
+from agr_core.models.task_model import FaceModel
 
 _LOG = logging.getLogger(__name__)
 _BACKBONE = "backbone."
@@ -30,20 +28,20 @@ HeadsRule = Literal["drop", "keep", "as_shared"]
 
 
 def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule, part: str = "") -> None:
-    """Load a ``.safetensors`` file into ``model``, as far as ``model.weights_heads`` says.
+    """Load a ``.safetensors`` file into ``model``; ``heads`` decides about the heads in it.
 
-    Every weight of the backbone must be in the file, batch norm's step counters excepted, which old files lack. A part
-    that a file of published weights cannot have (a squeeze-and-excitation block, an encoder) stays as it is.
+    The file must have every weight of the backbone, except batch norm's step counters, which old files lack. A part
+    that published weights never include (a squeeze-and-excitation block, an encoder) keeps its random weights.
 
     Args:
         model: The model, with random weights.
-        file: A checkpoint of ours, or a backbone's published weights.
-        heads: What becomes of heads in the file: left; taken where they fit; or made the layers of ``head.shared``.
-        part: How the model's names begin in a file of a cascade's weights, if it is part of a cascade.
+        file: A checkpoint of this project, or a backbone's published weights.
+        heads: Use of heads in the file: ignored; loaded where they fit; or loaded as the layers of ``head.shared``.
+        part: Name prefix of the model in a cascade's weights, if it is part of a cascade.
 
     Raises:
-        ConfigError: If the file is not in the safetensors format or does not fit; the message lists what is missing,
-            unexpected or of another shape.
+        ConfigError: If the file is not in the safetensors format or does not fit; the message lists missing and
+            unexpected names and differing shapes.
     """
     tensors = _of_part(_read(file), file, part)
     is_ours = any(name.startswith(_BACKBONE) for name in tensors)
@@ -51,6 +49,7 @@ def load_weights(model: FaceModel, file: Path, *, heads: HeadsRule, part: str = 
     backbone = {name.removeprefix(_BACKBONE): tensor for name, tensor in tensors.items() if name not in others}
 
     target, fresh = _target(model.backbone, backbone)
+    backbone = _for_grey(target, backbone)
     classifier = set() if is_ours else {name for name in backbone if name.startswith(_classifier_prefixes(target))}
     _load_strictly(target, {name: tensor for name, tensor in backbone.items() if name not in classifier}, file)
     match heads:
@@ -83,11 +82,11 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _of_part(tensors: dict[str, Tensor], file: Path, part: str) -> dict[str, Tensor]:
-    """What a file of a cascade's weights has of one of its networks; of any other file all."""
+    """Return the tensors of one network in a cascade's weights file; all tensors of any other file."""
     if not any(name.startswith("router.") for name in tensors):
         return tensors
     if not part:
-        raise ConfigError(f"model.weights={str(file)!r} is of a cascade; it fits model.name=cascade alone.")
+        raise ConfigError(f"model.weights={str(file)!r} is of a cascade; it fits only model.name=cascade.")
     found = {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
     if not found:
         raise ConfigError(
@@ -98,7 +97,7 @@ def _of_part(tensors: dict[str, Tensor], file: Path, part: str) -> dict[str, Ten
 
 
 def _target(backbone: nn.Module, tensors: Tensors) -> tuple[nn.Module, list[str]]:
-    """What the file's names belong to: the backbone, or the part of it that is published; and what that leaves."""
+    """Return the module that the file's names belong to (backbone or its published part) and the remaining names."""
     part = getattr(backbone, "pretrained_part", None)
     if part is None or any(name in backbone.state_dict() for name in tensors):
         return backbone, []
@@ -106,8 +105,24 @@ def _target(backbone: nn.Module, tensors: Tensors) -> tuple[nn.Module, list[str]
     return part, sorted({name.split(".")[0] for name in backbone.state_dict()} - {prefix})
 
 
+def _for_grey(target: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors, with the first convolution summed over colours if ``target`` takes grey images.
+
+    The result equals applying the published weights to a grey image repeated in three channels; timm has the same rule.
+    """
+    own = target.state_dict()
+
+    def fitted(name: str, tensor: Tensor) -> Tensor:
+        if tensor.ndim != 4 or tensor.shape[1] != 3 or name not in own:
+            return tensor
+        grey = tensor.sum(dim=1, keepdim=True)
+        return grey if grey.shape == own[name].shape else tensor
+
+    return {name: fitted(name, tensor) for name, tensor in tensors.items()}
+
+
 def _classifier_prefixes(target: nn.Module) -> tuple[str, ...]:
-    """How the names begin that published weights have for the layers we leave out."""
+    """Return the name prefixes of the classifier layers in published weights, which ``target`` lacks."""
     own: Any = getattr(target, "classifier_names", ())
     timms: Any = getattr(target, "pretrained_cfg", {}).get("classifier") or ()  # one name or several
     names = (*own, *((timms,) if isinstance(timms, str) else timms))
@@ -139,7 +154,7 @@ def _load_strictly(target: nn.Module, weights: Tensors, file: Path) -> None:
 
 
 def _fitting(model: FaceModel, others: Tensors) -> Tensors:
-    """The tensors of all parts that the model has in the same shapes; no head where the layers before it differ."""
+    """Return the tensors of all parts with equal shapes in the model; no head if the layers before it differ."""
     own = _by_part(model.state_dict())
     parts = _by_part(others)
     if not _alike(own.get(_SHARED, {}), parts.get(_SHARED, {})):
@@ -149,7 +164,7 @@ def _fitting(model: FaceModel, others: Tensors) -> Tensors:
 
 
 def _as_shared(model: FaceModel, others: Tensors, file: Path) -> Tensors:
-    """The tensors of the file's one head, under the names of the model's shared layers."""
+    """Return the tensors of the file's only head, under the names of the model's shared layers."""
     parts = _by_part(others)
     own = _in_order(_by_part(model.state_dict()).get(_SHARED, {}))
     head = _in_order(next(iter(parts.values()), {}))
@@ -165,7 +180,7 @@ def _as_shared(model: FaceModel, others: Tensors, file: Path) -> Tensors:
 
 
 def _in_order(part: Tensors) -> Tensors:
-    """The tensors by the number of their layer, then by name; a file does not keep their order."""
+    """Return the tensors sorted by layer number, then by name; a file does not keep their order."""
 
     def place(name: str) -> list[tuple[int, str]]:
         return [(int(word), "") if word.isdigit() else (0, word) for word in name.split(".")]
@@ -174,7 +189,7 @@ def _in_order(part: Tensors) -> Tensors:
 
 
 def _by_part(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
-    """Tensors by ``shared``, ``heads.<task>`` or ``backbone``."""
+    """Return tensors grouped by ``shared``, ``heads.<task>`` or ``backbone``."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         words = name.split(".")

@@ -1,4 +1,4 @@
-"""The weights that are evaluated and kept: those just trained, or an average of them (``torch.optim.swa_utils``)."""
+"""Weight averaging: whether the trained weights or an average is evaluated and kept (``torch.optim.swa_utils``)."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from agr_core.batch import Batch
 from agr_core.config import AveragingConfig, EmaAveraging, NoAveraging, SwaAveraging
-from agr_core.data.batch import Batch
-from agr_core.models.face_model import TaskModel
+from agr_core.models.task_model import TaskModel
 from agr_core.trainer.device import autocast
 from agr_core.trainer.steps import Predictor
 
 
 def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:
-    """Holds the average of a trial's weights, nothing averaged yet; None where weights are not averaged."""
+    """Return an empty average of the model's weights; None if the trial does not average."""
     match config:
         case NoAveraging():
             return None
         case SwaAveraging():
             return AveragedModel(model)
         case EmaAveraging():
-            # Statistics of batch norm are averaged like weights: those of the trained weights are of other activations.
+            # Batch norm statistics are averaged like weights: those of the trained weights belong to other activations.
             return AveragedModel(model, use_buffers=True)
 
 
 def ema_decay(config: EmaAveraging, steps: int) -> float:
-    """The decay after ``steps`` averaged steps, with warm-up as in TensorFlow's ``ExponentialMovingAverage``."""
+    """Return the decay after ``steps`` averaged steps, with TensorFlow's ``ExponentialMovingAverage`` warm-up."""
     return min(config.decay, (1 + steps) / (10 + steps)) if config.warmup else config.decay
 
 
 class Averaging:
-    """Keeps the average of a trial's weights up to date.
+    """Running average of a trial's weights.
 
     Attributes:
-        average: The average, which is part of a checkpoint; None where weights are not averaged.
+        average: The average, which is part of a checkpoint; None if the trial does not average.
     """
 
     def __init__(self, config: AveragingConfig, predictor: Predictor) -> None:
@@ -49,14 +49,14 @@ class Averaging:
 
     @property
     def models(self) -> list[nn.Module]:
-        """The model that is trained, and its average if there is one: what a team holds alike.
+        """The trained model and its average, if any: the modules that all processes of a team keep identical.
 
-        Not ``average`` as a whole: its counter is on the CPU, wherever the model is, and NCCL sends nothing from there.
+        ``average`` itself is not listed: its counter is always on the CPU, and NCCL cannot send CPU tensors.
         """
         return [self._predictor.model, *([] if self.average is None else [self.average.module])]
 
     def after_step(self) -> None:
-        """Take up the weights of an optimizer step."""
+        """Add the weights after an optimizer step to the average."""
         if isinstance(self._config, EmaAveraging):
             assert self.average is not None
             decay = ema_decay(self._config, int(self.average.n_averaged))
@@ -64,12 +64,12 @@ class Averaging:
             self.average.update_parameters(self._predictor.model)
 
     def after_epoch(self, epochs_done: int, batches: Callable[[], Iterable[Batch]]) -> Predictor:
-        """Take up the weights of an epoch; gives what predicts with the weights that count.
+        """Add the weights after an epoch to the average; return the predictor with the weights to evaluate.
 
         Args:
-            epochs_done: Finished epochs, this one included.
-            batches: Gives the training batches of the epoch once more: SWA's average finds the statistics of its batch
-                norms in them, in training mode, as in the paper. Not called by others.
+            epochs_done: Number of finished epochs, this one included.
+            batches: Returns the training batches of the epoch again. Only SWA calls it: it computes the batch norm
+                statistics of the average on them, in training mode, as in the paper.
         """
         if self.average is None:
             return self._predictor
@@ -81,7 +81,7 @@ class Averaging:
         return replace(self._predictor, model=cast("TaskModel", self.average.module))
 
     def _find_statistics(self, average: AveragedModel, batches: Iterable[Batch]) -> None:
-        """Mean and variance of each batch norm over ``batches``, as torch's ``update_bn``, but not of frozen ones."""
+        """Set mean and variance of each unfrozen batch norm over ``batches``, as torch's ``update_bn``."""
         predictor = self._predictor
         average.train()
         norms = [module for module in average.modules() if isinstance(module, _BatchNorm) and module.training]

@@ -1,4 +1,4 @@
-"""What a training and an evaluation are made of, built from a configuration and its data."""
+"""Construction of a training's and an evaluation's parts from a configuration and its data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from agr_core.batch import AgeLabels, Labels
 from agr_core.config import CascadeConfig, PlateauSchedule, StepSchedule, TrialConfig
-from agr_core.data.batch import AgeLabels, Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import allowed_schemes, is_of_the_machine, metric_names
@@ -15,6 +15,7 @@ from agr_core.evaluation.routing import RoutingMetrics
 from agr_core.identity import digest
 from agr_core.labels.encodings import build_encoding
 from agr_core.models import build_model
+from agr_core.models.probe import check_model
 from agr_core.models.weights_file import WeightsFile
 from agr_core.objective import BEST, Objective
 from agr_core.registry import did_you_mean
@@ -36,23 +37,26 @@ def build_predictor(
     weights: WeightsFile | None = None,
     untrained: bool = False,
 ) -> Predictor:
-    """The model with its initial weights and its losses, on the trial's device.
+    """Build the model, with initial weights, and its loss on the trial's device.
 
     Args:
         config: The trial.
-        data: Its data, of which vocabularies and kind of labels matter here.
-        train_labels: Labels of the training part, by which images are weighed in training; None: it is not trained.
-        weights: The file that ``model.weights`` stands for; see ``build_model``.
-        untrained: Leave the weights random, whatever ``model.weights`` says: they will be replaced.
+        data: Its data; only vocabularies and kinds of labels are used.
+        train_labels: Labels of the training part, from which image weights are computed; None: the model is not
+            trained.
+        weights: Local file of ``model.weights``; see ``build_model``.
+        untrained: Ignore ``model.weights`` and leave the weights random, because the caller replaces them.
 
     Raises:
-        ConfigError: If the model cannot be built, or the device is not there.
-        DataError: If the age bins cut a label range of the data, or all its images are of one class that is weighed.
+        ConfigError: If the model cannot be built, or the device does not exist.
+        DataError: If the age bins cut a label range of the data, or all images are of one class of a weighted task.
     """
     device = choose_device(config.compute)
     use_deterministic_algorithms(config.compute)
     if device.type == "cpu":
         keep_freed_memory()
+    if train_labels is not None and config.batch_size == 1:
+        check_model(config)
     encoding = build_encoding(config.age, ranges=data.age_ranges if "age" in config.tasks else ())
     model = build_model(
         config,
@@ -96,7 +100,10 @@ def part_metrics(
     ages: AgeLabels | None = None,
     brief: bool = False,
 ) -> PartMetrics:
-    """An empty accumulator of one part's figures; ``ages``: of a foreign part; ``brief``: for the training part."""
+    """Return an empty metrics accumulator for one part.
+
+    ``ages`` describes the age labels of a foreign part; ``brief`` restricts the metrics to those of the training part.
+    """
     kind, ranges = (data.label_kind, data.age_ranges) if ages is None else ages
     given = (predictor.encoding, config.tasks, data.vocabulary, kind)
     schemes = allowed_schemes(kind, ranges)
@@ -108,10 +115,11 @@ def part_metrics(
 def check_watched_metrics(
     config: TrialConfig, data: TrainingData, objectives: Mapping[str, Objective], further: Sequence[Objective] = ()
 ) -> None:
-    """Refuse, before anything is trained, to watch a metric that this trial does not report.
+    """Check before training that the trial reports every metric it watches.
 
     Raises:
-        ConfigError: Naming the field, what it said and what is reported.
+        ConfigError: If a watched metric is not reported; the message names the field, its value and the reported
+            metrics.
     """
     watched = [
         ("objective.metric" if label == BEST else f"keep.{label}.metric", name)
@@ -123,6 +131,9 @@ def check_watched_metrics(
     ]
     if isinstance(config.schedule, PlateauSchedule):
         watched.append(("schedule.metric", config.schedule.metric))
+    for number, phase in enumerate(config.loss.phases):
+        if phase.once is not None:
+            watched.append((f"loss.phases[{number}].once.metric", phase.once.metric))
     if config.early_stopping is not None:
         watched.append(("early_stopping.metric", config.early_stopping.metric))
     schemes = allowed_schemes(data.label_kind, data.age_ranges)
@@ -136,10 +147,10 @@ def check_watched_metrics(
 
 
 def check_milestones(config: TrialConfig, data: TrainingData) -> None:
-    """Refuse, before anything is trained, milestones in steps at which nothing is trained any more.
+    """Check before training that every milestone in steps lies within the training.
 
     Raises:
-        ConfigError: Naming the milestone and the number of steps.
+        ConfigError: If one does not; the message names the milestone and the number of steps.
     """
     schedule = config.schedule
     if not isinstance(schedule, StepSchedule) or schedule.unit == "epoch":
@@ -160,8 +171,17 @@ def training_identity(
     objectives: Mapping[str, Objective],
     weights: WeightsFile | None,
     further: Sequence[Objective] = (),
+    *,
+    with_length: bool = False,
 ) -> str:
-    """Digest of what a checkpoint belongs to: configuration, objectives by label; data, split, weights by content."""
+    """Return the digest of what a checkpoint belongs to.
+
+    It covers the configuration, the objectives by label, and the content of data, split and weights. The number of
+    epochs counts only where the first epochs depend on it, so that a training can go on from the checkpoint of a
+    shorter one. ``with_length``: it counts always, as in checkpoints of earlier versions.
+    """
+    if not (with_length or config.schedule.length_matters):
+        config = config.model_copy(update={"schedule": config.schedule.model_copy(update={"epochs": 1})})
     plain = {label: objective.model_dump(mode="json") for label, objective in objectives.items()}
     return digest(
         {

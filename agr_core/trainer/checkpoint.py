@@ -1,10 +1,10 @@
-"""A training on disk: tensors as safetensors, everything else as JSON, no pickle.
+"""Checkpoints on disk: tensors as safetensors, everything else as JSON, no pickle.
 
 A checkpoint is a folder with ``last.safetensors`` (weights and optimizer tensors after the last epoch),
-``best.safetensors`` (weights of the best epoch), ``best.parquet`` (what they said of each image of the val part, see
-``agr_core.evaluation.predictions``), two more such files for each label of ``keep``, and ``state.json``.
-Each file is replaced atomically, ``state.json`` last; it holds the SHA-256 of the others, so that files of different
-epochs, or damaged ones, are never restored.
+``best.safetensors`` (weights of the best epoch), ``best.parquet`` (their predictions for each image of the val part,
+see ``agr_core.evaluation.predictions``), two more such files for each label of ``keep``, and ``state.json``. Each file
+is replaced atomically, ``state.json`` last. ``state.json`` holds the SHA-256 of the others, so that damaged files or
+files of different epochs are never restored.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ _OPTIMIZER = "optimizer."
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Tensors as the bytes of a safetensors file, which later updates cannot reach, and their SHA-256."""
+    """Content of a safetensors file, independent of later updates of its tensors, with its SHA-256."""
 
     content: bytes
     sha256: str
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> TensorFile:
-        """The tensors, copied from wherever they are; the format has no two names for one tensor, so each is copied."""
+        """Serialize tensors from any device; each is copied, because the format has no shared tensors."""
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         content = safetensors.torch.save(copies)
         return cls(content, hashlib.sha256(content).hexdigest())
 
     @classmethod
     def read(cls, file: Path, *, sha256: str) -> TensorFile:
-        """A file's bytes.
+        """Read a file and verify its digest.
 
         Raises:
-            CheckpointError: If it cannot be read or its bytes are others than those written.
+            CheckpointError: If it cannot be read or its SHA-256 is not ``sha256``.
         """
         return cls(_read(file, sha256=sha256), sha256)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors, on the CPU."""
+        """Return the tensors, on the CPU."""
         loaded: dict[str, Tensor] = safetensors.torch.load(self.content)
         return loaded
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a training that hold tensors, or scalars, which change from epoch to epoch."""
+    """Parts of a training with tensors or scalars that change from epoch to epoch."""
 
     model: nn.Module
     loss: nn.Module
@@ -82,9 +82,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class Kept:
-    """The weights of the epoch that is the best for a label; epochs are counted from 1.
+    """Weights of the best epoch for a label; epochs are counted from 1.
 
-    ``predictions`` is the Parquet file of what they said of the val part; None in checkpoints that are older than it.
+    ``predictions`` is the Parquet file of their predictions for the val part; None in checkpoints from before it
+    existed.
     """
 
     epoch: int
@@ -93,12 +94,12 @@ class Kept:
 
 
 def kept_file(label: str) -> str:
-    """Name of the file that holds the weights kept for ``label``, such as ``best.safetensors``."""
+    """Return the file name of the weights kept for ``label``, such as ``best.safetensors``."""
     return f"{label}.safetensors"
 
 
 def predictions_file(label: str) -> str:
-    """Name of the file that holds what the weights kept for ``label`` said of the val part."""
+    """Return the file name of the val predictions of the weights kept for ``label``."""
     return f"{label}.parquet"
 
 
@@ -111,15 +112,15 @@ def save(
     write: Collection[str],
     identity: str,
 ) -> None:
-    """Write a checkpoint over the one in ``folder``, which is made if it is not there.
+    """Write a checkpoint to ``folder``, replacing the one there; the folder is created if missing.
 
     Args:
-        folder: Where to.
-        parts: Their weights and tensors are written.
-        state: The loop's state.
-        kept: What is kept for each label, ``best`` among them.
-        write: The labels whose weights ``folder`` lacks so far.
-        identity: What is trained; a checkpoint is only restored into the same.
+        folder: Folder of the checkpoint.
+        parts: Parts whose weights and tensors are written.
+        state: State of the training loop.
+        kept: Kept weights of each label, including ``best``.
+        write: Labels whose kept weights are not yet in ``folder``.
+        identity: Identity of the training; a checkpoint is restored only into the same training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     last = TensorFile.of(_named_tensors(parts))
@@ -149,13 +150,16 @@ def save(
     _replace(folder / STATE, canonical_json(document).encode("utf-8"))
 
 
-def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, dict[str, Kept]]:
-    """Load the checkpoint in ``folder`` into ``parts``; gives the loop's state and what is kept for each label.
+def restore(
+    folder: Path, parts: Parts, *, identity: str, earlier: str = "", most_epochs: int | None = None
+) -> tuple[LoopState, dict[str, Kept]]:
+    """Load the checkpoint in ``folder`` into ``parts``; return the loop's state and the kept weights by label.
 
-    Everything is read and checked before the first tensor is changed.
+    Everything is read and checked before any tensor is changed. ``earlier`` is the identity by which an earlier version
+    would know this training, and ``most_epochs`` its length.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or the checkpoint is of another training.
+        CheckpointError: If a file is missing or damaged, or the checkpoint belongs to another training.
     """
     file = folder / STATE
     try:
@@ -164,13 +168,17 @@ def restore(folder: Path, parts: Parts, *, identity: str) -> tuple[LoopState, di
         raise CheckpointError(f"checkpoint file {file} cannot be read: {error}.") from error
     if not isinstance(document, dict) or document.get("schema") != _SCHEMA or document.get("stage") != _STAGE:
         raise CheckpointError(f"checkpoint file {file} is not of schema {_SCHEMA}; train from the start.")
-    if document.get("identity") != identity:
+    if document.get("identity") not in (identity, earlier or identity):
         raise CheckpointError(
             f"checkpoint {folder} is of another training: its identity is {document.get('identity')}, this one's is "
             f"{identity}. They differ in configuration, data, split or objective."
         )
     try:
         state = LoopState.from_json(document["loop"])
+        if most_epochs is not None and state.epochs_done > most_epochs:
+            raise CheckpointError(
+                f"checkpoint {folder} has {state.epochs_done} epochs, and this training has {most_epochs}."
+            )
         last = TensorFile.read(folder / LAST, sha256=document["sha256"][LAST]).tensors()
         kept = {
             label: _restored(folder, label, epoch, document["sha256"])
@@ -198,7 +206,7 @@ def _restored(folder: Path, label: str, epoch: int, sha256: Mapping[str, str]) -
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """Weights as a ``kept_file`` holds them.
+    """Load the weights in a ``kept_file``.
 
     Raises:
         CheckpointError: If the file is missing or not in the safetensors format.
@@ -211,7 +219,7 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _named_tensors(parts: Parts) -> dict[str, Tensor]:
-    """``weights.<parameter>``, ``average.<what>``, ``loss.<what>`` and ``optimizer.<what>.<parameter>``."""
+    """Return the tensors as ``weights.<parameter>``, ``average.…``, ``loss.…``, ``optimizer.….<parameter>``."""
     tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in parts.model.state_dict().items()}
     if parts.average is not None:
         tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in parts.average.state_dict().items()}
@@ -223,7 +231,7 @@ def _named_tensors(parts: Parts) -> dict[str, Tensor]:
 
 
 def _named_parameters(parts: Parts) -> Iterator[tuple[str, nn.Parameter]]:
-    """All that is trained, in the order of the optimizer."""
+    """Yield all trained parameters with their names, in the optimizer's order."""
     yield from trained_parameters(parts.model).items()
     for name, parameter in parts.loss.named_parameters():
         yield f"{_LOSS}{name}", parameter
@@ -232,9 +240,9 @@ def _named_parameters(parts: Parts) -> Iterator[tuple[str, nn.Parameter]]:
 def _sort_out(
     tensors: Mapping[str, Tensor], parts: Parts
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """The inverse of ``_named_tensors``: state dicts of the model, of the average, of the loss and of the optimizer.
+    """Return the state dicts of model, average, loss and optimizer; the inverse of ``_named_tensors``.
 
-    torch's optimizer numbers its parameters; its settings come from the configuration, not from the file.
+    torch's optimizer numbers its parameters. Its settings come from the configuration, not from the file.
     """
     parameters = dict(_named_parameters(parts))
     numbers = {name: number for number, name in enumerate(parameters)}
@@ -256,14 +264,14 @@ def _sort_out(
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """``tensor`` in the memory format of its parameter, as the optimizer made it; files have but one format."""
+    """Return ``tensor`` in the parameter's memory format, as the optimizer made it; files store one format only."""
     if tensor.shape != parameter.shape:
         return tensor
     return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 
 def _read(file: Path, *, sha256: str) -> bytes:
-    """The bytes of ``file``, if they are those that were written."""
+    """Return the bytes of ``file`` after verifying their SHA-256."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -278,7 +286,7 @@ def _read(file: Path, *, sha256: str) -> bytes:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Write ``file`` so that, whatever happens, it holds all of the old or all of the new bytes."""
+    """Replace ``file`` atomically."""
     temporary = file.with_name(f"{file.name}.partial")
     with temporary.open("wb") as stream:
         stream.write(content)

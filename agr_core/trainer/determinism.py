@@ -1,7 +1,7 @@
-"""What makes the same configuration give the same bits.
+"""Determinism: the same configuration gives the same bits.
 
-All randomness of the training (dropout, stochastic depth) comes from torch's generators, which every epoch seeds anew
-from (seed, epoch): no generator state is kept in checkpoints, and nothing that ran before in the process matters.
+All randomness of the training (dropout, stochastic depth) comes from torch's generators. Every epoch seeds them from
+(seed, epoch), so checkpoints need no generator state, and earlier work of the process has no effect.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from agr_core.identity import digest
 
 
 def use_deterministic_algorithms(compute: ComputeConfig) -> None:
-    """Set this process up for a trial: its threads, deterministic algorithms only, no benchmarking of kernels.
+    """Configure this process for a trial: threads, deterministic algorithms only, no kernel benchmarks.
 
-    An operation for which torch has no deterministic algorithm on the device raises RuntimeError when it is used.
+    An operation without a deterministic algorithm on the device then raises RuntimeError.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA is first used
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first use of CUDA
     torch.set_num_threads(compute.threads)
-    # As use_deterministic_algorithms(True), which would also tell torch's compiler, and import it for that.
+    # Same effect as use_deterministic_algorithms(True), which would also import torch's compiler to configure it.
     torch.set_deterministic_debug_mode("error")
-    # It would fill every new tensor with NaN, to make reads before writes repeatable; we do none, and it costs a pass.
+    # Filling new tensors with NaN makes reads before writes repeatable; the trainer does none, and filling costs a
+    # pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
-    """Seed the generators of Python, NumPy and torch (all devices) from (seed, epoch), and from the process's rank."""
+    """Seed Python's, NumPy's and torch's generators (all devices) from (seed, epoch, rank of the process)."""
     mixed = int(digest(["epoch", seed, epoch, *([rank] if rank else [])])[:16], 16)
     random.seed(mixed)
     np.random.seed(mixed % 2**32)

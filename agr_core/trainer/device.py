@@ -1,4 +1,4 @@
-"""Where the arithmetic is done, and in which precision."""
+"""Device and precision of the computation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _AMP_DTYPES = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 
 
 def choose_device(compute: ComputeConfig) -> torch.device:
-    """The device of a trial; ``auto`` is a GPU where this process sees one.
+    """Return the device of a trial; ``auto`` is a GPU if this process sees one.
 
     Raises:
-        ConfigError: If a GPU is asked for and there is none, or float16 on the CPU.
+        ConfigError: If a GPU is requested and there is none, or float16 is requested on the CPU.
     """
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -27,14 +27,14 @@ def choose_device(compute: ComputeConfig) -> torch.device:
 
 
 def autocast(compute: ComputeConfig, device: torch.device) -> torch.autocast:
-    """Context of the forward pass; changes nothing with ``amp: none``.
+    """Return the context of the forward pass; it has no effect with ``amp: none``.
 
-    Weights are not cached in low precision between the training and the evaluation of an epoch: torch clears that
-    cache whenever the context ends.
+    Low-precision copies of weights are not reused between training and evaluation of an epoch: torch clears its cache
+    when the context ends.
     """
     return torch.autocast(device.type, dtype=_AMP_DTYPES[compute.amp], enabled=compute.amp != "none")
 
 
 def grad_scaler(compute: ComputeConfig, device: torch.device) -> torch.amp.GradScaler:
-    """Loss scaling for float16, whose small gradients vanish otherwise; passes everything through for the others."""
+    """Return the loss scaler for float16, whose small gradients underflow; disabled for other precisions."""
     return torch.amp.GradScaler(device.type, enabled=compute.amp == "fp16")

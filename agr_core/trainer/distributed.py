@@ -1,14 +1,14 @@
-"""One trial trained by several processes: what they share, and what is summed up over them.
+"""Data-parallel training of one trial by several processes.
 
-Each batch is shared out: process r of R takes a contiguous part of it, so that one step sees the images, in the order
-and with the augmentation, that one process would see. Gradients are averaged over the images by torch's
-DistributedDataParallel, every process makes the same update, and predictions are gathered before figures are computed.
-Who starts the processes, and joins them into torch's default process group, is not the trainer's business.
+Each batch is divided: process r of R takes a contiguous part of it. One step therefore sees the same images in the same
+order and with the same augmentation as with one process. torch's DistributedDataParallel averages gradients over the
+images, every process makes the same update, and predictions are gathered before metrics are computed. The caller starts
+the processes and joins them into torch's default process group.
 
-Not as in one process: dropout is drawn by each process for its own images; batch norm normalises each process's part
-by itself, and its running statistics are those of process 0; MixUp finds an image's partner in the same part; a task
-whose labels are not all known weighs each part by its images, as ``accumulate`` does. So the number of processes is
-part of the configuration (``compute.processes``), and the same number gives the same bits again.
+Differences from one process: each process draws dropout for its own images; batch norm normalises each process's part
+separately, and its running statistics are those of process 0; MixUp chooses an image's partner within the part; a task
+with unknown labels weights each part by its number of images, as ``accumulate`` does. Therefore the number of processes
+is part of the configuration (``compute.processes``), and the same number reproduces the same bits.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train a trial together, seen by process ``rank`` of ``size``; ``size`` 1: it is alone."""
+    """The processes that train a trial together, seen from process ``rank`` of ``size``; ``size`` 1: no team."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     def joined(cls) -> Team:
-        """The processes of torch's default process group."""
+        """Return the processes of torch's default process group."""
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes and reports."""
+        """Whether this process writes and reports for the team (rank 0)."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module | None:
-        """``model``, its gradients averaged over the team in ``backward``; None if this process is alone."""
+        """Return ``model`` with gradients averaged over the team in ``backward``; None if there is one process."""
         if self.size == 1:
             return None
-        # With find_unused_parameters gradients keep the buckets of the first step; else DDP forms new ones after it, in
-        # which sums are made in another order, and a resumed training would differ from one that was not interrupted.
-        # It is needed anyway: experts of a cascade may have no image.
+        # With find_unused_parameters, gradients keep the buckets of the first step. Otherwise DDP rebuilds them after
+        # it, which changes the order of sums, and a resumed training would differ from an uninterrupted one. Cascades
+        # need it anyway: an expert may have no image in a batch.
         return DistributedDataParallel(model, find_unused_parameters=True, forward_sync_buffers=False)
 
     @contextmanager
     def summing(self, wrapped: nn.Module | None, *, now: bool) -> Iterator[None]:
-        """Forward and backward pass of a batch; gradients are averaged over the team only if ``now``."""
+        """Run a batch's forward and backward pass in the block; average gradients over the team only if ``now``."""
         if isinstance(wrapped, DistributedDataParallel) and not now:
             with wrapped.no_sync():
                 yield
@@ -58,7 +58,7 @@ class Team:
             yield
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average gradients that no wrapped model takes care of."""
+        """Average the gradients of parameters that no wrapped model contains."""
         if self.size > 1:
             for parameter in parameters:
                 if parameter.grad is not None:
@@ -66,7 +66,7 @@ class Team:
                     parameter.grad /= self.size
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a 0-d tensor over the team; not finite if one of them is not."""
+        """Return the mean of a 0-d tensor over the team; not finite if any process's value is not."""
         if self.size == 1:
             return value
         mean = value.detach().clone()
@@ -74,9 +74,9 @@ class Team:
         return mean / self.size
 
     def take_buffers(self, *modules: nn.Module) -> None:
-        """Give every process the buffers of process 0: statistics of batch norm.
+        """Copy the buffers of process 0, which are batch norm statistics, to every process.
 
-        The group's backend must know the device they are on: NCCL, which GPUs use, takes none from the CPU.
+        The group's backend must support their device: NCCL, used on GPUs, does not send CPU tensors.
         """
         if self.size > 1:
             for module in modules:
@@ -84,7 +84,7 @@ class Team:
                     distributed.broadcast(buffer, src=0)
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in the order of their ranks, for all of them."""
+        """Return every process's value to all processes, in the order of ranks."""
         if self.size == 1:
             return [value]
         gathered: list[Any] = [None] * self.size
@@ -92,7 +92,7 @@ class Team:
         return gathered
 
     def told(self, value: Any) -> Any:
-        """What process 0 says, for all of them."""
+        """Return the value of process 0 to all processes."""
         if self.size == 1:
             return value
         said = [value]

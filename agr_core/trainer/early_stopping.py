@@ -1,4 +1,4 @@
-"""When a training ends itself: a pure function of the epochs' values."""
+"""Early stopping as a pure function of the epochs' metric values."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from agr_core.config import EarlyStoppingConfig
 
 @dataclass(frozen=True)
 class StoppingState:
-    """The best value so far, and the epochs since then."""
+    """Best value so far and number of epochs since then."""
 
     best: float | None = None
     bad_epochs: int = 0
 
 
 def after_epoch(config: EarlyStoppingConfig, state: StoppingState, value: float) -> StoppingState:
-    """The state after an epoch whose watched metric was ``value``."""
+    """Return the state after an epoch whose watched metric was ``value``."""
     if state.best is None:
         return StoppingState(best=value)
     gain = state.best - value if config.direction == "minimize" else value - state.best
@@ -26,5 +26,5 @@ def after_epoch(config: EarlyStoppingConfig, state: StoppingState, value: float)
 
 
 def should_stop(config: EarlyStoppingConfig, state: StoppingState) -> bool:
-    """Whether ``patience`` epochs have passed without an improvement."""
+    """Return whether ``patience`` epochs have passed without an improvement."""
     return state.bad_epochs >= config.patience

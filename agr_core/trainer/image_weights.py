@@ -1,7 +1,7 @@
-"""Weights of single images in the training loss, by how frequent their labels are in the training part.
+"""Image weights in the training loss, by the frequency of labels in the training part.
 
-C: classes of a task, Y: years 0..MAX_AGE. Every set of weights has the mean 1 over the training images, so that the
-scale of a loss, and with it the meaning of a learning rate, stays what it is.
+C: classes of a task, Y: years 0..MAX_AGE. Every set of weights has mean 1 over the training images, which keeps the
+scale of the loss and thus the effect of the learning rate.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agr_core.batch import Labels
+from agr_core.bins import MAX_AGE, Bins
 from agr_core.config import LossConfig, Task
-from agr_core.data.batch import Labels
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
-from agr_core.labels.bins import MAX_AGE, Bins
 
 LDS_KERNEL_YEARS = 5
 LDS_SIGMA_YEARS = 2.0
-"""Width and deviation of the kernel by which Yang et al. smooth the density of ages."""
+"""Width and standard deviation of the kernel with which Yang et al. smooth the density of ages."""
 
 _Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ImageWeights:
-    """Weights by label; None or absent: 1.
+    """Image weights by label; None or absent: 1.
 
-    ``by_year`` (Y,) of the age loss; ``by_class`` (C,) of other tasks; float32, on the trial's device.
+    ``by_year`` (Y,) holds weights of the age loss, ``by_class`` (C,) those of other tasks; float32, on the trial's
+    device.
     """
 
     by_year: Tensor | None
     by_class: Mapping[Task, Tensor]
 
     def of(self, task: Task, labels: Labels) -> Tensor | None:
-        """The weight of each image in the loss of a task (B,); that of some label where its own is not known."""
+        """Return the weight of each image in a task's loss (B,); arbitrary where its label is unknown."""
         if task == "age":
             if self.by_year is None:
                 return None
@@ -58,18 +59,18 @@ def image_weights(
     vocabulary: Vocabulary,
     device: torch.device,
 ) -> ImageWeights:
-    """The weights a configuration asks for.
+    """Compute the configured image weights.
 
     Args:
         config: ``TrialConfig.loss``.
         train: Labels of the training part.
-        tasks: What is trained.
-        bins: The trial's age bins; None without.
-        vocabulary: The data set's genders and races.
-        device: Where to.
+        tasks: Trained tasks.
+        bins: The trial's age bins, if any.
+        vocabulary: Genders and races of the data set.
+        device: Device of the result.
 
     Raises:
-        DataError: If all training images are of one class, which leaves nothing to weigh.
+        DataError: If all training images are of one class.
     """
     years = train.age[~torch.isnan(train.age)].cpu()
     per_year = np.bincount(_year(years).numpy(), minlength=MAX_AGE + 1)
@@ -98,14 +99,14 @@ def image_weights(
 
 
 def complement_weights(counts: NDArray[np.generic], *, what: str = "class") -> _Weights:
-    """1 - n_c / N of each class (report S4, S4-W2, eq. 4), divided by their mean over the images (C,).
+    """Return 1 - n_c / N of each class (report S4, S4-W2, eq. 4) divided by their mean over the images (C,).
 
     Args:
-        counts: Images of each class n_c (C,).
-        what: What the classes are, for the message.
+        counts: Number of images n_c of each class (C,).
+        what: Noun for the classes in the error message.
 
     Raises:
-        DataError: If all images are of one class: its weight is 0.
+        DataError: If all images are of one class, whose weight would be 0.
     """
     shares = counts.astype(np.float64) / counts.sum()
     weights = 1.0 - shares
@@ -119,15 +120,15 @@ def complement_weights(counts: NDArray[np.generic], *, what: str = "class") -> _
 
 
 def density_weights(counts: NDArray[np.generic], *, smooth: bool = False, root: bool = False) -> _Weights:
-    """1 / n of each year's number of images n, divided by their mean over the images (Y,); 0 where there is none.
+    """Return 1 / n for each year's number of images n, divided by their mean over the images (Y,); 0 where n is 0.
 
     Args:
-        counts: Images of each year (Y,).
-        smooth: Smooth n over neighbouring years by a Gaussian first: label distribution smoothing (Yang, Zha, Chen,
-            Wang and Katabi 2021, LDS), with the size and deviation of their experiments. (Their code's window is
-            flatter, .86 .95 1 .95 .86, because SciPy's filter mirrors it at its ends, and it clips n to 5..1000; the
-            paper's formula has neither.)
-        root: Take the root of n, which weighs rare ages less strongly.
+        counts: Number of images of each year (Y,).
+        smooth: First smooth n over neighbouring years with a Gaussian: label distribution smoothing (Yang, Zha, Chen,
+            Wang and Katabi 2021, LDS), with the width and standard deviation of their experiments. (In their code the
+            window is flatter, .86 .95 1 .95 .86, because SciPy's filter mirrors at its ends, and n is clipped to
+            5..1000; the paper's formula has neither.)
+        root: Use the square root of n, which gives rare ages less weight.
     """
     images = counts.astype(np.float64)
     density = images
@@ -142,5 +143,5 @@ def density_weights(counts: NDArray[np.generic], *, smooth: bool = False, root: 
 
 
 def _year(ages: Tensor) -> Tensor:
-    """Completed years 0..MAX_AGE (N,) int64; the middle of a range rounded, older ages as the oldest."""
+    """Return completed years 0..MAX_AGE (N,) int64: ranges by their rounded middle, higher ages as MAX_AGE."""
     return (ages + 0.5).floor().clamp(0, MAX_AGE).long()

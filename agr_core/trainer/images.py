@@ -1,4 +1,4 @@
-"""From uint8 pixels to what the model is given, on its device.
+"""Conversion of uint8 pixels to the model's normalised input, on its device.
 
 B: images, C: 3 or 1 channels, S: ``image.size``.
 """
@@ -13,14 +13,14 @@ from agr_core.config import ImageConfig
 IMAGENET_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
 IMAGENET_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in ITU-R BT.601's luma, by which grey images are made."""
+"""Weights of red, green and blue in ITU-R BT.601 luma, used to make grey images."""
 
 
 def channel_statistics(config: ImageConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel on the scale 0..255: images become (pixel - mean) / deviation.
+    """Return mean and standard deviation of each channel on the scale 0..255.
 
-    A grey ImageNet has the luma-weighted mean, and the luma-weighted deviation as if its channels moved together,
-    which they nearly do.
+    Images become (pixel - mean) / deviation. For grey images with ImageNet statistics, mean and deviation are
+    luma-weighted; the latter assumes fully correlated channels, which nearly holds.
     """
     channels = 3 if config.color == "rgb" else 1
     match config.normalize:
@@ -42,11 +42,11 @@ def _luma(channels: tuple[float, ...]) -> float:
 
 
 class Normalizer:
-    """Pixels to floats, as ``image.normalize`` says.
+    """Conversion of pixels to floats, as configured by ``image.normalize``.
 
-    The result is in torch's ``channels_last`` memory format whatever the batch's, since convolutions on a CPU take half
-    the time in it. Mean and deviation are kept at the size of an image: broadcasting three numbers along the innermost
-    dimension is eight times slower than the subtraction itself.
+    The result is always in torch's ``channels_last`` memory format, in which convolutions on a CPU take half the time.
+    Mean and deviation are stored at image size, because broadcasting three numbers along the innermost dimension is
+    eight times slower than the subtraction itself.
     """
 
     def __init__(self, config: ImageConfig, device: torch.device) -> None:
@@ -56,12 +56,12 @@ class Normalizer:
         self._std = _as_image(std, config.size, device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, C, S, S) uint8, on any device, as (B, C, S, S) float32 on the trial's."""
+        """Return images (B, C, S, S) uint8, on any device, as (B, C, S, S) float32 on the trial's."""
         pixels = images.to(self._device, non_blocking=True)
         return pixels.to(torch.float32, memory_format=torch.channels_last).sub_(self._mean).div_(self._std)
 
 
 def _as_image(channels: tuple[float, ...], size: int, device: torch.device) -> Tensor:
-    """One number a channel, repeated for each pixel (1, C, S, S)."""
+    """Return one number per channel, repeated for each pixel (1, C, S, S)."""
     numbers = torch.tensor(channels, device=device).view(1, -1, 1, 1)
     return numbers.expand(-1, -1, size, size).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The training of one trial on one page: build; then, epoch by epoch, seed, train, evaluate, report."""
+"""Training loop of one trial: build; then per epoch seed, train, evaluate, report."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ __all__ = ["PartReport", "Training", "evaluate_part", "majority_baseline", "trai
 
 
 def train(training: Training, report: Reporter) -> None:
-    """Train to the end, reporting each epoch; ``report`` may raise to end it before."""
+    """Train to the end and report each epoch; ``report`` may raise to end the training early."""
     while not training.finished:
         report(training.run_epoch())
 
 
 class Training:
-    """A trial in training: what a worker holds between two epochs.
+    """State of a trial in training; a worker keeps it between epochs.
 
-    The weights of one epoch are kept for each label: the best by the objective (``best``), and by those of ``keep``.
+    The weights of one epoch are kept per label: ``best`` for the objective, and one for each objective of ``keep``.
 
     Args:
         config: The trial.
         data: Its data.
-        objective: What tells the best epoch.
-        keep: What tells the epochs of further labels.
-        further: Objectives that are reported beside the first and tell no epoch.
-        weights: The file that ``model.weights`` stands for; None: that names a file on this machine, or none.
-        team: The processes that train it together, each with a ``Training`` and its part of the data.
+        objective: Objective that selects the best epoch.
+        keep: Objectives that select the epochs of further labels.
+        further: Objectives that are only reported and select no epoch.
+        weights: Local file of ``model.weights``; None: ``model.weights`` is itself a local file, or none.
+        team: Processes that train the trial together, each with its own ``Training`` and part of the data.
 
     Raises:
         ConfigError: If the configuration cannot be trained on this data, or on this machine.
-        IntegrityError: If the file of weights does not have ``model.weights_sha256``.
+        IntegrityError: If the SHA-256 of the weights file is not ``model.weights_sha256``.
     """
 
     def __init__(
@@ -87,7 +87,10 @@ class Training:
         self._data = data
         self._reported_objectives = (objective, *further)
         weights = weights or named_weights(config.model)
-        self._identity = training_identity(config, data, self._objectives, weights, further)
+        self._identity, self._earlier_identity = (
+            training_identity(config, data, self._objectives, weights, further, with_length=with_length)
+            for with_length in (False, True)
+        )
         self._predictor = build_predictor(config, data, train_labels=data.labels("train"), weights=weights)
         self._averaging = Averaging(config.averaging, self._predictor)
         model = self._predictor.model
@@ -105,17 +108,17 @@ class Training:
         )
         self._state = LoopState.at_start(config)
         self._kept: dict[str, Kept] = {}
-        self._kept_in: dict[str, tuple[Path, int]] = {}  # the folder that holds a label's weights, and of which epoch
+        self._kept_in: dict[str, tuple[Path, int]] = {}  # folder and epoch of each label's saved weights
         self._between_epochs = True
 
     @property
     def reports(self) -> list[EpochReport]:
-        """One report for each finished epoch."""
+        """One report per finished epoch."""
         return self._state.reports
 
     @property
     def epochs_done(self) -> int:
-        """Finished epochs."""
+        """Number of finished epochs."""
         return self._state.epochs_done
 
     @property
@@ -125,19 +128,19 @@ class Training:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights are kept as the best by the objective, counted from 1; None before the first."""
+        """Epoch of the weights kept as best by the objective, counted from 1; None before the first epoch ends."""
         return self.kept_epochs.get(BEST)
 
     @property
     def kept_epochs(self) -> dict[str, int]:
-        """The epoch whose weights are kept for each label, counted from 1; empty before the first."""
+        """Epoch of the weights kept for each label, counted from 1; empty before the first epoch ends."""
         return {label: kept.epoch for label, kept in self._kept.items()}
 
     def run_epoch(self) -> EpochReport:
         """Train one epoch and evaluate the val part.
 
         Raises:
-            DivergedError: On a loss that is not finite, naming epoch and step; this training cannot go on.
+            DivergedError: If a loss is not finite; the message names epoch and step. This training cannot continue.
         """
         assert not self.finished, f"the training is finished after {self.epochs_done} epochs"
         self._check_between_epochs()
@@ -145,6 +148,7 @@ class Training:
         started = time.perf_counter()
         use_deterministic_algorithms(self._config.compute)
         seed_everything(self._config.seed, self.epochs_done, self._team.rank)
+        self._predictor.loss.after_epochs([report.metrics for report in self.reports])
         train_metrics = part_metrics(self._config, self._data, self._predictor, brief=True)
         try:
             train_one_epoch(
@@ -188,7 +192,7 @@ class Training:
         return report
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint (``checkpoint.py``) of at least one finished epoch."""
+        """Write a checkpoint (``checkpoint.py``); at least one epoch must be finished."""
         self._check_between_epochs()
         assert self._kept, "there is nothing to save before the first epoch"
         kept_in = {label: (folder, kept.epoch) for label, kept in self._kept.items()}
@@ -203,26 +207,36 @@ class Training:
         self._kept_in = kept_in
 
     def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint; what follows is bit for bit what an uninterrupted training would do.
+        """Continue from a checkpoint, bit for bit as an uninterrupted training would.
+
+        It may be the end of a shorter training, if the schedule's first epochs do not depend on the length.
 
         Raises:
-            CheckpointError: If it is damaged or of another training; this one is then as it was.
+            CheckpointError: If the checkpoint is damaged or belongs to another training; this training is then
+                unchanged.
         """
-        self._state, self._kept = checkpoint.restore(folder, self._parts, identity=self._identity)
+        self._state, self._kept = checkpoint.restore(
+            folder,
+            self._parts,
+            identity=self._identity,
+            earlier=self._earlier_identity,
+            most_epochs=self._config.schedule.epochs,
+        )
+        self._state.lengthened(self._config)
         self._kept_in = {}
         self._between_epochs = True
 
     def close(self) -> None:
-        """Free the memory; only ``reports`` is of use afterwards. The data is its opener's to close."""
+        """Free the memory; afterwards only ``reports`` may be used. The caller closes the data."""
         for attribute in ("_predictor", "_trained", "_averaging", "_parts", "_kept", "_data"):
             vars(self).pop(attribute, None)
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()  # the next trial of this process has figures of its own
+            torch.cuda.reset_peak_memory_stats()  # the next trial of this process measures its own peak
 
     def _keep(self, report: EpochReport, predictor: Predictor, val: PartMetrics) -> None:
-        """Keep the weights that gave ``report``, and what they said, for every label whose best epoch it is."""
+        """Keep the weights behind ``report`` and their val predictions for every label whose best epoch it is."""
         best = {label: objective.best(self.reports) for label, objective in self._objectives.items()}
         labels = [label for label, of_label in best.items() if of_label is report]
         if labels:

@@ -1,4 +1,4 @@
-"""Learning rates: pure functions of the step, and the plateau rule as a pure function of its state.
+"""Learning rate schedules: pure functions of the step, and the plateau rule as a pure function of its state.
 
 Each agrees with the scheduler of ``torch.optim.lr_scheduler`` named in its docstring.
 """
@@ -20,12 +20,12 @@ from agr_core.config import (
 )
 
 _SMALLEST_FALL = 1e-8
-"""A smaller fall of the rate is not made, as ``eps`` of torch's ReduceLROnPlateau."""
+"""Smallest reduction of the rate that is applied; ``eps`` of torch's ReduceLROnPlateau."""
 
 
 @dataclass(frozen=True)
 class PlateauState:
-    """The rate in use, the best value so far, and the epochs since then."""
+    """Current rate, best value so far and number of epochs since then."""
 
     lr: float
     best: float | None = None
@@ -33,7 +33,7 @@ class PlateauState:
 
 
 def trial_lr_at(config: TrialConfig, *, step: int, steps_per_epoch: int, plateau: PlateauState) -> float:
-    """Learning rate of a trial's optimizer step: as ``lr_at``, or from the start of averaging on the one it names."""
+    """Return the learning rate of a trial's optimizer step: ``lr_at``, or the averaging's rate once it starts."""
 
     def scheduled(step: int) -> float:
         return lr_at(
@@ -46,7 +46,7 @@ def trial_lr_at(config: TrialConfig, *, step: int, steps_per_epoch: int, plateau
     epochs = step // steps_per_epoch - averaging.start_epoch
     if epochs < 0:
         return scheduled(step)
-    # torch's SWALR: once an epoch, along a cosine, from the last rate of the schedule.
+    # torch's SWALR: changes once per epoch, along a cosine, from the schedule's last rate.
     share = min(1.0, epochs / averaging.anneal_epochs) if averaging.anneal_epochs else 1.0
     return _cosine_between(scheduled(averaging.start_epoch * steps_per_epoch - 1), averaging.lr, share)
 
@@ -54,14 +54,14 @@ def trial_lr_at(config: TrialConfig, *, step: int, steps_per_epoch: int, plateau
 def lr_at(
     schedule: ScheduleConfig, *, step: int, steps_per_epoch: int, peak_lr: float, plateau: PlateauState | None = None
 ) -> float:
-    """Learning rate of optimizer step ``step``, counted from 0 over the whole training.
+    """Return the learning rate of optimizer step ``step``, counted from 0 over the whole training.
 
     Args:
-        schedule: The schedule; its ``epochs`` fix the total number of steps.
+        schedule: The schedule; its ``epochs`` determine the total number of steps.
         step: From 0 to ``epochs * steps_per_epoch - 1``.
-        steps_per_epoch: Optimizer steps of an epoch.
+        steps_per_epoch: Number of optimizer steps per epoch.
         peak_lr: The optimizer's configured rate.
-        plateau: State of the plateau schedule, which alone has one.
+        plateau: State of the plateau schedule; other schedules have none.
     """
     match schedule:
         case ConstantSchedule():
@@ -78,23 +78,23 @@ def lr_at(
 
 
 def _cosine(schedule: CosineSchedule, step: int, steps_per_epoch: int) -> float:
-    """LinearLR up to the peak, then CosineAnnealingLR (Loshchilov and Hutter 2017, without restarts)."""
+    """Return the rate of LinearLR up to the peak, then CosineAnnealingLR (Loshchilov and Hutter 2017, no restarts)."""
     warmup = schedule.warmup_epochs * steps_per_epoch
     if step < warmup:
-        return (step + 1) / warmup  # not from 0: a first step at rate 0 would be wasted
+        return (step + 1) / warmup  # starts above 0: a first step at rate 0 would be wasted
     decay = schedule.epochs * steps_per_epoch - warmup
     return _cosine_between(1.0, schedule.final_ratio, (step - warmup) / decay)
 
 
 def _falls(schedule: StepSchedule, done: int) -> int:
-    """How often the rate has fallen after ``done`` epochs or steps: MultiStepLR, or StepLR for ``every``."""
+    """Return the number of rate reductions after ``done`` epochs or steps: MultiStepLR, or StepLR for ``every``."""
     if schedule.every is not None:
         return done // schedule.every
-    return sum(milestone <= done for milestone in schedule.milestones)
+    return sum(milestone <= done for milestone in schedule.falls)
 
 
 def _one_cycle(schedule: OneCycleSchedule, step: int, total_steps: int) -> float:
-    """OneCycleLR with cosine annealing in two phases: up to the peak, then far below the first rate."""
+    """Return the rate of OneCycleLR with cosine annealing in two phases: up to the peak, then far below the start."""
     first = 1.0 / schedule.div_factor
     last = first / schedule.final_div_factor
     peak_step = schedule.pct_start * total_steps - 1
@@ -104,12 +104,12 @@ def _one_cycle(schedule: OneCycleSchedule, step: int, total_steps: int) -> float
 
 
 def _cosine_between(start: float, end: float, share: float) -> float:
-    """From ``start`` at share 0 to ``end`` at share 1 along half a cosine."""
+    """Interpolate from ``start`` at share 0 to ``end`` at share 1 along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 def after_epoch(schedule: PlateauSchedule, state: PlateauState, value: float) -> PlateauState:
-    """The state after an epoch whose watched metric was ``value``: ReduceLROnPlateau with a relative threshold."""
+    """Return the state after an epoch with metric ``value``: ReduceLROnPlateau with a relative threshold."""
     if _is_better(schedule, value, state.best):
         return PlateauState(lr=state.lr, best=value)
     bad_epochs = state.bad_epochs + 1

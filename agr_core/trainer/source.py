@@ -1,17 +1,17 @@
-"""What the trainer asks of its data; ``agr_core.data.trial_data.TrialData`` is the real one."""
+"""Interface of the trainer to its data; ``agr_core.data.loading.trial_data.TrialData`` implements it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from agr_core.data.batch import AgeLabels, Batch, Labels
-from agr_core.evaluation.names import LabelKind
+from agr_core.batch import AgeLabels, Batch, Labels
+from agr_core.bins import LabelKind
 from agr_core.labels.attributes import Vocabulary
 
 
 class LabelSpace(Protocol):
-    """What the labels of a data set may be; all that a model with stored weights needs to know of its data."""
+    """Possible labels of a data set: all that a model with stored weights needs to know of its data."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -19,22 +19,22 @@ class LabelSpace(Protocol):
 
     @property
     def label_kind(self) -> LabelKind:
-        """Whether ages are years or ranges."""
+        """Whether ages are given in years or ranges."""
 
     @property
     def age_ranges(self) -> Collection[tuple[float, float]]:
-        """Distinct (low, high) of the known age labels, years, both ends included."""
+        """Distinct (low, high) of the known age labels, in years, both ends included."""
 
 
 class TrainingData(LabelSpace, Protocol):
     """The three parts of one trial's data, in batches.
 
-    The training order and augmentation of an epoch are a function of (config.seed, epoch, sample) alone.
+    An epoch's training order and augmentation depend on (config.seed, epoch, sample) alone.
     """
 
     @property
     def foreign(self) -> Mapping[str, AgeLabels]:
-        """Parts that are data sets of their own and only test, with the kind and ranges of their ages."""
+        """Test-only parts that are data sets of their own, with the kind and ranges of their ages."""
 
     @property
     def data_digest(self) -> str:
@@ -45,25 +45,21 @@ class TrainingData(LabelSpace, Protocol):
         """Digest of the split's content."""
 
     @property
-    def num_train(self) -> int:
-        """Images that are trained on."""
-
-    @property
     def images_per_epoch(self) -> int:
-        """Images drawn in a training epoch, repetitions counted."""
+        """Number of images drawn in a training epoch, counting repetitions."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of a training epoch, each of ``config.accumulate`` batches or, the last, of those left."""
+        """Number of optimizer steps per epoch, each of ``config.accumulate`` batches; the last may have fewer."""
 
     def labels(self, part: str) -> Labels:
-        """Labels of all images of a part; of ``train``, those that are trained on."""
+        """Return the labels of all images of a part; for ``train``, the labels used in training."""
 
     def sample_ids(self, part: str) -> Sequence[str]:
-        """Which images a part has, in the order of ``batches``."""
+        """Return the sample IDs of a part, in the order of ``batches``."""
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of training epoch ``epoch``, counted from 0."""
+        """Return the batches of training epoch ``epoch``, counted from 0."""
 
-    def batches(self, part: str) -> Iterator[Batch]:
-        """A part's images in order, not augmented."""
+    def batches(self, part: str, *, augmented: bool = False) -> Iterator[Batch]:
+        """Return a part's images in order; ``augmented``: changed at random as in training."""

@@ -1,6 +1,6 @@
-"""Where a training stands: everything but weights and optimizer tensors, small, explicit, JSON.
+"""State of the training loop as JSON: everything except weights and optimizer tensors.
 
-No generator state: every epoch seeds its generators anew (``determinism.py``).
+It needs no generator state, because every epoch seeds its generators (``determinism.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agr_core.trainer.schedule import PlateauState
 
 @dataclass
 class LoopState:
-    """All reports so far, and what the epoch-wise rules remember."""
+    """All reports so far, and the state of the per-epoch rules."""
 
     plateau: PlateauState
     stopping: StoppingState
@@ -30,12 +30,12 @@ class LoopState:
 
     @classmethod
     def at_start(cls, config: TrialConfig) -> LoopState:
-        """Nothing trained yet."""
+        """Return the state before the first epoch."""
         return cls(plateau=PlateauState(lr=config.optimizer.lr), stopping=StoppingState())
 
     @property
     def epochs_done(self) -> int:
-        """Finished epochs."""
+        """Number of finished epochs."""
         return len(self.reports)
 
     @property
@@ -43,11 +43,19 @@ class LoopState:
         """Whether the last report ended the training."""
         return bool(self.reports) and self.reports[-1].finished
 
+    def lengthened(self, config: TrialConfig) -> None:
+        """Reopen a training that ended by its number of epochs, if ``config`` has more; otherwise change nothing."""
+        last = self.reports[-1] if self.reports else None
+        if last is None or not last.finished or last.stopped_early or last.epoch >= config.schedule.epochs:
+            return
+        stops = config.early_stopping is not None and early_stopping.should_stop(config.early_stopping, self.stopping)
+        self.reports[-1] = dataclasses.replace(last, stopped_early=stops, finished=stops)
+
     def add_epoch(self, config: TrialConfig, metrics: Metrics, tables: Mapping[str, Any]) -> EpochReport:
-        """Close an epoch: let the plateau schedule and early stopping see its metrics, and keep its report.
+        """Finish an epoch: update the plateau schedule and early stopping, and store its report.
 
         Raises:
-            ConfigError: If a metric they watch was not reported.
+            ConfigError: If a metric that they watch was not reported.
         """
         if isinstance(config.schedule, PlateauSchedule):
             watched = watched_value(metrics, config.schedule.metric, field="schedule.metric")
@@ -70,7 +78,7 @@ class LoopState:
         return report
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON object with every field."""
+        """Return a plain JSON object with every field."""
         return {
             "plateau": dataclasses.asdict(self.plateau),
             "stopping": dataclasses.asdict(self.stopping),
@@ -79,7 +87,7 @@ class LoopState:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> LoopState:
-        """The state that ``to_json`` wrote."""
+        """Return the state written by ``to_json``."""
         return cls(
             plateau=PlateauState(**document["plateau"]),
             stopping=StoppingState(**document["stopping"]),
@@ -88,7 +96,7 @@ class LoopState:
 
 
 def watched_value(metrics: Metrics, name: str, *, field: str) -> float:
-    """The metric ``name`` that the configuration's ``field`` watches.
+    """Return the metric ``name``, which the configuration's ``field`` watches.
 
     Raises:
         ConfigError: If it was not reported.

@@ -1,7 +1,7 @@
-"""One pass over the training part, and one over a part that is evaluated.
+"""One pass over the training part, and one over an evaluated part.
 
-B: images in the batch. Figures are accumulated on the device; the only thing the host waits for in a step is whether
-its loss is finite.
+B: images in the batch. Metrics are accumulated on the device. In each step the host waits only for the check that the
+loss is finite.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from agr_core.batch import Batch
 from agr_core.config import ComputeConfig, Task
-from agr_core.data.batch import Batch
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.routing import RoutingMetrics
 from agr_core.labels.encodings import AgeEncoding
 from agr_core.models.cascade import Cascade
-from agr_core.models.face_model import TaskModel
+from agr_core.models.task_model import TaskModel
 from agr_core.trainer.device import autocast
 from agr_core.trainer.distributed import ALONE, Team
 from agr_core.trainer.images import Normalizer
@@ -38,7 +38,7 @@ Figures = tuple[dict[str, float], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Predictor:
-    """The model on its device with all that turns a batch into losses."""
+    """The model on its device, with everything needed to turn a batch into losses."""
 
     model: TaskModel
     encoding: AgeEncoding
@@ -47,12 +47,15 @@ class Predictor:
     compute: ComputeConfig
     device: torch.device
     mirrored: bool = False
-    """Outside of training, outputs are the means of those for each image and for its mirror image."""
+    """Whether evaluation averages the outputs for each image and its mirror image."""
     wrapped: nn.Module | None = None
-    """In training, the model with its gradients averaged over a team; None: the model itself."""
+    """The model with gradients averaged over a team, used in training; None: the model itself."""
 
     def logits(self, images: Tensor, groups: Tensor | None = None) -> dict[Task, Tensor]:
-        """Each task's outputs (B, outputs) for normalised images (B, C, S, S); ``groups`` (B,): see ``Cascade``."""
+        """Return each task's outputs (B, outputs) for normalised images (B, C, S, S).
+
+        ``groups`` (B,) selects the experts of a cascade; see ``Cascade.forward``.
+        """
         with autocast(self.compute, self.device):
             logits: dict[Task, Tensor] = (self.wrapped or self.model)(images, groups)
             if self.mirrored and not self.model.training:
@@ -61,7 +64,7 @@ class Predictor:
         return self._with_other_tasks(logits)
 
     def rerouted(self, images: Tensor, logits: dict[Task, Tensor], groups: Tensor) -> dict[Task, Tensor]:
-        """The outputs of a cascade whose ``logits`` were these, if images are routed to ``groups`` (B,)."""
+        """Return a cascade's outputs under the routing ``groups`` (B,), given its ``logits``."""
         assert isinstance(self.model, Cascade), "nothing else routes"
         with autocast(self.compute, self.device):
             return self._with_other_tasks(self.model.rerouted(images, logits, groups))
@@ -86,26 +89,27 @@ def train_one_epoch(
 ) -> None:
     """Train on every batch once, with the learning rate ``lr_of(step in the epoch, from 0)``.
 
-    A step is made of ``accumulate`` batches, or, at the end of the epoch, of those that are left: their losses are
-    weighted by their images, so that the gradient is that of the mean over all of them.
+    A step has ``accumulate`` batches; the last step of the epoch may have fewer. Their losses are weighted by their
+    number of images, so that the gradient is that of the mean over all images of the step.
 
-    ``metrics`` sees each batch as it was predicted in training, before its update.
+    ``metrics`` receives each batch's outputs in training mode, before its update.
 
     Args:
-        predictor: What is trained.
-        optimizer: Updates it.
-        scaler: Scales the loss where gradients are of half precision.
+        predictor: Model to train.
+        optimizer: Optimizer of its parameters.
+        scaler: Loss scaler for half precision.
         batches: The epoch's batches.
-        epoch: Which epoch it is, counted from 0.
-        mix_of: How batch ``number`` of the epoch, from 0, of so many ``images`` is mixed; None: it is not.
-        accumulate: Batches a step.
-        lr_of: The learning rate of each step.
+        epoch: Index of the epoch, counted from 0.
+        mix_of: Returns the MixUp of a batch, given its index in the epoch, from 0, and its number of images; None: no
+            MixUp.
+        accumulate: Number of batches per step.
+        lr_of: Returns the learning rate of a step.
         after_step: Called after each update.
-        metrics: Collects the figures.
-        team: The processes that share the batches.
+        metrics: Accumulator of the training metrics.
+        team: Processes that share the batches.
 
     Raises:
-        DivergedError: If a loss is not finite, before the update it would have made; the message names the step.
+        DivergedError: If a loss is not finite, before its update is applied; the message names the step.
     """
     predictor.model.train()
     for step, group in enumerate(_in_groups(enumerate(batches), accumulate)):
@@ -114,7 +118,7 @@ def train_one_epoch(
         images_in_step = sum(batch.images_of_all for _, batch in group)
         for number, batch in group:
             labels = batch.labels.to(predictor.device)
-            groups = predictor.model.true_groups(labels)
+            groups = predictor.model.training_groups(labels)
             labels = predictor.model.trained_labels(labels)
             images = predictor.normalize(batch.images)
             mix = mix_of(number, len(batch.rows)) if mix_of is not None else None
@@ -123,7 +127,7 @@ def train_one_epoch(
                 total, losses = predictor.loss.in_training(logits, labels, epoch=epoch, mix=mix)
                 checked = team.mean(total)
                 is_finite = _finite_later(checked)
-                # A team averages gradients over its processes; it is to be the mean over the images of the step.
+                # The team averages gradients over processes; scaling makes that the mean over the images of the step.
                 torch.autograd.backward(scaler.scale(total * (team.size * len(batch.rows) / images_in_step)))
             if not is_finite():
                 raise DivergedError(f"step {step + 1}: the loss is {checked.item():g}; the update was not made.")
@@ -135,18 +139,27 @@ def train_one_epoch(
 
 
 @torch.inference_mode()
-def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetrics, *, team: Team = ALONE) -> Figures:
-    """The figures of a part, dropout off and batch norm at its running statistics, nothing smoothed or weighted.
+def evaluate(
+    predictor: Predictor,
+    batches: Iterable[Batch],
+    metrics: PartMetrics,
+    *,
+    mix_of: Callable[[int, int], Mix] | None = None,
+    team: Team = ALONE,
+) -> Figures:
+    """Return metrics and tables of a part: dropout off, batch norm in evaluation mode, no smoothing or weights.
 
-    Each process of a ``team`` predicts its own batches, and all of them have the figures of the whole part.
+    Each process of a ``team`` predicts its own batches and returns the metrics of the whole part. With ``mix_of``, as
+    in ``train_one_epoch``, images are mixed, and each keeps its own label, the dominant one.
 
     Raises:
         DivergedError: If a loss or an estimate is not finite.
     """
     predictor.model.eval()
-    for batch in batches:
+    for number, batch in enumerate(batches):
         labels = batch.labels.to(predictor.device)
         images = predictor.normalize(batch.images)
+        images = images if mix_of is None else mix_of(number, len(batch.rows)).images(images)
         logits = predictor.logits(images)
         total, losses = predictor.loss(logits, labels)
         metrics.update(logits, labels, losses, total)
@@ -162,22 +175,22 @@ def evaluate(predictor: Predictor, batches: Iterable[Batch], metrics: PartMetric
 
 
 def _in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The batches, ``size`` at a time; the last group has those that are left."""
+    """Yield the batches in groups of ``size``; the last group may be smaller."""
     remaining = iter(batches)
     while group := list(itertools.islice(remaining, size)):
         yield group
 
 
 def _finite_later(total: Tensor) -> Callable[[], bool]:
-    """Asks the device whether ``total`` is finite; the answer is waited for when it is called.
+    """Start checking on the device whether ``total`` is finite; the returned function waits for the answer.
 
-    On a GPU the answer is asked for before the backward pass is queued and read before the update is: the GPU works on
-    the backward pass while the host waits for no more than the forward pass, so checking every step leaves no gap.
+    On a GPU the check is queued before the backward pass and read before the update is queued. The host waits only for
+    the forward pass while the GPU works on the backward pass, so the check leaves no gap.
     """
     finite = torch.isfinite(total.detach())
     if total.device.type != "cuda":
         return lambda: bool(finite)
-    answer = finite.to("cpu", non_blocking=True)  # pinned memory, so the copy does not wait either
+    answer = finite.to("cpu", non_blocking=True)  # pinned memory: the copy does not block
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
 

@@ -289,7 +289,7 @@ def test_what_does_not_fit_the_schema_is_refused_at_its_path(document: dict[str,
         (
             {"sampler": {"name": "weighted", "by": "gender", "bins": "utk7"}},
             "sampler.weighted",
-            "bins with by=gender: age bins mean something with `by: age` only; leave them out.",
+            "bins with by=gender: age bins have an effect only with `by: age`; leave them out.",
         ),
         (
             {"schedule": {"name": "cosine", "epochs": 5, "warmup_epochs": 5}},
@@ -299,18 +299,18 @@ def test_what_does_not_fit_the_schema_is_refused_at_its_path(document: dict[str,
         (
             {"image": {"size": 227, "crop_from": 227}},
             "image",
-            "crop_from=227 must be above size=227, which is cut from it; leave crop_from out to bring images to size",
+            "crop_from=227 must be above size=227, which is cut from it; leave crop_from out to resize images to size",
         ),
         (
             {"augment": "crop_flip", "image": {"size": 227}},
             "",
             "augment=crop_flip cuts image.size=227 at random from a larger image: set image.crop_from",
         ),
-        ({"schedule": "step"}, "schedule.step", "step needs exactly one of milestones and every."),
+        ({"schedule": "step"}, "schedule.step", "step needs exactly one of milestones, every and parts."),
         (
             {"schedule": {"name": "step", "milestones": [3], "every": 2}},
             "schedule.step",
-            "step needs exactly one of milestones and every.",
+            "step needs exactly one of milestones, every and parts.",
         ),
         (
             {"schedule": {"name": "step", "milestones": [5, 3]}},
@@ -394,10 +394,10 @@ def test_a_key_tells_which_epoch_counts() -> None:
     ("document", "words"),
     [
         ({"model": {"name": "basic_cnn", "weights": "init"}}, "the weights of a stage, and there is none"),
-        ({"init": {"id": "pre", "config": {}}}, "init.id=pre gives the weights, and model.weights=none"),
+        ({"init": {"id": "pre", "config": {}}}, "init.id=pre gives the weights, but model.weights=none"),
         (
             {"model": {"name": "basic_cnn", "weights": "init", "weights_sha256": "0" * 64}},
-            "weights_sha256 is about a file of weights, and weights=init",
+            "weights_sha256 applies to a file of weights only, but weights=init",
         ),
     ],
 )

@@ -1,12 +1,12 @@
 """Adience (Eidinger, Enbar and Hassner, TIFS 2014): images by Flickr user, labels in five fold files.
 
-``fold_0_data.txt`` to ``fold_4_data.txt``, tab-separated, name each face by ``user_id``, ``original_image`` and
+``fold_0_data.txt`` to ``fold_4_data.txt``, tab-separated, identify each face by ``user_id``, ``original_image`` and
 ``face_id``. Its image is ``faces/<user_id>/coarse_tilt_aligned_face.<face_id>.<original_image>`` or, aligned by
-landmarks, ``aligned/<user_id>/landmark_aligned_face.<face_id>.<original_image>``. ``face_id`` says who it is: 2,284
-subjects, each in one fold only.
+landmarks, ``aligned/<user_id>/landmark_aligned_face.<face_id>.<original_image>``. ``face_id`` identifies the person:
+2,284 subjects, each in one fold only.
 
-The files as published print 117 rows twice or more often, and give some ages as a number or as a range that is none of
-the eight; ``AGES`` says what these are read as.
+The published files repeat 117 rows and give some ages as a number or as a range other than the eight; ``AGES`` maps
+these. Groups that a spreadsheet converted to dates, such as ``6-Apr``, are read as the group.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from agr_core.data.readers.base import READERS, ImageLabels, Labelling, Skipped, age_between, exact_age
 from agr_core.data.readers.files import Files
 from agr_core.data.readers.label_files import named, read_table, read_text
+from agr_core.data.readers.tabular.ages import date_range
 from agr_core.errors import DataError
 from agr_core.labels.attributes import GENDERS, Vocabulary
 
@@ -25,7 +26,7 @@ FOLDS = 5
 _GROUPS = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
 
 _REPAIRS: dict[tuple[int, int], str] = {
-    # Report 001's repair map (S1-D2), and (25, 23), which it forgets: 72 rows.
+    # Repair map of report S1 (S1-D2), plus (25, 23), which it lacks: 72 rows.
     (0, 2): "2; 3",
     (8, 12): "(8, 23); 13",
     (15, 20): "22",
@@ -40,31 +41,31 @@ AGES: dict[str, tuple[int, int] | None] = (
     | {written: group for group, several in _REPAIRS.items() for written in several.split("; ")}
     | {"None": None}
 )
-"""Youngest and oldest age of each age as it is written, years, both included; None: not known."""
+"""Lowest and highest age of each written age, in years, both included; None: unknown."""
 
 GENDER_CODES: dict[str, str | None] = {"m": GENDERS[0], "f": GENDERS[1], "u": None, "": None}
-"""Gender of each gender as it is written; None: not known."""
+"""Gender of each written gender; None: unknown."""
 
 _COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
 _PREFIXES = ("coarse_tilt_aligned_face.", "landmark_aligned_face.")
 
 
 class AdienceReader:
-    """Reads Adience, tilted upright or aligned by landmarks. Faces without a known gender or age are kept."""
+    """Reader of Adience, tilt-aligned or landmark-aligned. Faces of unknown gender or age are kept."""
 
     name = "adience"
     layout = "fold_0_data.txt ... fold_4_data.txt, faces/<user_id>/coarse_tilt_aligned_face.<face_id>.<original_image>"
     vocabulary = Vocabulary(genders=GENDERS, races=())
 
     def recognises(self, paths: Sequence[str]) -> bool:
-        """Whether one of the fold files is there."""
+        """Return whether one of the fold files exists."""
         names = {PurePosixPath(path).name for path in paths}
         return any(fold_file(fold) in names for fold in range(FOLDS))
 
     def labelling(self, files: Files) -> Labelling:
-        """What the fold files say of each face ``<user_id>/<face_id>.<original_image>``, and the lines that repeat."""
+        """Return the labels of each face ``<user_id>/<face_id>.<original_image>``, and repeated lines."""
         labels: dict[str, ImageLabels | str] = {}
-        places: dict[str, str] = {}
+        positions: dict[str, str] = {}
         repeats: list[Skipped] = []
         fold_files: set[str] = set()
         for fold in range(FOLDS):
@@ -74,42 +75,43 @@ class AdienceReader:
             fold_files.add(path)
             for line, row in read_table(read_text(files, path), path, _COLUMNS, delimiter="\t"):
                 face = f"{row['user_id']}/{row['face_id']}.{row['original_image']}"
-                said = _labels(row, fold)
-                place = f"{path}, line {line}"
+                labels_or_problem = _labels(row, fold)
+                position = f"{path}, line {line}"
                 if face not in labels:
-                    labels[face], places[face] = said, place
-                elif labels[face] == said:
-                    repeats.append(Skipped(place, "repeats an earlier line"))
+                    labels[face], positions[face] = labels_or_problem, position
+                elif labels[face] == labels_or_problem:
+                    repeats.append(Skipped(position, "repeats an earlier line", lost=False))
                 else:
                     raise DataError(
-                        f"{files.source}: {place} and {places[face]} say different things; remove one of them."
+                        f"{files.source}: {position} and {positions[face]} label the face {face} differently; remove "
+                        "one of them."
                     )
         if not fold_files:
             raise DataError(f"{files.source} has none of {fold_file(0)} to {fold_file(4)}; put them beside the images.")
         return Labelling(labels, frozenset(fold_files), tuple(repeats))
 
     def key(self, path: str) -> str:
-        """User and face: ``<user_id>/<face_id>.<original_image>``."""
-        place = PurePosixPath(path)
-        name = place.name
+        """Return user and face: ``<user_id>/<face_id>.<original_image>``."""
+        image_path = PurePosixPath(path)
+        name = image_path.name
         for prefix in _PREFIXES:
             name = name.removeprefix(prefix)
-        return f"{place.parent.name}/{name}"
+        return f"{image_path.parent.name}/{name}"
 
 
 def _labels(row: dict[str, str], fold: int) -> ImageLabels | str:
-    """What a row says, or what is wrong with it."""
-    if row["age"] not in AGES:
+    """Return the labels in a row, or its problem."""
+    if row["age"] not in AGES and date_range(row["age"]) not in _GROUPS:
         return f"age {row['age']!r} is none of {', '.join(AGES)}"
     if row["gender"] not in GENDER_CODES:
         return f"gender {row['gender']!r} is none of m, f, u or blank"
-    group = AGES[row["age"]]
+    group = AGES[row["age"]] if row["age"] in AGES else date_range(row["age"])
     ages = age_between(*group) if group else exact_age(None)
     return ImageLabels(**ages, gender=GENDER_CODES[row["gender"]], subject=row["face_id"], partition=str(fold))
 
 
 def fold_file(fold: int) -> str:
-    """The name of a fold's file."""
+    """Return the name of a fold's file."""
     return f"fold_{fold}_data.txt"
 
 

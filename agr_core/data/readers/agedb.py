@@ -1,4 +1,4 @@
-"""AgeDB (Moschoglou et al., CVPR Workshops 2017): ``[number]_[Name]_[age]_[f|m].jpg``; the name says who it is."""
+"""AgeDB (Moschoglou et al., CVPR Workshops 2017): ``[number]_[Name]_[age]_[f|m].jpg``; the name is the subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CACD (Chen, Chen and Hsu, ECCV 2014): ``[age]_[First]_[Last]_[number].jpg``; the name says who it is."""
+"""CACD (Chen, Chen and Hsu, ECCV 2014): ``[age]_[First]_[Last]_[number].jpg``; the name is the subject."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CACD = NameReader(
     name="cacd",
     layout="[age]_[First]_[Last]_[number].jpg",
     vocabulary=Vocabulary(genders=(), races=()),
-    # A name has a letter, perhaps with an accent, perhaps after digits (50 Cent); nothing but digits is UTKFace's.
+    # A name contains a letter, possibly accented or after digits (50 Cent); names of digits only are UTKFace's.
     pattern=re.compile(r"([0-9]{1,3})_(.*[^\W\d_].*)_[0-9]{4}\.\w+"),
     labels=_labels,
 )

@@ -1,9 +1,10 @@
-"""CelebA (Liu, Luo, Wang and Tang, ICCV 2015): faces numbered ``000001.jpg``, their labels in text files.
+"""CelebA (Liu, Luo, Wang and Tang, ICCV 2015): faces numbered ``000001.jpg``, labels in text files.
 
-``list_attr_celeba.txt`` begins with the number of images, which some copies leave out, and the names of the forty
-attributes; each line after it has an image and 1 or -1 for each attribute. The published CSV form begins with
-``image_id`` and the names. ``list_eval_partition`` gives 0 train, 1 val, 2 test; ``identity_CelebA.txt``, which is
-distributed on its own, the person. The gender is the attribute ``Male``. There is no age and no race.
+``list_attr_celeba.txt`` begins with the number of images (missing in some copies) and the names of the forty
+attributes; each further line has an image and 1 or -1 (in some copies, 1 or 0) for each attribute. The published CSV
+form begins with ``image_id`` and the names. ``list_eval_partition`` gives 0 train, 1 val, 2 test.
+``identity_CelebA.txt``, which is distributed separately, gives the person. The gender is the attribute ``Male``. There
+is no age and no race.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 _ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 _IDENTITIES = "identity_CelebA.txt"
-_VALUES = {"1": True, "-1": False}
+_ZERO = "0"  # in place of -1 in some copies
 _MALE = CELEBA_ATTRIBUTES.index("Male")
 
 
 class CelebAReader:
-    """Reads CelebA, aligned or in the wild, JPEG or PNG."""
+    """Reader of CelebA, aligned or in the wild, JPEG or PNG."""
 
     name = "celeba"
     layout = "list_attr_celeba.txt, list_eval_partition.txt, img_align_celeba/000001.jpg"
     vocabulary = Vocabulary(genders=GENDERS, races=(), attributes=CELEBA_ATTRIBUTES)
 
     def recognises(self, paths: Sequence[str]) -> bool:
-        """Whether the file of attributes is there."""
+        """Return whether the attribute file exists."""
         return any(PurePosixPath(path).name in _ATTRIBUTES for path in paths)
 
     def labelling(self, files: Files) -> Labelling:
-        """What the label files say of each number."""
+        """Return the labels of each image number."""
         attributes = named(files.paths, *_ATTRIBUTES)
         if attributes is None:
             raise DataError(f"{files.source} has no {' or '.join(_ATTRIBUTES)}; put it beside the images.")
@@ -47,24 +48,28 @@ class CelebAReader:
         partition_of = _pairs(files, partitions) if partitions else {}
         identity_of = _pairs(files, identities) if identities else {}
         labels: dict[str, ImageLabels | str] = {}
+        used_values: set[str] = set()
+        for _, values in _attribute_rows(files, attributes):
+            used_values.update(values)
+        false = _ZERO if _ZERO in used_values and "-1" not in used_values else "-1"
         for image, values in _attribute_rows(files, attributes):
             if image in labels:
                 raise DataError(f"{files.source}: {attributes} names {image} again; leave one of its lines.")
-            labels[image] = _labels(values, partition_of.get(image), identity_of.get(image))
+            labels[image] = _labels(values, false, partition_of.get(image), identity_of.get(image))
         return Labelling(labels, frozenset(path for path in (attributes, partitions, identities) if path is not None))
 
     def key(self, path: str) -> str:
-        """``000001``: the images are also distributed as PNG."""
+        """Return the image number, ``000001``, without the suffix: images are also distributed as PNG."""
         return PurePosixPath(path).stem
 
 
-def _labels(values: Sequence[str], partition: str | None, identity: str | None) -> ImageLabels | str:
-    """What the lines of an image say, or what is wrong with them."""
-    if odd := sorted(set(values) - set(_VALUES)):
-        return f"attribute {odd[0]!r} is none of 1, -1"
+def _labels(values: Sequence[str], false: str, partition: str | None, identity: str | None) -> ImageLabels | str:
+    """Return the labels in an image's lines, or their problem; ``false`` is the file's value for absent attributes."""
+    if odd := sorted(set(values) - {"1", false}):
+        return f"attribute {odd[0]!r} is none of 1, {false}"
     if partition is not None and partition not in PARTITIONS:
         return f"partition {partition!r} is none of {', '.join(PARTITIONS)}"
-    attributes = tuple(_VALUES[value] for value in values)
+    attributes = tuple(value == "1" for value in values)
     return ImageLabels(
         gender=GENDERS[0 if attributes[_MALE] else 1],
         subject=identity,
@@ -74,7 +79,7 @@ def _labels(values: Sequence[str], partition: str | None, identity: str | None) 
 
 
 def _attribute_rows(files: Files, path: str) -> Iterator[tuple[str, list[str]]]:
-    """The image of each line, and its values in the order of ``CELEBA_ATTRIBUTES``."""
+    """Yield the image of each line, and its values in the order of ``CELEBA_ATTRIBUTES``."""
     lines = _cells(files, path)
     header = next(lines, (0, []))[1]
     if len(header) == 1:  # the number of images
@@ -86,15 +91,15 @@ def _attribute_rows(files: Files, path: str) -> Iterator[tuple[str, list[str]]]:
             f"{path} does not name {', '.join(missing)}; before the images come their number, if it is given, and "
             f"the {len(CELEBA_ATTRIBUTES)} attributes."
         )
-    places = [names.index(name) for name in CELEBA_ATTRIBUTES]
+    positions = [names.index(name) for name in CELEBA_ATTRIBUTES]
     for line, (image, *values) in lines:
         if len(values) != len(names):
             raise DataError(f"{path}, line {line}: {len(values)} values of {len(names)} attributes; fetch it again.")
-        yield PurePosixPath(image).stem, [values[place] for place in places]
+        yield PurePosixPath(image).stem, [values[position] for position in positions]
 
 
 def _pairs(files: Files, path: str) -> dict[str, str]:
-    """What a file of two columns says of each image."""
+    """Return the values in a file of two columns, by image."""
     pairs: dict[str, str] = {}
     for line, cells in _cells(files, path):
         if len(cells) != 2:
@@ -105,7 +110,7 @@ def _pairs(files: Files, path: str) -> dict[str, str]:
 
 
 def _cells(files: Files, path: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line, apart by commas in a CSV file, else by spaces; empty lines are left out."""
+    """Yield number and cells of each line, separated by commas in CSV, else by spaces; empty lines are skipped."""
     separator = "," if path.endswith(".csv") else None
     for line, text in enumerate(read_text(files, path).splitlines(), start=1):
         if text.strip():

@@ -1,4 +1,4 @@
-"""FG-NET (Lanitis, Taylor and Cootes, TPAMI 2002): ``001A02.JPG`` is subject 1 at the age of 2, ``001A02a.JPG`` too."""
+"""FG-NET (Lanitis, Taylor and Cootes, TPAMI 2002): ``001A02.JPG`` and ``001A02a.JPG`` are subject 1 at the age of 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For data sets whose labels lie in files of their own: finding and reading them."""
+"""Finding and reading of separate label files."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from pathlib import PurePosixPath
 from agr_core.data.readers.files import MAX_LABEL_BYTES, Files, UnreadableFileError
 from agr_core.errors import DataError
 
+_LONGEST_CELL = 131_072
+
 
 def named(paths: Sequence[str], *names: str) -> str | None:
-    """The path of the one file with one of these names, in whatever folder and case, or None.
+    """Return the path of the only file with one of these names, in any folder and case, or None.
 
     Raises:
         DataError: If there are several.
     """
     wanted = {name.lower() for name in names}
-    found = [path for path in paths if PurePosixPath(path).name.lower() in wanted]
-    if len(found) > 1:
-        raise DataError(f"the source holds {' and '.join(found)}; leave one of them.")
-    return found[0] if found else None
+    matching = [path for path in paths if PurePosixPath(path).name.lower() in wanted]
+    if len(matching) > 1:
+        raise DataError(f"the source holds {' and '.join(matching)}; leave one of them.")
+    return matching[0] if matching else None
 
 
 def last_two(path: str) -> str:
-    """Folder and name of a file: ``train/1.jpg``, whatever folders they lie in."""
+    """Return the last folder and name of a path, such as ``train/1.jpg``."""
     return "/".join(PurePosixPath(path).parts[-2:])
 
 
 def read_bytes(files: Files, path: str) -> bytes:
-    """The bytes of a file without which nothing can be read.
+    """Return the bytes of a required file.
 
     Raises:
         DataError: If it cannot be read.
@@ -42,7 +44,7 @@ def read_bytes(files: Files, path: str) -> bytes:
 
 
 def read_text(files: Files, path: str) -> str:
-    """The text of a label file, with or without a byte order mark.
+    """Return the text of a label file, with or without a byte order mark.
 
     Raises:
         DataError: If it cannot be read or is not UTF-8.
@@ -56,12 +58,12 @@ def read_text(files: Files, path: str) -> str:
 def read_table(
     text: str, path: str, columns: Sequence[str], *, delimiter: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """The number of each line of a table with a header, and its row, which has at least ``columns``.
+    """Yield the number of each line of a table with a header, and its row, which has at least ``columns``.
 
-    Cells come without surrounding space; empty lines are left out.
+    Surrounding space of cells is removed; empty lines are skipped.
 
     Raises:
-        DataError: If it is no table, a column is missing, or a row has another number of cells than the header.
+        DataError: If it is not a table, a column is missing, or a row has another number of cells than the header.
     """
     rows = _csv_rows(text, path, delimiter)
     header = [name.strip() for name in next(rows, (0, []))[1]]
@@ -74,16 +76,17 @@ def read_table(
         if len(row) != len(header):
             raise DataError(
                 f"{path}, line {line}: {len(row)} cells where the header has {len(header)}; "
-                "fetch the file again or mend the line."
+                "fetch the file again, or fix the line."
             )
         yield line, dict(zip(header, (cell.strip() for cell in row), strict=True))
 
 
 def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row."""
+    """Yield line number and cells of each row."""
+    csv.field_size_limit(_LONGEST_CELL)  # process-wide; tables with images in cells set another limit
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         for row in rows:
             yield rows.line_num, row
     except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num} is no line of a table ({error}); fetch it again.") from error
+        raise DataError(f"{path}, line {rows.line_num} is not a line of a table ({error}); fetch it again.") from error

@@ -1,7 +1,7 @@
 """MORPH-II (Ricanek and Tesafaye, FG 2006): ``[subject]_[number][M|F][age].JPG``, and races in a CSV file.
 
-``morph_2008_nonCommercial.csv`` names each image in its column ``photo`` and gives ``race`` as W, B, A, H or O; without
-it races are not known. Age and gender come from the image's name.
+``morph_2008_nonCommercial.csv`` has the image in column ``photo`` and ``race`` as W, B, A, H or O; without it, races
+are unknown. Age and gender are in the image's name.
 """
 
 from __future__ import annotations
@@ -38,38 +38,42 @@ _NAMES = NameReader(
 
 
 class MorphReader:
-    """Reads MORPH-II, with its table or without."""
+    """Reader of MORPH-II, with or without its table."""
 
     name = _NAMES.name
     layout = _NAMES.layout
     vocabulary = _NAMES.vocabulary
 
     def recognises(self, paths: Sequence[str]) -> bool:
-        """Whether any image is named as in MORPH-II."""
+        """Return whether any image has a MORPH-II name."""
         return _NAMES.recognises(paths)
 
     def labelling(self, files: Files) -> Labelling:
-        """What the name of each image says, and the table of its race."""
+        """Return the labels from each image's name, with the race from the table."""
         label_file = named(files.paths, _LABEL_FILE)
         races: dict[str, str] = {}
         if label_file is not None:
             for _, row in read_table(read_text(files, label_file), label_file, ("photo", "race")):
                 races[PurePosixPath(row["photo"]).name] = row["race"].upper()
         labels = {
-            path: _with_race(said, races.get(PurePosixPath(path).name))
-            for path, said in _NAMES.labelling(files).labels.items()
+            path: _with_race(labels_or_problem, races.get(PurePosixPath(path).name))
+            for path, labels_or_problem in _NAMES.labelling(files).labels.items()
         }
         return Labelling(labels, frozenset(() if label_file is None else (label_file,)))
 
     def key(self, path: str) -> str:
-        """The path itself."""
+        """Return the path itself."""
         return path
 
 
-def _with_race(said: ImageLabels | str, code: str | None) -> ImageLabels | str:
-    if isinstance(said, str) or code is None:
-        return said
-    return replace(said, race=RACES[code]) if code in RACES else f"race {code!r} is none of {', '.join(RACES)}"
+def _with_race(labels_or_problem: ImageLabels | str, code: str | None) -> ImageLabels | str:
+    if isinstance(labels_or_problem, str) or code is None:
+        return labels_or_problem
+    return (
+        replace(labels_or_problem, race=RACES[code])
+        if code in RACES
+        else f"race {code!r} is none of {', '.join(RACES)}"
+    )
 
 
 READERS.register(MorphReader.name, MorphReader())

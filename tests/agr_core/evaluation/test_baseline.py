@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from agr_core.data.batch import Labels
+from agr_core.batch import Labels
 from agr_core.evaluation.baseline import baseline
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agr_core.bins import MAX_AGE, Bins, check_bins
 from agr_core.errors import InputError
-from agr_core.evaluation.bin_design import narrow_confusion, score_bins, suggest_bins
-from agr_core.labels.bins import MAX_AGE, Bins, check_bins
+from agr_core.evaluation.bin_design import even_bins, narrow_confusion, score_bins, suggest_bins
 
 WEIGHS: Any = ("bins", "ages", "images")
 
@@ -75,7 +75,7 @@ def test_blocks_that_are_there_are_found(weigh: Any) -> None:
     lows = np.array([*edges, MAX_AGE + 1])
     group = bins.index(true)
     predicted = rng.integers(lows[group], lows[group + 1])  # any age of the true group, none of another
-    narrow, confusion = narrow_confusion(true.astype(float), predicted.astype(float), width=2)
+    narrow, confusion = narrow_confusion(true.astype(float), predicted.astype(float), bins=even_bins(2))
 
     found = suggest_bins(narrow, confusion, 5, weigh=weigh)
 
@@ -89,17 +89,31 @@ def test_blocks_that_are_there_are_found(weigh: Any) -> None:
 def test_known_bins_are_scored_on_the_same_scale() -> None:
     rng = np.random.default_rng(1)
     true = rng.integers(0, 100, 3000).astype(float)
-    narrow, confusion = narrow_confusion(true, np.abs(true + rng.normal(0, 8, 3000)), width=1)
+    narrow, confusion = narrow_confusion(true, np.abs(true + rng.normal(0, 8, 3000)), bins=even_bins(1))
     for weigh in WEIGHS:
         best = suggest_bins(narrow, confusion, 7, weigh=weigh)
         assert 0 < score_bins(Bins.from_spec("utk7"), narrow, confusion, weigh=weigh).score <= best.score
-    narrow, confusion = narrow_confusion(true, true, width=2)
+    narrow, confusion = narrow_confusion(true, true, bins=even_bins(2))
     with pytest.raises(InputError, match="the edge at 3"):
         score_bins(Bins.from_spec("utk7"), narrow, confusion, weigh="bins")
 
 
 def test_predictions_count_as_the_nearest_whole_year() -> None:
-    narrow, confusion = narrow_confusion(np.array([3.0, 3.0]), np.array([2.6, 2.4]), width=1)
+    narrow, confusion = narrow_confusion(np.array([3.0, 3.0]), np.array([2.6, 2.4]), bins=even_bins(1))
     assert confusion[3, 3] == 1
     assert confusion[3, 2] == 1
     assert narrow.count == MAX_AGE + 1
+
+
+def test_the_reports_edges_can_be_found_in_its_31_groups_and_not_in_pairs_of_years() -> None:
+    """S4-Z7: report S4 drew the confusion of 1-2, 3-4, ... 61-116, and its seven begin at 3, 7, 15, 31 and 41."""
+    rng = np.random.default_rng(2)
+    edges = (0, 3, 7, 15, 31, 41)
+    true = rng.integers(0, MAX_AGE + 1, 8000)
+    lows = np.array([*edges, MAX_AGE + 1])
+    group = Bins(edges).index(true)
+    predicted = rng.integers(lows[group], lows[group + 1]).astype(float)
+    for bins, found in ((Bins.from_spec("utk31"), True), (even_bins(2), False)):
+        narrow, confusion = narrow_confusion(true.astype(float), predicted, bins=bins)
+        suggestion = suggest_bins(narrow, confusion, 6, weigh="bins")
+        assert (suggestion.bins.edges == edges) == found

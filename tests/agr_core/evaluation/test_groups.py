@@ -39,7 +39,7 @@ def test_a_groups_figures_are_those_of_its_images_alone() -> None:
                 {key: alone[key.partition(".by_")[0]] for key in grouped}
             )
             compared += len(grouped)
-    assert compared == 5 * 4 + 2 * 4 + 7 * 3
+    assert compared == 5 * 5 + 2 * 5 + 7 * 3
 
 
 def test_the_gap_is_between_the_best_and_the_worst_group() -> None:
@@ -72,7 +72,7 @@ def test_an_empty_group_has_no_figure_and_one_group_has_no_gap() -> None:
     assert found == {"f.by_race.a": 2.0, "images.by_race.a": 2.0}
 
 
-# Report S0's per-race age accuracies and the overall ones of the same model (SEEDS.md S0-R1, R3 and R5, R6).
+# Report S0's per-race age accuracies and the overall ones of the same model (docs/seeds.md, S0-R1, R3 and R5, R6).
 S0_UTKFACE = {"White": 0.392, "Black": 0.371, "Asian": 0.483, "Indian": 0.405, "Others": 0.415}
 S0_FAIRFACE = {
     "East Asian": 0.740, "Indian": 0.721, "Black": 0.711, "White": 0.719,

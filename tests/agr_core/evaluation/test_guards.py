@@ -6,10 +6,10 @@ import pytest
 import torch
 from parts import config_of, labels_of, logits_of, part_of
 
-from agr_core.data.batch import Labels
+from agr_core.batch import Labels
 from agr_core.evaluation.guards import collapsed_heads, warnings
 
-# Validation accuracies of race and gender (SEEDS.md S2-M1 to M6); 41 % of its faces are White, 53 % male.
+# Validation accuracies of race and gender (docs/seeds.md, S2-M1 to M6); 41 % of its faces are White, 53 % male.
 S2_COLLAPSED = {"VGG19": (0.41, 0.52), "ResNet50": (0.40, 0.53), "MobileNet-Transformer": (0.40, 0.52)}
 
 

@@ -13,8 +13,9 @@ from parts import ENCODINGS, FAIRFACE_RANGES, VOCABULARY, config_of, labels_of, 
 from sklearn import metrics as reference
 from torch import Tensor
 
+from agr_core.batch import Labels
+from agr_core.bins import SCHEMES
 from agr_core.config import LossWeights
-from agr_core.data.batch import Labels
 from agr_core.errors import DivergedError
 from agr_core.evaluation.metrics import PartMetrics
 from agr_core.evaluation.names import (
@@ -27,7 +28,6 @@ from agr_core.evaluation.names import (
     metric_names,
 )
 from agr_core.labels.attributes import GENDERS, UTKFACE_RACES
-from agr_core.labels.bins import SCHEMES
 from agr_core.labels.encodings import build_encoding
 
 TASKS = [("age", "gender", "race"), ("age",), ("gender",), ("race", "gender")]

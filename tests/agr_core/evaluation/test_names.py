@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import pytest
 
-from agr_core.config import EXTRA_AGE_METRICS, AgeConfig, TrialConfig
+from agr_core.bins import SCHEMES
+from agr_core.config import AgeConfig, TrialConfig, extra_age_metrics
 from agr_core.evaluation.names import (
     REPORTING_SCHEMES,
     allowed_schemes,
@@ -23,7 +24,6 @@ from agr_core.evaluation.names import (
     own_bin_metrics,
 )
 from agr_core.labels.attributes import Vocabulary
-from agr_core.labels.bins import SCHEMES
 from agr_core.objective import Objective
 from orchestrator.tracking.base import MetricPoint
 
@@ -71,8 +71,8 @@ def test_what_depends_on_the_bins_is_named_unfair() -> None:
     assert {"val/age_acc", "val/age_f1", "val/age_loss", "val/loss"} <= own_bin_metrics()
     binned, regression = (metric_names(config_of(encoding), "exact") for encoding in ("onehot", "regression"))
     assert binned - regression <= own_bin_metrics()
-    assert own_bin_metrics() - {f"val/{name}" for name in EXTRA_AGE_METRICS} <= binned
-    assert {"age_acc_exact_vector", "age_gender_acc"} <= EXTRA_AGE_METRICS
+    assert own_bin_metrics() - {f"val/{name}" for name in extra_age_metrics()} <= binned
+    assert {"age_acc_exact_vector", "age_gender_acc"} <= extra_age_metrics()
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -95,7 +95,7 @@ def test_a_race_becomes_the_class_that_holds_all_of_it_or_none(
     assert {name: map_race(name, from_, to) for name in from_} == classes
 
 
-def test_what_a_mapping_loses_is_said() -> None:
+def test_what_a_mapping_loses_is_reported() -> None:
     coarser = race_map(FAIRFACE_RACES, UTKFACE_RACES)
     assert coarser.unlabelled == ()
     assert coarser.merged == {
@@ -120,10 +120,10 @@ def test_the_way_there_and_back_never_ends_in_another_class() -> None:
 
 
 def test_a_class_nobody_has_explained_is_refused_but_the_same_vocabulary_needs_no_explanation() -> None:
-    with pytest.raises(DataError, match="what race 'Martian' means in other data sets is not known; known are White"):
+    with pytest.raises(DataError, match="the meaning of race 'Martian' in other data sets is unknown; known: White"):
         race_map(("White", "Martian"), UTKFACE_RACES)
     assert map_race("Martian", ("White", "Martian"), ("White", "Martian")) == "Martian"
-    with pytest.raises(DataError, match="race 'Latino' is not in the vocabulary it should come from: White, Black"):
+    with pytest.raises(DataError, match="race 'Latino' is not in its vocabulary: White, Black"):
         map_race("Latino", UTKFACE_RACES, FAIRFACE_RACES)
 
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import nn
 
+from agr_core.batch import Labels
 from agr_core.config import TrialConfig
-from agr_core.data.batch import Labels
 from agr_core.errors import ConfigError
 from agr_core.models import build_model
 from agr_core.models.cascade import Cascade
@@ -44,7 +44,7 @@ def test_there_is_a_router_and_an_expert_for_each_group_with_nothing_in_common()
     assert not any(torch.equal(one, other) for place, one in enumerate(first) for other in first[:place])
 
 
-def test_each_image_is_told_by_the_expert_of_its_predicted_group() -> None:
+def test_each_image_is_predicted_by_the_expert_of_its_predicted_group() -> None:
     cascade = _build().eval()
     with torch.no_grad():
         last = cascade.router.heads["gender"][-1]
@@ -138,7 +138,7 @@ class TestWeights:
         with pytest.raises(ConfigError, match=r"without experts\.2: its groups are not those of the data set"):
             _build(model={**model, "by": "race"}, tasks=["age", "race"])
         document = {"image": {"size": 16}, "model": {**BASE, "weights": model["weights"]}}
-        with pytest.raises(ConfigError, match=r"is of a cascade; it fits model\.name=cascade alone"):
+        with pytest.raises(ConfigError, match=r"is of a cascade; it fits only model\.name=cascade"):
             build_model(TrialConfig.from_document(document), age_outputs=7, num_genders=2, num_races=5)
 
 
@@ -152,9 +152,9 @@ class TestWeights:
         ({"mixup": {"alpha": 0.2}}, "mixup mixes images of several groups"),
         ({"model": {"base": {**BASE, "weights": "x.safetensors"}}}, "give it as model.weights"),
         ({"model": {"base": {**BASE, "freeze": "backbone"}}}, "give it as model.freeze"),
-        ({"model": {"base": "cascade"}}, "made of plain models"),
+        ({"model": {"base": "cascade"}}, "consists of plain models"),
         ({"model": {"base": {**BASE, "conv_layers": 5}}}, "image.size=16 is too small for model.conv_layers=5"),
-        ({"model": {"weights": "timm"}}, "timm has none of this one"),
+        ({"model": {"weights": "timm"}}, "timm has no weights of this model"),
     ],
 )
 def test_what_cannot_be_a_cascade_is_refused(document: dict[str, Any], words: str) -> None:
@@ -169,3 +169,43 @@ def test_a_base_is_any_model_by_its_bare_name() -> None:
     cascade = build_model(config, age_outputs=7, num_genders=2, num_races=5, untrained=True)
     assert isinstance(cascade.backbones[2], nn.Module)
     assert math.isfinite(cascade(torch.randn(3, 3, 32, 32))["age"].sum().item())
+
+
+class TestOneNetworkAtATime:
+    def test_the_network_named_is_trained_and_the_others_stay(self) -> None:
+        for train, trained in (("router", "router."), (1, "experts.1.")):
+            cascade = _build(model={"train": train}).train()
+            labels = cascade.trained_labels(_labels([0, 1, 1, 0, 1, 0]))
+            logits = cascade(IMAGES, cascade.training_groups(_labels([0, 1, 1, 0, 1, 0])))
+            sum(each.square().sum() for each in logits.values()).backward()
+            moved = {name for name, each in cascade.named_parameters() if each.grad is not None}
+            assert moved
+            assert all(name.startswith(trained) for name in moved)
+            assert not cascade.experts[0].backbone.training
+            known = ~torch.isnan(labels.age)
+            if train == "router":
+                assert not known.any()
+                assert labels.gender.tolist() == [0, 1, 1, 0, 1, 0]
+            else:
+                assert known.tolist() == [False, True, True, False, True, False]
+                assert labels.gender.tolist() == [-1] * 6
+
+    def test_a_batch_without_an_image_of_the_trained_expert_has_a_gradient_of_zero(self) -> None:
+        cascade = _build(model={"train": 1}).train()
+        logits = cascade(IMAGES, torch.zeros(6, dtype=torch.int64))
+        sum(each.sum() for each in logits.values()).backward()
+        gradients = [each.grad for each in cascade.experts[1].parameters() if each.grad is not None]
+        assert gradients
+        assert all(not gradient.any() for gradient in gradients)
+
+    def test_an_expert_that_is_not_there_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"model\.train=2, but there are 2 experts by gender, counted from 0"):
+            _build(model={"train": 2})
+
+
+def test_experts_can_be_trained_on_the_groups_that_the_router_predicts() -> None:
+    cascade = _build(model={"trained_on": "predicted"}).train()
+    labels = _labels([0, 1, -1, 0, 1, 0])
+    assert cascade.training_groups(labels) is None
+    assert torch.equal(cascade.trained_labels(labels).age, labels.age), "no image is lost for its group"
+    assert torch.equal(cascade.true_groups(labels), labels.gender)

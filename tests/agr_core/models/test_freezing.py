@@ -11,8 +11,8 @@ from torch import nn
 from agr_core.config import TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.models import build_model
-from agr_core.models.face_model import FaceModel
 from agr_core.models.freezing import layers_in_order
+from agr_core.models.task_model import FaceModel
 
 
 def _build(model: dict[str, Any], *, size: int = 32) -> FaceModel:

@@ -12,7 +12,8 @@ from torch import nn
 from agr_core.config import OWN_BACKBONE_NAMES, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.models import build_model
-from agr_core.models.face_model import OWN_BACKBONES, FaceModel
+from agr_core.models.face_model import OWN_BACKBONES
+from agr_core.models.task_model import FaceModel
 
 
 def _build(*, age_outputs: int = 7, num_genders: int = 2, num_races: int = 5, **document: Any) -> FaceModel:

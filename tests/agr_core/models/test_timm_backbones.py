@@ -11,7 +11,7 @@ import torch
 from agr_core.config import TimmConfig, TrialConfig, timm_names, timm_weights
 from agr_core.errors import ConfigError
 from agr_core.models import build_model, timm_backbones
-from agr_core.models.face_model import FaceModel
+from agr_core.models.task_model import FaceModel
 
 
 def _build(model: Any, *, size: int = 32, color: str = "rgb", seed: int = 42) -> FaceModel:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from agr_core.config import TrialConfig
 from agr_core.errors import ConfigError, IntegrityError
 from agr_core.models import build_model
-from agr_core.models.face_model import FaceModel
+from agr_core.models.task_model import FaceModel
 from agr_core.models.weights_file import WeightsFile
 
 
@@ -90,11 +90,21 @@ def test_an_unexpected_weight_is_refused_and_named(tmp_path: Path) -> None:
 
 
 def test_weights_for_other_images_are_refused_and_their_shape_named(tmp_path: Path) -> None:
-    file, _ = _file(tmp_path)
+    file, tensors = _file(tmp_path)
+    grey = tensors["conv1.0.weight"].sum(dim=1, keepdim=True)
+    file, _ = _file(tmp_path, **{"conv1.0.weight": grey})
     with pytest.raises(
-        ConfigError, match=r"of another shape: conv1\.0\.weight \(24, 3, 3, 3\) instead of \(24, 1, 3, 3\).*color"
+        ConfigError, match=r"of another shape: conv1\.0\.weight \(24, 1, 3, 3\) instead of \(24, 3, 3, 3\).*color"
     ):
-        _build({"name": "resnet10t", "weights": str(file)}, color="grey")
+        _build({"name": "resnet10t", "weights": str(file)})
+
+
+def test_weights_of_three_colours_see_a_grey_image_as_one_repeated_in_three_channels(tmp_path: Path) -> None:
+    file, _ = _file(tmp_path)
+    coloured = _build({"name": "resnet10t", "weights": str(file)}).backbone.eval()
+    grey = _build({"name": "resnet10t", "weights": str(file)}, color="grey").backbone.eval()
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(grey(images), coloured(images.expand(-1, 3, -1, -1)))
 
 
 def test_weights_of_another_model_are_refused_with_a_short_list(tmp_path: Path) -> None:
@@ -133,7 +143,7 @@ def test_weights_that_cannot_be_downloaded_are_one_clear_error(tmp_path: Path, m
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"timm's weights of 'resnet10t' cannot be had .*Check the network"):
+    with pytest.raises(ConfigError, match=r"timm's weights of 'resnet10t' are not available .*Check the network"):
         _build({"name": "resnet10t", "weights": "timm"})
 
 
@@ -143,13 +153,13 @@ def test_weights_of_timm_that_do_not_exist_are_one_clear_error() -> None:
 
 
 def test_weights_of_timm_are_for_models_of_timm() -> None:
-    with pytest.raises(ValidationError, match="weights=timm is for timm's models"):
+    with pytest.raises(ValidationError, match="weights=timm: timm has no weights of this model"):
         _build({"name": "basic_cnn", "weights": "timm"})
 
 
 @pytest.mark.parametrize("field", [{"weights_sha256": "0" * 64}, {"weights_heads": "keep"}])
-def test_what_is_said_about_a_file_needs_a_file(field: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=r"is about a file of weights, and weights=none; leave it out"):
+def test_options_of_a_weights_file_need_a_file(field: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"applies to a file of weights only, but weights=none; leave it out"):
         _build({"name": "resnet10t", **field})
 
 
@@ -157,7 +167,7 @@ def test_the_digest_of_a_file_is_checked(tmp_path: Path) -> None:
     file, _ = _file(tmp_path)
     right = hashlib.sha256(file.read_bytes()).hexdigest()
     _build({"name": "resnet10t", "weights": str(file), "weights_sha256": right})
-    with pytest.raises(IntegrityError, match=rf"has SHA-256 {right}, and {'0' * 64} was asked for"):
+    with pytest.raises(IntegrityError, match=rf"has SHA-256 {right} instead of {'0' * 64}"):
         _build({"name": "resnet10t", "weights": str(file), "weights_sha256": "0" * 64})
 
 

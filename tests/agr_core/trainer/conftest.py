@@ -1,4 +1,4 @@
-"""A small data set in memory with what the trainer asks of its data, what is trained on it, and checkpoints of that."""
+"""Fixtures: a small in-memory data set for the trainer, trainings on it, and their checkpoints."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from agr_core.batch import AgeLabels, Batch, Labels
 from agr_core.config import TrialConfig
-from agr_core.data.batch import AgeLabels, Batch, Labels
 from agr_core.evaluation.names import GPU_MEMORY, is_of_the_machine, metric_names
 from agr_core.labels.attributes import Vocabulary
 from agr_core.objective import Objective
@@ -24,7 +24,7 @@ MakeConfig = Callable[..., TrialConfig]
 BEST = "best.safetensors"
 SAID = "best.parquet"
 FILES = (BEST, SAID, checkpoint.LAST, checkpoint.STATE)
-"""What a checkpoint folder holds: kept weights, what they said of the val part, and the state to go on from."""
+"""Files of a checkpoint folder: kept weights, their predictions on the val part, and the state to resume from."""
 
 BASIC_CNN = {"name": "basic_cnn", "conv_layers": 2, "base_features": 4, "hidden": 16, "dropout": 0.6}
 
@@ -38,7 +38,7 @@ KEEP = {
 
 @dataclass
 class MemoryData:
-    """Noise images whose brightness tells the age, whose left half the gender, whose top half the race."""
+    """Noise images that encode age in brightness, gender in the left half and race in the top half."""
 
     size: int = 16
     channels: int = 3
@@ -54,14 +54,12 @@ class MemoryData:
     split_digest: str = "5" * 64
 
     @property
-    def num_train(self) -> int:
+    def images_per_epoch(self) -> int:
         return self.counts["train"]
-
-    images_per_epoch = num_train
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self.num_train // (self.batch_size * self.accumulate))
+        return -(-self.images_per_epoch // (self.batch_size * self.accumulate))
 
     def labels(self, part: str) -> Labels:
         return self._part(part).labels
@@ -71,16 +69,16 @@ class MemoryData:
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(1000 * self.seed + epoch)
-        order = torch.randperm(self.num_train, generator=generator)
+        order = torch.randperm(self.images_per_epoch, generator=generator)
         return self._cut(self._part("train"), order)
 
-    def batches(self, part: str) -> Iterator[Batch]:
+    def batches(self, part: str, *, augmented: bool = False) -> Iterator[Batch]:
         return self._cut(self._part(part), torch.arange(self.counts[part]))
 
-    def _cut(self, whole: Batch, order: torch.Tensor) -> Iterator[Batch]:
+    def _cut(self, batch: Batch, order: torch.Tensor) -> Iterator[Batch]:
         for rows in order.split(self.batch_size):
-            labels = Labels(**{name: getattr(whole.labels, name)[rows] for name in Labels.__annotations__})
-            yield Batch(images=whole.images[rows], labels=labels, rows=whole.rows[rows])
+            labels = Labels(**{name: getattr(batch.labels, name)[rows] for name in Labels.__annotations__})
+            yield Batch(images=batch.images[rows], labels=labels, rows=batch.rows[rows])
 
     def _part(self, part: str) -> Batch:
         count = self.counts[part]
@@ -112,7 +110,7 @@ def objective() -> Objective:
 
 @pytest.fixture
 def make_config() -> Callable[..., TrialConfig]:
-    """Configurations for ``MemoryData``: ``make_config(model=..., ...)`` replaces whole parts."""
+    """Return configurations for ``MemoryData``; ``make_config(model=..., ...)`` replaces whole parts."""
 
     def make(**parts: Any) -> TrialConfig:
         document = {
@@ -131,26 +129,26 @@ def make_config() -> Callable[..., TrialConfig]:
 
 
 def trained(training: Training, *, until: int | None = None) -> Training:
-    """The training itself, after epoch ``until`` or at its end."""
+    """Return the training after epoch ``until``, or at its end."""
     while not training.finished and training.epochs_done != until:
         training.run_epoch()
     return training
 
 
 def saved(make_config: MakeConfig, data: Any, objective: Objective, folder: Path, *, epochs: int = 2) -> TrialConfig:
-    """Configuration of a training whose checkpoint after so many epochs is in ``folder``."""
+    """Write a checkpoint after the given number of epochs to ``folder``; return the configuration of the training."""
     config = make_config()
     trained(Training(config, data, objective), until=epochs).save(folder)
     return config
 
 
 def weights_of(training: Training) -> dict[str, torch.Tensor]:
-    """The model's state now: the tensors themselves, which the next step changes."""
+    """Return the model's current state; the tensors are not copied, so the next step changes them."""
     return dict(training._predictor.model.state_dict())
 
 
 def timeless(reports: list[EpochReport]) -> list[dict[str, Any]]:
-    """Reports without how long things took."""
+    """Return reports without durations."""
     documents = [report.to_json() for report in reports]
     for document in documents:
         document["metrics"] = {
@@ -160,6 +158,6 @@ def timeless(reports: list[EpochReport]) -> list[dict[str, Any]]:
 
 
 def announced(config: TrialConfig, **given: Any) -> frozenset[str]:
-    """Metrics that a trial on exact ages can report on this machine."""
+    """Return the metrics that a trial on exact ages can report on this machine."""
     names = metric_names(config, "exact", **given)
     return names if torch.cuda.is_available() else names - {GPU_MEMORY}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from agr_core.batch import Labels
 from agr_core.config import LossConfig, OnehotAge, TrialConfig
-from agr_core.data.batch import Labels
 from agr_core.errors import ConfigError
 from agr_core.evaluation.baseline import baseline
 from agr_core.evaluation.metrics import PartMetrics

@@ -1,4 +1,4 @@
-"""Every age encoding with every bins, sampler, and MixUp on and off, trains and decodes (issue 3, acceptance 5).
+"""Every age encoding with every bins, sampler, and MixUp on and off, trains and decodes.
 
 That every target decodes to what it was made from is in ``tests/agr_core/labels/encodings/test_encodings.py``.
 """
@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from agr_core.bins import MAX_AGE, SCHEMES
 from agr_core.config import AgeConfig, BinnedAge, SplitConfig, SyntheticConfig, TrialConfig
-from agr_core.data.cache import open_pixels
-from agr_core.data.pack import Packed, pack
-from agr_core.data.splits import make_split
-from agr_core.data.trial_data import TrialData
+from agr_core.data.loading.cache import open_pixels
+from agr_core.data.loading.trial_data import TrialData
+from agr_core.data.packed.pack import Packed, pack
+from agr_core.data.splits.splits import make_split
 from agr_core.evaluation.names import is_of_one_group
-from agr_core.labels.bins import MAX_AGE, SCHEMES
 from agr_core.labels.encodings.ordinal import CoralLayer
 from agr_core.objective import Objective
 from agr_core.trainer.loop import Training

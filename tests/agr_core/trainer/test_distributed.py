@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from agr_core.config import SyntheticConfig, TrialConfig
-from agr_core.data.loader import batch_bounds, training_jobs
-from agr_core.data.pack import Packed, pack
-from agr_core.data.splits import make_split, write_split
-from agr_core.data.trial_data import TrialData
+from agr_core.data.loading.loader import batch_bounds, training_jobs
+from agr_core.data.loading.trial_data import TrialData
+from agr_core.data.packed.pack import Packed, pack
+from agr_core.data.splits.splits import make_split, write_split
 from agr_core.errors import ConfigError
 from agr_core.evaluation.names import is_of_the_machine
 from agr_core.objective import Objective
@@ -69,7 +69,7 @@ import json, os, sys
 from pathlib import Path
 from torch import distributed
 from agr_core.config import TrialConfig
-from agr_core.data.trial_data import TrialData
+from agr_core.data.loading.trial_data import TrialData
 from agr_core.objective import Objective
 from agr_core.trainer.distributed import Team
 from agr_core.trainer.loop import Training

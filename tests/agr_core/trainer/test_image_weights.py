@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from agr_core.batch import Labels
+from agr_core.bins import Bins
 from agr_core.config import LossConfig, Task, TrialConfig
-from agr_core.data.batch import Labels
 from agr_core.errors import DataError
 from agr_core.labels.attributes import Vocabulary
-from agr_core.labels.bins import Bins
 from agr_core.trainer.image_weights import ImageWeights, complement_weights, density_weights, image_weights
 
 VOCABULARY = Vocabulary(("male", "female"), ("White", "Black", "Asian"))

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from agr_core.batch import Batch
 from agr_core.config import TrialConfig
-from agr_core.data.batch import Batch
 from agr_core.errors import ConfigError, DivergedError
 from agr_core.models.weights_file import WeightsFile
 from agr_core.objective import Objective
@@ -266,7 +266,7 @@ def test_time_metrics_measure_the_epoch(make_config: MakeConfig, data: Any, obje
     metrics = training.run_epoch().metrics
     elapsed = time.perf_counter() - started
     assert 0 < metrics["time/epoch_s"] <= elapsed
-    assert metrics["time/images_per_s"] >= data.num_train / elapsed
+    assert metrics["time/images_per_s"] >= data.images_per_epoch / elapsed
 
 
 def test_memory_is_reported_as_this_process_holds_it(make_config: MakeConfig, data: Any, objective: Objective) -> None:
@@ -336,7 +336,7 @@ def test_a_training_starts_from_the_weights_of_its_stage_and_takes_the_heads_tha
     model = {**before["model"], "weights": "init", "weights_heads": "keep"}
     config = make_config(tasks=["gender", "age"], seed=7, model=model, init={"id": "pre", "config": before})
 
-    with pytest.raises(ConfigError, match="the weights of a stage are brought by a sweep"):
+    with pytest.raises(ConfigError, match="the weights of a stage exist only within a sweep"):
         Training(config, data, objective)
     started = _weights(Training(config, data, objective, weights=WeightsFile.of(tmp_path / "best.safetensors")))
     assert any(name.startswith("heads.gender") for name in best)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
+from agr_core.batch import Labels
 from agr_core.config import LossConfig, LossWeights, OnehotAge, RegressionAge, Task, TrialConfig
-from agr_core.data.batch import Labels
 from agr_core.labels.encodings import build_encoding
 from agr_core.trainer.image_weights import ImageWeights
 from agr_core.trainer.losses import MultiTaskLoss, mean_cross_entropy
@@ -228,3 +228,19 @@ def test_mixing_every_image_with_itself_changes_nothing() -> None:
         loss, nobody = loss_of(document), Mix(share=0.6, partners=torch.arange(4))
         mixed, _ = loss.in_training(_logits(), LABELS, epoch=0, mix=nobody)
         assert mixed.item() == pytest.approx(loss.in_training(_logits(), LABELS, epoch=0)[0].item(), rel=1e-6)
+
+
+def test_a_phase_begins_once_a_metric_was_reached_and_does_not_end() -> None:
+    config = TrialConfig.from_document(
+        {"loss": {"phases": [{"once": {"metric": "val/gender_acc", "at_least": 0.8}, "weights": {"gender": 0.5}}]}}
+    ).loss
+    before: list[dict[str, float]] = []
+    factors = []
+    for value in (0.7, 0.8, 0.6):
+        factors.append(config.weights_in(len(before) + 1, before).gender)
+        before.append({"val/gender_acc": value})
+    factors.append(config.weights_in(4, before).gender)
+    assert factors == [1.0, 1.0, 0.5, 0.5]
+    below = {"once": {"metric": "val/loss", "at_most": 0.3}, "weights": {"age": 2}}
+    config = TrialConfig.from_document({"loss": {"phases": [below]}}).loss
+    assert [config.weights_in(2, [{"val/loss": value}]).age for value in (0.31, 0.3)] == [1.0, 2.0]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from agr_core.batch import Labels
 from agr_core.config import MixupConfig, SplitConfig, SyntheticConfig, TrialConfig
-from agr_core.data.batch import Labels
-from agr_core.data.pack import Packed, pack
-from agr_core.data.splits import make_split, write_split
-from agr_core.data.trial_data import TrialData
+from agr_core.data.loading.trial_data import TrialData
+from agr_core.data.packed.pack import Packed, pack
+from agr_core.data.splits.splits import make_split, write_split
 from agr_core.objective import Objective
 from agr_core.trainer.loop import Training, train
 from agr_core.trainer.mixup import Mix, draw_mix

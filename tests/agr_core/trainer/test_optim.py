@@ -73,7 +73,7 @@ def test_optimizer_moves_weights_as_torchs_class_with_the_same_arguments(case: s
 def test_every_setting_of_an_optimizer_is_passed_on(name: str) -> None:
     config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(name)
     optimizer = build_optimizer(config, [nn.Parameter(torch.zeros(1))])
-    settings = config.model_dump(exclude={"name"})
+    settings = config.model_dump(exclude={"name", "eps_inside_root"})  # the latter chooses the class
     assert {key: optimizer.defaults[key] for key in settings} == settings
 
 
@@ -81,7 +81,8 @@ def test_every_setting_of_an_optimizer_is_passed_on(name: str) -> None:
 def test_defaults_are_torchs_where_the_configuration_says_nothing_else(name: str) -> None:
     config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(name)
     torchs = OPTIMIZERS.get(name)([nn.Parameter(torch.zeros(1))], lr=config.lr).defaults
-    assert {key: torchs[key] for key in config.model_dump(exclude={"name"})} == config.model_dump(exclude={"name"})
+    settings = config.model_dump(exclude={"name", "eps_inside_root"})
+    assert {key: torchs[key] for key in settings} == settings
 
 
 def test_the_learning_rate_set_is_the_one_used() -> None:
@@ -122,3 +123,48 @@ print({"torch", "torch._dynamo", "torch._inductor"} & sys.modules.keys())
 def test_a_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", TRAINING, tmp_path], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "{'torch'}\n", done.stderr
+
+
+def test_keras_rmsprop_divides_by_the_root_of_variance_and_epsilon() -> None:
+    """As ``tf.keras.optimizers.RMSprop`` computes it: v = rho v + (1 - rho) g^2; w -= lr g / sqrt(v + epsilon)."""
+    fields = {"name": "rmsprop", "lr": 1e-3, "alpha": 0.9, "eps": 1e-7, "eps_inside_root": True}
+    config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(fields)
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = build_optimizer(config, [weight])
+    gradients = torch.tensor([[1e-5, 1e-3, 1.0], [2e-5, -1e-3, 0.5]], dtype=torch.float64)
+    expected, variance = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+        variance = 0.9 * variance + 0.1 * gradient**2
+        expected -= 1e-3 * gradient / (variance + 1e-7).sqrt()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_keras_steps_at_small_gradients_are_many_times_smaller_than_torchs() -> None:
+    steps = []
+    for inside in (False, True):
+        fields = {"name": "rmsprop", "alpha": 0.9, "eps": 1e-7, "eps_inside_root": inside}
+        config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(fields)
+        weight = nn.Parameter(torch.zeros(1))
+        optimizer = build_optimizer(config, [weight])
+        weight.grad = torch.full((1,), 1e-5)
+        optimizer.step()
+        steps.append(abs(weight.item()))
+    assert 30 < steps[0] / steps[1] < 100
+
+
+@pytest.mark.parametrize("more", [{"momentum": 0.9}, {"centered": True}, {"weight_decay": 0.1}], ids=str)
+def test_keras_rmsprop_has_torchs_other_settings(more: dict[str, Any]) -> None:
+    """At gradients far above epsilon, where its place does not matter."""
+    moved = []
+    for inside in (False, True):
+        fields = {"name": "rmsprop", "eps": 1e-12, "eps_inside_root": inside, **more}
+        config: OptimizerConfig = TypeAdapter(OptimizerConfig).validate_python(fields)
+        weight = nn.Parameter(torch.ones(3))
+        optimizer = build_optimizer(config, [weight])
+        for gradient in ([1.0, -2.0, 0.5], [0.5, 1.0, -0.25], [2.0, 0.1, 1.0]):
+            weight.grad = torch.tensor(gradient)
+            optimizer.step()
+        moved.append(weight.detach())
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-3, atol=1e-5)

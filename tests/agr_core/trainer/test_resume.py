@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from agr_core.config import TrialConfig
+from agr_core.errors import CheckpointError
 from agr_core.objective import Objective
 from agr_core.trainer import checkpoint
 from agr_core.trainer.loop import Training
@@ -213,3 +215,72 @@ def test_a_checkpoint_of_before_there_were_predictions_is_gone_on_from(
 
     assert {file.name for file in (tmp_path / "again").iterdir()} == {*FILES} - {SAID}
     assert timeless(trained(resumed).reports) == timeless(whole.reports)
+
+
+LENGTHENED: dict[str, dict[str, Any]] = {
+    "constant": {"schedule": {"name": "constant"}},
+    "constant, momentum, ema": {
+        "schedule": {"name": "constant"},
+        "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9},
+        "averaging": {"name": "ema", "decay": 0.8},
+    },
+    "step": {"schedule": {"name": "step", "every": 2}},
+    "step with a milestone": {"schedule": {"name": "step", "milestones": [2]}},
+    "plateau": {
+        "schedule": {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 0.2},
+        "early_stopping": {"metric": "val/age_mae", "patience": 5, "min_delta": 5.0},
+    },
+    "swa": {"schedule": {"name": "constant"}, "averaging": {"name": "swa", "start_epoch": 2, "lr": 0.001}},
+}
+
+
+@pytest.mark.parametrize("case", LENGTHENED)
+def test_a_training_that_ended_and_gets_more_epochs_equals_the_long_one_to_the_last_bit(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, case: str
+) -> None:
+    def config(epochs: int) -> TrialConfig:
+        parts = {"model": BASIC_CNN, **LENGTHENED[case]}
+        return make_config(**{**parts, "schedule": {**parts["schedule"], "epochs": epochs}})
+
+    short = trained(Training(config(3), data, objective))
+    assert short.finished
+    short.save(tmp_path)
+    long = Training(config(6), data, objective)
+    long.restore(tmp_path)
+    assert (long.epochs_done, long.finished) == (3, False)
+    trained(long)
+    whole = trained(Training(config(6), data, objective))
+    assert timeless(long.reports) == timeless(whole.reports)
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(long)[name]), name
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"name": "cosine"}, {"name": "one_cycle"}, {"name": "step", "parts": 2}], ids=lambda each: each["name"]
+)
+def test_a_training_whose_first_epochs_depend_on_their_number_takes_no_shorter_one(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path, schedule: dict[str, Any]
+) -> None:
+    trained(Training(make_config(schedule={**schedule, "epochs": 2}), data, objective)).save(tmp_path)
+    with pytest.raises(CheckpointError, match="is of another training"):
+        Training(make_config(schedule={**schedule, "epochs": 4}), data, objective).restore(tmp_path)
+
+
+def test_a_shorter_training_takes_no_longer_one(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    saved(make_config, data, objective, tmp_path, epochs=3)
+    with pytest.raises(CheckpointError, match="has 3 epochs, and this training has 2"):
+        Training(make_config(schedule={"name": "constant", "epochs": 2}), data, objective).restore(tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_version_whose_identity_has_the_length_is_taken(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = saved(make_config, data, objective, tmp_path)
+    training = Training(config, data, objective)
+    state = json.loads((tmp_path / checkpoint.STATE).read_text())
+    assert state["identity"] != training._earlier_identity
+    (tmp_path / checkpoint.STATE).write_text(json.dumps({**state, "identity": training._earlier_identity}))
+    training.restore(tmp_path)
+    assert training.epochs_done == 2

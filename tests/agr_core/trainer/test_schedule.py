@@ -152,3 +152,13 @@ def test_plateau_schedule_equals_torchs(settings: dict[str, Any], direction: str
         assert state.lr == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         assert lr_at(schedule, step=0, steps_per_epoch=1, peak_lr=PEAK, plateau=state) == state.lr
     assert state.lr < PEAK
+
+
+@pytest.mark.parametrize(("epochs", "falls"), [(30, (8, 15, 23)), (60, (15, 30, 45)), (2, (1, 1)), (1, ())])
+def test_parts_fall_at_the_ends_of_equal_parts_however_many_epochs_there_are(epochs: int, falls: tuple[int]) -> None:
+    """Report S0: 1, 0.2, 0.04, 0.008 at the quarters of its epochs (S0-T4)."""
+    document = {"name": "step", "epochs": epochs, "parts": 4, "gamma": 0.2}
+    schedule: Any = TypeAdapter(ScheduleConfig).validate_python(document)
+    assert schedule.falls == falls
+    rates = [lr_at(schedule, step=epoch, steps_per_epoch=1, peak_lr=1.0) for epoch in range(epochs)]
+    assert rates == pytest.approx([0.2 ** sum(fall <= epoch for fall in falls) for epoch in range(epochs)])

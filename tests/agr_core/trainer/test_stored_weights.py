@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from agr_core.data.batch import AgeLabels
+from agr_core.batch import AgeLabels
 from agr_core.errors import CheckpointError
 from agr_core.evaluation.per_image import image_values
 from agr_core.evaluation.predictions import Predictions
 from agr_core.objective import Objective
+from agr_core.trainer.evaluation import further_parts
 from agr_core.trainer.loop import Training, evaluate_part, majority_baseline
 
 from .conftest import BASIC_CNN, BEST, SAID, MakeConfig, saved, trained
@@ -115,3 +116,32 @@ def test_the_baseline_is_the_mean_age_and_the_most_frequent_class_of_training(da
     assert figures["val/age_mae"] == pytest.approx((val.age - train.age.mean()).abs().mean().item(), rel=1e-6)
     assert figures["val/gender_acc"] == pytest.approx((val.gender == train.gender.mode().values).float().mean().item())
     assert figures["val/race_acc"] == pytest.approx((val.race == train.race.mode().values).float().mean().item())
+
+
+def test_a_part_changed_as_in_training_has_figures_of_its_own_name_and_each_image_its_own_label(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = make_config(mixup={"alpha": 0.4})
+    training = trained(Training(config, data, objective))
+    training.save(tmp_path)
+    plain = evaluate_part(config, data, tmp_path / BEST, "val")
+    mixed = evaluate_part(config, data, tmp_path / BEST, "val", augmented=True)
+    assert mixed.part == "val_augmented"
+    assert {name.partition("/")[0] for name in mixed.metrics} == {"val_augmented"}
+    assert mixed.metrics["val_augmented/age_majority"] == plain.metrics["val/age_majority"]
+    assert mixed.metrics["val_augmented/age_mae"] != plain.metrics["val/age_mae"]
+    assert evaluate_part(config, data, tmp_path / BEST, "val", augmented=True).metrics == mixed.metrics
+
+
+def test_the_train_part_has_all_figures_of_val(
+    make_config: MakeConfig, data: Any, objective: Objective, tmp_path: Path
+) -> None:
+    config = make_config(evaluate={"train": True, "augment": True})
+    training = trained(Training(config, data, objective))
+    training.save(tmp_path)
+    report = evaluate_part(config, data, tmp_path / BEST, "train")
+    assert {"train/age_acc", "train/gender_f1", "train/loss"} <= report.metrics.keys()
+    assert report.metrics["train/images"] == data.counts["train"]
+    assert further_parts(config.evaluate, ["val", "test"]) == [("train", False), ("val", True), ("test", True)]
+    assert further_parts(config.evaluate, ["val"]) == [("train", False), ("val", True)]
+    assert further_parts(make_config().evaluate, ["val", "test"]) == []

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agr_core.data.label_table import read_labels
-from agr_core.data.pack import Packed, pack
+from agr_core.data.packed.label_table import read_labels
+from agr_core.data.packed.pack import Packed, pack
 from agr_core.data.readers.adience import AGES
 from agr_core.errors import DataError
+from tests.parts.real_data import real_data
 
-from ..conftest import picture, read_all, shared_data
+from ..conftest import picture, read_all
 
 HEADER = "user_id\toriginal_image\tface_id\tage\tgender\tx\ty\tdx\tdy\ttilt_ang\tfiducial_yaw_angle\tfiducial_score\n"
 REST = "\t0\t414\t1086\t1383\t-115\t30\t17\n"
@@ -77,6 +78,17 @@ def test_every_age_of_report_001_s_map_goes_where_the_report_sends_it() -> None:
     assert len(AGES) == len(groups) + sum(map(len, report.values())) + 1  # and None
 
 
+def test_a_group_that_a_spreadsheet_took_for_a_date_is_read_as_the_group(write_folder: Callable[..., Path]) -> None:
+    lines = [
+        f"9@N09\t{number}_e_o.jpg\t8\t{age}\tm" for number, age in enumerate(("6-Apr", "12-Aug", "Aug-12", "3-Sep"))
+    ]
+    images = {f"faces/9@N09/coarse_tilt_aligned_face.8.{number}_e_o.jpg": picture(number) for number in range(4)}
+    found, skipped = read_all(write_folder(fold_files({0: lines}) | images))
+    assert [(image.age_low, image.age_high) for image in found] == [(4, 6), (8, 12), (8, 12)]
+    (reason,) = skipped.values()
+    assert reason.startswith("age '3-Sep' is none of")
+
+
 def test_a_repeated_line_is_dropped_once_for_each_time_it_repeats(write_folder: Callable[..., Path]) -> None:
     line = FOLDS[4][0]
     images, skipped = read_all(write_folder(fold_files(FOLDS | {4: [line] * 3}) | images_of(TILTED)))
@@ -102,8 +114,11 @@ def test_what_cannot_be_used_is_named_with_its_reason(write_folder: Callable[...
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (fold_files(FOLDS | {0: [FOLDS[0][1], FOLDS[0][1][:-1] + "f"]}), r"fold_0_data.txt, line 3 and .*, line 2 say"),
-        (fold_files(FOLDS | {3: [FOLDS[0][1]]}), "say different things"),
+        (
+            fold_files(FOLDS | {0: [FOLDS[0][1], FOLDS[0][1][:-1] + "f"]}),
+            r"fold_0_data.txt, line 3 and .*, line 2 label",
+        ),
+        (fold_files(FOLDS | {3: [FOLDS[0][1]]}), "label the face .* differently"),
         (fold_files(FOLDS) | images_of(ALIGNED), r"are both '306@N03/1.10_a_o.jpg' of fold_0_data.txt"),
         ({"fold_0_data.txt": b"user_id\tage\n"}, "fold_0_data.txt has no column original_image, face_id, gender"),
     ],
@@ -126,7 +141,7 @@ def test_packed_adience_has_ranges_folds_and_no_race(write_folder: Callable[...,
 
 
 def test_the_real_fold_files_give_the_known_numbers_without_any_image() -> None:
-    told = read_labels(shared_data("adience"))
+    told = read_labels(real_data("adience"))
     table = told.table
     assert len(told.skipped) == 19_487 - 19_370
     assert {entry.reason for entry in told.skipped} == {"repeats an earlier line"}
@@ -139,7 +154,7 @@ def test_the_real_fold_files_give_the_known_numbers_without_any_image() -> None:
     assert len(told) == 17_492
     both = told[told["age"].notna()]
     assert len(both) == 17_452
-    required = read_labels(shared_data("adience"), require=("age", "gender"))
+    required = read_labels(real_data("adience"), require=("age", "gender"))
     assert required.table["image"].tolist() == both["image"].tolist()
     assert len(required.skipped) == 117 + 748 + 1170  # repeated, without an age, and with an age but no gender
     folds = Counter(both["partition"])

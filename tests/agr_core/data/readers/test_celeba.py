@@ -49,8 +49,9 @@ def check(images: list[RawImage]) -> None:
         {"Anno/list_attr_celeba.txt": f"{HEADER}{ROWS}", "Eval/list_eval_partition.txt": PARTITIONS},
         {"list_attr_celeba.csv": CSV, "list_eval_partition.csv": CSV_PARTITIONS},
         {"list_attr_celeba.txt": f"5\r\n{HEADER}{ROWS}".replace("\n", "\r\n"), "list_eval_partition.txt": PARTITIONS},
+        {"list_attr_celeba.csv": CSV.replace(",-1", ",0"), "list_eval_partition.csv": CSV_PARTITIONS},
     ],
-    ids=["published", "without the number", "CSV", "Windows"],
+    ids=["published", "without the number", "CSV", "Windows", "1 and 0"],
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_both_forms_of_the_label_files_are_read(

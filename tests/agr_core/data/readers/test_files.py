@@ -3,7 +3,9 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import os
 import shutil
+import socket
 import stat
 import tarfile
 import zipfile
@@ -13,9 +15,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agr_core.data.readers import files as files_module
+from agr_core.data.packed.pack import pack
 from agr_core.data.readers.files import UnreadableFileError, open_files
+from agr_core.data.readers.files import base as files_module
 from agr_core.errors import DataError
+
+from ..conftest import picture
 
 
 def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
@@ -259,3 +264,155 @@ def test_a_damaged_archive_in_a_folder_is_refused_by_name(tmp_path: Path) -> Non
     (tmp_path / "raw/bad.zip").write_bytes(b"PK no zip")
     with pytest.raises(DataError, match=r"raw/bad.zip cannot be read as an archive"), open_files(tmp_path / "raw"):
         pass
+
+
+def test_an_archive_beside_a_stray_picture_is_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    archive_in(tmp_path / "raw", "faces.zip", {"faces/a.jpg": b"one"})
+    (tmp_path / "raw/preview.png").write_bytes(b"stray")
+    (tmp_path / "raw/more.zip").write_bytes(b"PK no zip")
+    with open_files(tmp_path / "raw") as files:
+        assert files.paths == ["faces.zip/faces/a.jpg", "preview.png"]
+        ((name, reason),) = files.refused
+    assert name == "more.zip"
+    assert "cannot be read as an archive" in reason
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A file system that is not tame
+
+
+def test_what_is_no_file_is_named_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"one")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "linked-pipe.jpg").symlink_to("pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as server, open_files(folder) as before:
+        assert before.paths == ["a.jpg"]
+        server.bind(str(folder / "socket.jpg"))
+        (folder.joinpath(os.fsdecode(b"caf\xe9.jpg"))).write_bytes(b"x")
+        with open_files(folder) as files:
+            assert files.paths == ["a.jpg"]
+            assert files.refused == [
+                ("caf\\udce9.jpg", "the name is not UTF-8"),
+                ("linked-pipe.jpg", "a named pipe"),
+                ("pipe.jpg", "a named pipe"),
+                ("socket.jpg", "a socket"),
+            ]
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(DataError, match="it is a named pipe, not a regular file"), open_files(tmp_path / "pipe.tar"):
+        pass
+
+
+def test_a_file_that_becomes_a_pipe_after_it_was_listed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    with open_files(tmp_path) as files:
+        (tmp_path / "a.jpg").unlink()
+        os.mkfifo(tmp_path / "a.jpg")
+        with pytest.raises(UnreadableFileError, match="a named pipe, not a regular file"):
+            files.read("a.jpg")
+
+
+def test_names_with_backslashes_are_folders_in_a_zip(tmp_path: Path) -> None:
+    archive_in(tmp_path, "windows.zip", {"faces\\sub\\": b"", "faces\\sub\\a.jpg": b"one"})
+    with open_files(tmp_path / "windows.zip") as files:
+        assert files.paths == ["faces/sub/a.jpg"]
+        assert files.read("faces/sub/a.jpg") == b"one"
+        assert files.refused == []
+
+
+@pytest.mark.parametrize("name", ["plain.tar.gz", "plain.tgz", "gzip.tar", "plain.tar.xz"])
+def test_a_tar_is_opened_by_what_it_is_not_by_its_name(name: str, tmp_path: Path) -> None:
+    archive_in(tmp_path, "made.tgz" if name == "gzip.tar" else "made.tar", {"a.jpg": b"one"})
+    next(tmp_path.glob("made.*")).rename(tmp_path / name)
+    with open_files(tmp_path / name) as files:
+        assert files.read("a.jpg") == b"one"
+
+
+def test_a_tar_xz_of_several_streams_and_padding_is_read_to_its_end(tmp_path: Path) -> None:
+    tar = tar_of(tmp_path / "a.tar", (member("a.jpg"), bytes(range(256)) * 9000)).read_bytes()
+    half = len(tar) // 2
+    joined = lzma.compress(tar[:half]) + bytes(4) + lzma.compress(tar[half:]) + bytes(8)
+    (tmp_path / "a.tar.xz").write_bytes(joined)
+    with open_files(tmp_path / "a.tar.xz") as files:
+        assert files.read("a.jpg") == bytes(range(256)) * 9000
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Archives that claim more than a data set needs
+
+
+def long_name(path: Path, claimed: int) -> Path:
+    """A tar whose first header claims a name of so many bytes."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, claimed
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"a" * min(claimed, 2**21) + bytes(1024))
+    return path
+
+
+@pytest.mark.parametrize("claimed", [2**30, 2**62], ids=["a name of a GB", "a name past the end of files"])
+def test_a_tar_is_not_believed_how_long_a_name_is(claimed: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"the name of a member takes {claimed:,} bytes"):
+        open_files(long_name(tmp_path / "long.tar", claimed)).__enter__()
+
+
+def test_a_compressed_tar_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.tar.gz"
+    bomb.write_bytes(gzip.compress(bytes(65 * 2**20), compresslevel=1))
+    with pytest.raises(DataError, match="unpacks to more than 100 times its size"), open_files(bomb):
+        pass
+
+
+def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 2**30}]
+    (tmp_path / "greedy.tar.xz").write_bytes(lzma.compress(bytes(100), filters=filters))
+    with (
+        pytest.raises(DataError, match=r"cannot be read as an archive.*[Mm]emory"),
+        open_files(tmp_path / "greedy.tar.xz"),
+    ):
+        pass
+
+
+def test_a_tar_whose_member_ends_past_the_largest_offset_is_refused(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("a.jpg")
+    huge.size = 2**64
+    (tmp_path / "huge.tar").write_bytes(huge.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(DataError, match="cannot be read as an archive"), open_files(tmp_path / "huge.tar"):
+        pass
+
+
+def test_a_name_of_a_zip_that_is_not_the_utf8_it_claims_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    archive_in(tmp_path, "a.zip", {"ä_name.jpg": b"one", "b.jpg": b"two", "ö.jpg": b"three"})
+    path = tmp_path / "a.zip"
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    with open_files(path) as files:
+        assert {name: files.read(name) for name in files.paths} == {"b.jpg": b"two", "ö.jpg": b"three"}
+        assert files.refused == [("\\xff\\xff_name.jpg", "the name is not UTF-8")]
+
+
+def test_a_source_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
+    archive = tmp_path / "secret.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("20_0_0_2017.jpg", picture(1))
+        opened.writestr("21_0_0_2017.jpg", picture(2))
+    data = bytearray(archive.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the bit "encrypted" of each header
+        start = data.find(mark)
+        while start >= 0:
+            data[start + flags] |= 1
+            start = data.find(mark, start + 4)
+    archive.write_bytes(data)
+    with pytest.raises(DataError, match=r"none of its 2 files can be read: encrypted.* \(2 times\)"):
+        pack(str(archive), tmp_path / "packed")
+
+
+def test_archives_that_are_not_read_are_called_so(tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    (folder / "20_0_0_2017.jpg").write_bytes(picture(1))
+    for name in ("more.7z", "more.rar", "more.tar.zst"):
+        (folder / name).write_bytes(b"?")
+    packed = pack(str(folder), tmp_path / "packed")
+    assert {entry["file"]: entry["reason"] for entry in packed.manifest["skipped"]} == dict.fromkeys(
+        ("more.7z", "more.rar", "more.tar.zst"), "an archive of a kind that is not read; unpack it"
+    )

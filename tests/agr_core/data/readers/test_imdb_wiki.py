@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from agr_core.data.pack import pack
+from agr_core.data.packed.pack import pack
 from agr_core.data.readers import Skipped
 from agr_core.data.readers.imdb_wiki import ImdbWikiReader, age_when_taken
 from agr_core.errors import DataError
@@ -174,3 +174,11 @@ def test_a_file_that_crashes_its_reader_is_refused_and_does_not_end_the_program(
     monkeypatch.setattr("agr_core.data.mat_file.sys.executable", "false")  # a process that ends without an answer
     with pytest.raises(DataError, match=r"wiki.mat is not the MATLAB file it should be .its reader crashed, code 1.;"):
         read_all(write_folder(WIKI_IMAGES | {"wiki_crop/wiki.mat": mat_file("wiki", WIKI)}))
+
+
+def test_a_matlab_file_that_unpacks_to_far_more_than_labels_is_refused(write_folder: Callable[..., Path]) -> None:
+    buffer = io.BytesIO()
+    savemat(buffer, {"imdb": {"dob": np.zeros(9 * 2**20)}}, do_compression=True)
+    folder = write_folder({"imdb.mat": buffer.getvalue()})
+    with pytest.raises(DataError, match="unpacks to more than 50 times its size"):
+        read_all(folder)

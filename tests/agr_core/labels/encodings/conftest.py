@@ -1,4 +1,4 @@
-"""Every encoding, labels for it, and outputs that say exactly what a target says."""
+"""Fixtures: every encoding, its labels, and outputs that match a target exactly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn import functional
 
+from agr_core.batch import Labels
+from agr_core.bins import MAX_AGE
 from agr_core.config import AgeConfig
-from agr_core.data.batch import Labels
-from agr_core.labels.bins import MAX_AGE
 from agr_core.labels.encodings import AgeEncoding, build_encoding
 
 ALL_AGES = list(range(MAX_AGE + 1))
@@ -76,7 +76,7 @@ def random_logits(encoding: AgeEncoding, images: int, *, seed: int, scale: float
 
 
 def perfect_logits(encoding: AgeEncoding, target: Tensor) -> Tensor:
-    """Outputs that say exactly what the target says."""
+    """Return outputs that match the target exactly."""
     match type(encoding).__name__:
         case "Regression" if encoding._config.output == "sigmoid":  # type: ignore[attr-defined]
             return target.unsqueeze(1).logit()

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy import stats
 
+from agr_core.bins import MAX_AGE, SCHEMES, Bins, nearest_year
 from agr_core.config import AgeConfig
 from agr_core.errors import DataError
-from agr_core.labels.bins import MAX_AGE, SCHEMES, Bins, nearest_year
 from agr_core.labels.encodings import AGE_ENCODINGS, build_encoding
 
 from .conftest import (

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from agr_core.bins import Bins
 from agr_core.config import TrialConfig
-from agr_core.labels.bins import Bins
 from agr_core.labels.encodings.ordinal import CoralLayer, YoungerThan
 
 from .conftest import encoding_of, exact, perfect_logits, random_logits
@@ -196,3 +196,12 @@ def test_years_are_the_expectation_of_the_groups() -> None:
 def test_output_weights_that_do_not_fit_the_bins_are_refused(weights: list[float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TrialConfig.from_document({"age": {"encoding": "younger_than", "bins": "adience8", "output_weights": weights}})
+
+
+def test_output_weights_weigh_evaluation_too_where_that_is_asked_for() -> None:
+    weights = [1.0, 1.0, 1.0, 1.3, 1.5, 1.5, 1.3, 1.0]
+    encoding, labels = younger(output_weights=weights, weigh_evaluation=True), exact([25.0, 3.0])
+    logits = random_logits(encoding, 2, seed=6)
+    assert torch.equal(encoding.loss(logits, labels), encoding.loss(logits, labels, training=True))
+    with pytest.raises(ValueError, match="weigh_evaluation weighs by output_weights, and there are none"):
+        younger(weigh_evaluation=True)

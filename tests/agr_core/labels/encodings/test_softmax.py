@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional
 
+from agr_core.bins import MAX_AGE, SCHEMES, Bins
 from agr_core.config import TrialConfig
-from agr_core.labels.bins import MAX_AGE, SCHEMES, Bins
 from agr_core.labels.encodings.softmax import JointGender
 
 from .conftest import ALL_AGES, encoding_of, exact, perfect_logits, random_logits
@@ -164,3 +164,25 @@ def test_defaults_are_the_constants_of_the_papers() -> None:
     assert defaults("mean_variance").items() >= {"mean_weight": 0.2, "variance_weight": 0.05}.items()
     assert defaults("label_distribution")["sigma"] == 2.0
     assert defaults("dldl_v2").items() >= {"sigma": 2.0, "expectation_weight": 1.0}.items()
+
+
+def test_split_joint_reads_bin_and_gender_off_the_one_likeliest_class() -> None:
+    """Where the marginals say something else: report S1 takes the class and splits it (S1-M6)."""
+    both = [
+        encoding_of({"encoding": "joint_gender", "bins": "utk4", "split": split, "decode": "argmax"})
+        for split in ("marginal", "joint")
+    ]
+    # Class 1 (bin 1, male) is the likeliest; bin 2 and female are, summed up.
+    logits = torch.tensor([[0.0, 0.30, 0.25, 0.0, 0.10, 0.0, 0.25, 0.24]]).clamp(min=1e-6).log()
+    marginal, joint = both
+    assert (marginal.bin_index(logits).item(), joint.bin_index(logits).item()) == (2, 1)
+    assert marginal.other_tasks(logits)["gender"].argmax().item() == 1
+    assert marginal.other_classes(logits) == {}
+    assert joint.other_classes(logits)["gender"].tolist() == [0]
+    assert joint.years(logits).item() == Bins.from_spec("utk4").centers[1]
+    labels = exact([15.0], [0])
+    assert torch.equal(marginal.loss(logits, labels), joint.loss(logits, labels))
+    with pytest.raises(
+        ValueError, match="split=joint decodes the age from the most likely class, but decode=expectation"
+    ):
+        TrialConfig.from_document({"age": {"encoding": "joint_gender", "split": "joint"}})

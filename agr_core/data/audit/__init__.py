@@ -1,0 +1,1 @@
+"""Audit of a data set: duplicates, leaks, contradicting labels and other problems."""

@@ -1,0 +1,1 @@
+"""Synthetic faces, and file layouts of known data sets."""

@@ -1,0 +1,1 @@
+"""Training batches: cache of decoded images, samplers, loader."""

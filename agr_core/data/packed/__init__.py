@@ -1,0 +1,1 @@
+"""Packed data sets: Parquet shards and a manifest."""

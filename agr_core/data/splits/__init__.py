@@ -1,0 +1,1 @@
+"""Splits of a data set into train, validation and test parts."""
