@@ -1,4 +1,4 @@
-"""Where and with what a trial ran: enough to say, later, why its bits may differ. No environment, user or secret."""
+"""Provenance of a trial: software and hardware that explain differences in its bits. No environment, user or secret."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from typing import Any
 import psutil
 
 import agr_core
-from agr_core.identity import digest, file_digest
+from agr_core.code_digest import FORM, code_digest
+from agr_core.plugins import packages
+from orchestrator.settings import Settings
 
 _COMPUTING = ("albumentations", "numpy", "opencv-python-headless", "pillow", "timm", "torch", "torchvision")
 """Packages that make pixels, weights and order. The others propose, store and show."""
 
-PACKAGES = tuple(sorted((*_COMPUTING, "agr", "optuna", "pandas", "pyarrow", "ray", "scikit-learn")))
+DISTRIBUTION = "agr-sweeps"
+"""The name under which this project is installed; its version is that of the `agr` command."""
+
+PACKAGES = tuple(sorted((*_COMPUTING, DISTRIBUTION, "optuna", "pandas", "pyarrow", "ray", "scikit-learn")))
 """Distributions whose versions are recorded."""
 
 _UNKNOWN = "unknown"
@@ -30,23 +35,36 @@ _TIMEOUT_S = 10
 
 
 def collect() -> dict[str, Any]:
-    """Versions, code and hardware of this process as plain JSON; looked up once in a process.
+    """Return versions, code and hardware of this process as plain JSON; collected once per process.
 
-    ``python``; ``packages`` {distribution: version}; ``code`` {``digest`` of agr_core's sources, git ``commit``,
-    whether the checkout is ``dirty``; both None outside of one}; ``host``; ``platform``; ``cpu`` {``model``, ``cores``,
-    ``simd`` instruction sets}; ``memory_bytes``; ``gpus`` [name, ...].
+    ``python``; ``packages`` and ``plugins`` {distribution: version}; ``code`` {``digest`` of what agr_core does, its
+    ``form``, git ``commit``, whether the checkout is ``dirty``; both None outside of one}; ``host``; ``platform``;
+    ``cpu`` {``model``, ``cores``, ``simd`` instruction sets}; ``memory_bytes``; ``gpus`` [name, ...].
     """
     return copy.deepcopy(_collected())
 
 
+def hardware() -> str:
+    """Return what decides the speed of this machine: ``4 x NVIDIA H200``, or ``8 x`` its CPU without a GPU."""
+    found = _collected()
+    if found["gpus"]:
+        return f"{len(found['gpus'])} x {found['gpus'][0]}"
+    return f"{found['cpu']['cores']} x {found['cpu']['model']}"
+
+
 def drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line, ``what: before -> now``, for each difference that can change the bits of a trial."""
+    """Return one line, ``what: before -> now``, for each difference that can change the bits of a trial.
+
+    Digests of the code that were computed in two forms cannot be compared: the line then names both commits. There is
+    none when both sides are one clean commit.
+    """
     before, after = _what_changes_bits(old), _what_changes_bits(new)
-    return [
-        f"{name}: {_shown(name, before[name], old)} -> {_shown(name, after[name], new)}"
-        for name in before
-        if before[name] != after[name]
-    ]
+    lines = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+    was, now = old.get("plugins", {}), new.get("plugins", {})
+    for name in sorted({**was, **now}):
+        if was.get(name) != now.get(name):
+            lines.append(f"plug-in {name}: {was.get(name, 'not installed')} -> {now.get(name, 'not installed')}")
+    return lines + _code_drift(old.get("code", {}), new.get("code", {}))
 
 
 def _what_changes_bits(provenance: Mapping[str, Any]) -> dict[str, str]:
@@ -54,18 +72,33 @@ def _what_changes_bits(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {
         "python": provenance.get("python", _UNKNOWN),
         **{name: packages.get(name, _UNKNOWN) for name in _COMPUTING},
-        "agr_core": provenance.get("code", {}).get("digest", _UNKNOWN),
         "cpu": f"{cpu['model']} {cpu['simd']}".strip() if (cpu := provenance.get("cpu")) else _UNKNOWN,
         "gpu": ", ".join(provenance.get("gpus", [])) or "none",
     }
 
 
-def _shown(name: str, value: str, provenance: Mapping[str, Any]) -> str:
-    if name != "agr_core" or value == _UNKNOWN:
-        return value
-    code = provenance["code"]
+def _code_drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, after = old.get("digest", _UNKNOWN), new.get("digest", _UNKNOWN)
+    if before == after:
+        return []
+    forms = [code.get("form", 1) for code in (old, new)]
+    if _UNKNOWN in (before, after) or forms[0] == forms[1]:
+        return [f"agr_core: {_shown(old)} -> {_shown(new)}"]
+    if old["commit"] is not None and old["commit"] == new["commit"] and not (old["dirty"] or new["dirty"]):
+        return []
+    return [
+        f"agr_core: cannot be compared, its digest was recorded in form {forms[0]} and now has form {forms[1]}; "
+        f"compare the sources yourself: {_checkout(old)} -> {_checkout(new)}"
+    ]
+
+
+def _shown(code: Mapping[str, Any]) -> str:
+    return f"sources {code['digest'][:10]} ({_checkout(code)})" if "digest" in code else _UNKNOWN
+
+
+def _checkout(code: Mapping[str, Any]) -> str:
     commit = f"commit {code['commit'][:10]}" if code["commit"] else "no git checkout"
-    return f"sources {value[:10]} ({commit}{', uncommitted changes' if code['dirty'] else ''})"
+    return f"{commit}{', uncommitted changes' if code['dirty'] else ''}"
 
 
 @lru_cache(maxsize=1)
@@ -73,7 +106,8 @@ def _collected() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "code": _code(Path(agr_core.__file__).parent),
+        "plugins": packages(),
+        "code": _code(Path(agr_core.__file__).parent, Settings.from_environment().cache),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "simd": _simd()},
@@ -89,22 +123,21 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def _code(package: Path) -> dict[str, Any]:
-    sources = {path.relative_to(package).as_posix(): file_digest(path) for path in package.rglob("*.py")}
-    # Only a checkout that has this file is ours; an installed package may lie in somebody else's.
+def _code(package: Path, cache: Path) -> dict[str, Any]:
+    # Only a checkout that has this file is ours; an installed package may lie inside another checkout.
     tracked = _output("git", "-C", str(package), "ls-files", "__init__.py")
     commit = _output("git", "-C", str(package), "rev-parse", "HEAD") if tracked else None
     dirty = bool(_output("git", "-C", str(package), "status", "--porcelain")) if commit else None
-    return {"digest": digest(sources), "commit": commit, "dirty": dirty}
+    return {"digest": code_digest(package, cache=cache), "form": FORM, "commit": commit, "dirty": dirty}
 
 
 def _cpu_model() -> str:
-    known = _cpu_information("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string")
-    return known or platform.processor() or platform.machine()
+    model = _cpu_information("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string")
+    return model or platform.processor() or platform.machine()
 
 
 def _simd() -> str:
-    """Vector instruction sets, which choose the kernels of torch, NumPy and OpenCV; virtual machines hide the model."""
+    """Return the vector instruction sets, which select kernels of torch, NumPy and OpenCV; VMs may hide the model."""
     flags = (_cpu_information("flags") or _cpu_information("Features")).split()
     return " ".join(sorted(flag for flag in flags if flag.startswith(("amx", "asimd", "avx", "fma", "sve"))))
 
@@ -121,7 +154,7 @@ def _gpus() -> list[str]:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, or None where it is not installed, fails or hangs."""
+    """Return a command's output, or None if it is not installed, fails or hangs."""
     if shutil.which(command[0]) is None:
         return None
     try:

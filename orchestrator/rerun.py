@@ -1,27 +1,29 @@
-"""Train a recorded trial again, and say whether it came out the same."""
+"""Train a recorded trial again and compare the results."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agr_core.config import DataConfig, TrialConfig
-from agr_core.data.joined import open_data
-from agr_core.data.splits import read_split
+from agr_core.data.packed.joined import open_data
+from agr_core.data.splits.splits import read_split
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
 from orchestrator import provenance
-from orchestrator.datasets import DataRef, stage
+from orchestrator.assets.datasets import stage
+from orchestrator.catalog.find import trial_in
 from orchestrator.errors import NotFoundError
-from orchestrator.records import StageRef
+from orchestrator.journal.events import DataRef
+from orchestrator.journal.recorded_config import recorded_config
+from orchestrator.journal.sweep_state import SweepState, TrialState
+from orchestrator.results.attempt_files import recorded_provenance
+from orchestrator.results.trial_metrics import reports_of
 from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep, sweep_from_document
-from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
-from orchestrator.trial_metrics import reports_of
 
 COMPARED = ("train/", "val/")
 """Figures that are a function of the configuration; others are times. ``best/`` are those of one epoch of ``val/``."""
@@ -29,7 +31,7 @@ COMPARED = ("train/", "val/")
 
 @dataclass(frozen=True)
 class Original:
-    """A trial to be trained again."""
+    """A recorded trial to be trained again."""
 
     sweep: SweepState
     trial: TrialState
@@ -38,28 +40,29 @@ class Original:
 
 
 def find_original(storage: Storage, sweep: SweepState, trial_id: str) -> Original:
-    """The recorded trial and what it was trained with.
+    """Return the recorded trial and its training inputs.
 
     Raises:
         NotFoundError: If it never reported an epoch: there is nothing to compare with.
+        InputError: If it uses a plug-in that is not installed here.
     """
-    trial = sweep.trials[trial_id]
+    trial = trial_in(sweep, trial_id)
     if not trial.reports:
         raise NotFoundError(
             f"trial {trial_id} reported no epoch (outcome: {trial.outcome or 'running'}), so there is nothing to "
             "compare a re-run with. `agr rerun` needs a trial with at least one epoch."
         )
+    recorded_config(trial.created, sweep.started)
     return Original(sweep, trial, reports_of(trial), _trial_provenance(storage, sweep, trial))
 
 
 def _trial_provenance(storage: Storage, sweep: SweepState, trial: TrialState) -> dict[str, Any]:
-    key = f"{layout.attempt(sweep.started.sweep_id, trial.trial_id, trial.reports[-1].attempt)}/trial.json"
-    document: dict[str, Any] = json.loads(storage.read(key))["provenance"]
-    return document
+    folder = layout.attempt(sweep.started.sweep_id, trial.trial_id, trial.reports[-1].attempt)
+    return recorded_provenance(storage, folder, trial)
 
 
 def rerun_sweep(original: Original, settings: Sequence[str]) -> Sweep:
-    """A one-trial sweep of the original's configuration; ``settings`` are TrialConfig paths, ``optimizer.lr=0.01``.
+    """Return a one-trial sweep of the original's configuration; ``settings`` are like ``optimizer.lr=0.01``.
 
     Raises:
         SpecError: If a setting does not fit.
@@ -79,7 +82,7 @@ def rerun_sweep(original: Original, settings: Sequence[str]) -> Sweep:
 
 
 def drift(original: Original, storage: Storage, settings: Settings) -> list[str]:
-    """What differs from when the original was trained and could change the result; one line each."""
+    """Return one line for each difference since the original's training that could change the result."""
     created = original.trial.created
     lines = []
     config = TrialConfig.from_document(created.config)
@@ -90,34 +93,23 @@ def drift(original: Original, storage: Storage, settings: Settings) -> list[str]
     )
     if again != created.config_digest:
         lines.append(f"configuration: its digest was {created.config_digest[:12]} and is {again[:12]} in this version.")
-    refs = [data_ref(original), *(_stage_data(ref) for ref in created.stages)]
-    for ref in dict.fromkeys(refs):
+    for ref in dict.fromkeys(trained.data for trained in (created, *created.stages)):
         lines += _data_drift(ref, storage, settings)
     return lines + provenance.drift(original.provenance, provenance.collect())
 
 
-def data_ref(original: Original) -> DataRef:
-    """The original's data and split, where they were stored."""
-    created = original.trial.created
-    return DataRef(data_uri=created.data_uri, data_digest=created.data_digest, split_digest=created.split_digest)
-
-
 def recorded_data(original: Original) -> Callable[[DataConfig], DataRef]:
-    """Gives what the original, and each stage before it, was trained on."""
+    """Return the data references of the original and of each stage before it."""
     created = original.trial.created
     config = TrialConfig.from_document(created.config)
-    known = {config.data.model_dump_json(): data_ref(original)}
+    by_config = {config.data.model_dump_json(): created.data}
     for before, ref in zip(config.stages, created.stages, strict=True):
-        known[before.config.data.model_dump_json()] = _stage_data(ref)
-    return lambda data: known[data.model_dump_json()]
-
-
-def _stage_data(ref: StageRef) -> DataRef:
-    return DataRef(data_uri=ref.data_uri, data_digest=ref.data_digest, split_digest=ref.split_digest)
+        by_config[before.config.data.model_dump_json()] = ref.data
+    return lambda data: by_config[data.model_dump_json()]
 
 
 def initial_weights(original: Original) -> str | None:
-    """SHA-256 of the file of weights that the original, or the first stage before it, started from; None: none."""
+    """Return the SHA-256 of the weights file from which the original, or its first stage, started; None without one."""
     created = original.trial.created
     return created.stages[0].weights_sha256 if created.stages else created.weights_sha256
 
@@ -125,9 +117,9 @@ def initial_weights(original: Original) -> str | None:
 def _data_drift(ref: DataRef, storage: Storage, settings: Settings) -> list[str]:
     staged = stage(ref, storage=storage, cache=settings.cache)
     lines = []
-    found = open_data(staged.packed).digest
-    if found != ref.data_digest:
-        lines.append(f"data: the digest was {ref.data_digest[:12]}, {ref.data_uri} now has {found[:12]}.")
+    present = open_data(staged.packed).digest
+    if present != ref.data_digest:
+        lines.append(f"data: the digest was {ref.data_digest[:12]}, {ref.data_uri} now has {present[:12]}.")
     split = read_split(staged.split).digest
     if split != ref.split_digest:
         lines.append(f"split: the digest was {ref.split_digest[:12]} and is {split[:12]}.")
@@ -135,7 +127,7 @@ def _data_drift(ref: DataRef, storage: Storage, settings: Settings) -> list[str]
 
 
 def best_figures(reports: Sequence[EpochReport], objective: Objective) -> dict[str, float]:
-    """``best/...``: the validation figures of the epoch that is best by ``objective``."""
+    """Return ``best/...``: the validation metrics of the best epoch by ``objective``."""
     best = objective.best(reports)
     if best is None:
         return {}
@@ -148,24 +140,29 @@ def best_figures(reports: Sequence[EpochReport], objective: Objective) -> dict[s
 
 @dataclass(frozen=True)
 class Comparison:
-    """Original against re-run, figure by figure, epoch by epoch."""
+    """Original against re-run, metric by metric, epoch by epoch."""
 
     identical: bool
     max_abs_diff: float | None
     differences: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    """Metrics of the re-run that the original's version did not compute in any epoch; they are no difference."""
 
 
 def compare(original: Original, again: TrialState) -> Comparison:
-    """Compare every ``train/`` and ``val/`` figure of every epoch, and so the best ones too.
+    """Compare every ``train/`` and ``val/`` metric of every epoch, and so the best ones too.
 
-    ``max_abs_diff`` is over figures both have; a figure or epoch that only one has is a difference too.
+    ``max_abs_diff`` is over metrics that both have. An epoch that only one has is a difference too, and so is a metric,
+    unless the original has it in no epoch: then its version did not know it.
     """
     first = {report.epoch: report.metrics for report in original.reports}
     second = {report.epoch: report.metrics for report in again.reports}
     differences = [f"epoch {epoch} is only in one of them" for epoch in sorted(first.keys() ^ second.keys())]
+    known = {name for metrics in first.values() for name in _compared(metrics)}
+    added = {name for metrics in second.values() for name in _compared(metrics)} - known
     largest: float | None = None
     for epoch in sorted(first.keys() & second.keys()):
-        for name in sorted(_compared(first[epoch]) | _compared(second[epoch])):
+        for name in sorted((_compared(first[epoch]) | _compared(second[epoch])) - added):
             if name not in first[epoch] or name not in second[epoch]:
                 differences.append(f"epoch {epoch} {name}: only in one of them")
                 continue
@@ -173,7 +170,7 @@ def compare(original: Original, again: TrialState) -> Comparison:
             largest = difference if largest is None else max(largest, difference)
             if difference != 0.0:
                 differences.append(f"epoch {epoch} {name}: {first[epoch][name]:.9g} was, {second[epoch][name]:.9g} is")
-    return Comparison(not differences and largest is not None, largest, tuple(differences))
+    return Comparison(not differences and largest is not None, largest, tuple(differences), tuple(sorted(added)))
 
 
 def _compared(metrics: Mapping[str, float]) -> set[str]:

@@ -1,1 +1,1 @@
-"""The engine. The only package that imports ray."""
+"""Sweeps on Ray Tune. The only package that imports ray, besides ``orchestrator.cluster``."""

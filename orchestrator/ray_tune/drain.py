@@ -1,7 +1,7 @@
-"""Nodes that are leaving: their trials go on elsewhere from their checkpoints, at the end of an epoch.
+"""Draining nodes: their trials move to other nodes from their checkpoints, at the end of an epoch.
 
-A node is drained by `agr cluster leave`, or by whoever else tells Ray that a machine is to be taken away. Ray then
-gives it nothing new, and ends it at a deadline; what runs there meanwhile is ours to move.
+A node is drained by `agr cluster leave`, or by another request to Ray to remove a machine. Ray then gives it no new
+work, and ends it at a deadline; moving its running trials is up to us.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import time
 from collections.abc import Iterable
 
 import ray
-from ray._private.state import state as _state  # as Ray Train's own watcher of preempted nodes does
 
-from orchestrator.standing import LiveTrial
+from orchestrator.ray_tune.internals.core import draining_nodes
+from orchestrator.sweep.live_state import LiveTrial
 
 LOOK_S = 2.0
-"""Draining nodes are looked up so often (seconds)."""
+"""Time between two look-ups of draining nodes, in seconds."""
 
 
 class Drain:
-    """Says which trials are to be moved."""
+    """Selection of the trials to move off draining nodes."""
 
     def __init__(self) -> None:
         self._hosts: set[str] = set()
@@ -29,27 +29,27 @@ class Drain:
         """Epochs that an attempt had when its node was first seen draining."""
 
     def hosts(self) -> set[str]:
-        """Addresses of the nodes that are being drained, and live still."""
+        """Return the addresses of the nodes that are draining and still live."""
         if time.monotonic() - self._at > LOOK_S:
-            draining = _state.get_draining_nodes()
+            draining = draining_nodes()
             nodes = ray.nodes() if draining else []
             self._hosts = {node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] in draining}
             self._at = time.monotonic()
         return self._hosts
 
     def due(self, live: Iterable[LiveTrial]) -> list[str]:
-        """IDs of trials to move now: those that finished an epoch since their node began to leave.
+        """Return the IDs of trials to move now: those that finished an epoch since their node began to drain.
 
-        A trial that a worker takes up there afterwards has lost nothing yet, and moves at once.
+        A trial that starts there afterwards has lost nothing yet, and moves at once.
         """
         before, leaving = self._seen, self.hosts()
         self._seen = leaving
-        found = []
+        due = []
         for trial in live:
             if trial.node not in leaving:
                 continue
             key = (trial.trial_id, trial.attempt)
             since = self._noted.setdefault(key, -1 if trial.node in before else trial.epoch)
             if trial.epoch > since:
-                found.append(trial.trial_id)
-        return found
+                due.append(trial.trial_id)
+        return due

@@ -1,129 +1,161 @@
-"""Run a sweep on Ray: start or join a cluster, hand the sweep run to Tune, read the sealed test part at the end.
+"""Run a sweep on Ray: start or join a cluster, run its trials by Tune, read the sealed test part at the end.
 
-Ray is a throwaway here. Its storage path is a temporary folder, its checkpoints and its restore are not used: what a
-sweep is lies in our journal and our checkpoints (see DESIGN, "Who writes what").
+Ray stores nothing of a sweep: its storage path is a temporary folder, its checkpoints and restore are not used. The
+journal and our own checkpoints are the record (docs/structure.md).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import signal
-import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agr_core.config import DataConfig, ModelConfig
-from agr_core.errors import InputError
-from orchestrator.datasets import DataRef, prepare_data
-from orchestrator.errors import SweepFailedError
-from orchestrator.history import read_history
-from orchestrator.journal import JournalWriter, read_events, read_state
-from orchestrator.outcome import OUTCOMES, SweepStatus
-from orchestrator.ray_tune.scratch import Scratch
+from agr_core.config import DataConfig, ModelConfig, drawn_by
+from agr_core.errors import AgrError, InputError
+from orchestrator import provenance
+from orchestrator.assets.audits import audit_split
+from orchestrator.assets.datasets import prepare_data
+from orchestrator.assets.weights import resolve_weights
+from orchestrator.catalog.ownership import refuse_if_driven
+from orchestrator.catalog.references import starting
+from orchestrator.errors import StorageError, SweepFailedError, SweepOwnedError
+from orchestrator.journal.best import Best
+from orchestrator.journal.events import DataRef, Event, Spent, SweepStarted
+from orchestrator.journal.outcome import OUTCOMES, SweepStatus
+from orchestrator.journal.segments import JournalWriter, read_events
+from orchestrator.journal.sweep_state import SweepState
 from orchestrator.ray_tune.sealed import read_sealed_parts
-from orchestrator.ray_tune.warm import fill_up_nodes
-from orchestrator.records import Event, SweepStarted
-from orchestrator.retention import tidy
-from orchestrator.search import Search
+from orchestrator.ray_tune.session import last_line, ray_for, terminate_as_interrupt, tune_environment
+from orchestrator.search.history import read_history
+from orchestrator.search.search import Search
 from orchestrator.settings import Settings
-from orchestrator.shared_objects import starting
+from orchestrator.spec.checks.check import packages_of
+from orchestrator.spec.checks.models import check_models
+from orchestrator.spec.folds import at_fold
 from orchestrator.spec.load import Sweep, sweep_from_document
-from orchestrator.spec.model import AshaSpec, HyperbandSpec, NoScheduler
 from orchestrator.spec.space import Domain
-from orchestrator.standing import LiveTrial
 from orchestrator.storage.base import Storage
-from orchestrator.sweep_run import SweepRun
-from orchestrator.sweep_settings import SweepSettings
-from orchestrator.weights import resolve_weights
-
-if TYPE_CHECKING:
-    from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
-
-_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing through it
-_STARTS = 3
-_TOO_SLOW = "timed out during startup"  # Ray's words; it raises a bare Exception
-
-_TUNE_ENVIRONMENT = {
-    # Read while ray.tune runs in this process; see FACTS, "Ray Tune".
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # SweepSearch decides how many trials are pending
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be replaced by a silent one
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+from orchestrator.sweep.conclude import conclude_sweep, tidy_sweep
+from orchestrator.sweep.halving import EarlyStopping, early_stopping
+from orchestrator.sweep.live_state import LiveTrial
+from orchestrator.sweep.run import SweepRun
+from orchestrator.sweep.settings import SweepSettings
+from orchestrator.tracking.runs import trial_of_run
+from orchestrator.worker.scratch import Scratch
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a driver left its sweep."""
+    """Result of a driver: how the sweep ended or was left."""
 
     sweep_id: str
     status: SweepStatus
     reason: str
     counts: dict[str, int]
-    best: tuple[str, tuple[float, ...]] | None
+    best: Best | None
     wall_s: float
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Where and how trials run."""
+    """Environment and options of a driver's run."""
 
     settings: Settings
     storage: Storage
     listener: Callable[[Event], None] = lambda _: None
     prepare: Callable[[DataConfig], DataRef] | None = None
-    """Replaces the look-up of a trial's data; a re-run takes what its original was trained on."""
+    """Replaces the look-up of a trial's data; a re-run uses its original's data."""
     prepare_weights: Callable[[ModelConfig], str | None] | None = None
     """Replaces the look-up of a trial's initial weights in the same way."""
     trainable: type | None = None
-    """Replaces the training by something else; for benchmarks."""
+    """Replaces the training, for benchmarks."""
     read_sealed: bool = True
-    """Read the test part when the sweep is over."""
+    """Whether to read the test part when the sweep is over."""
+    doing: Callable[[str], None] = lambda _: None
+    """Called with a progress line during long steps that have no events."""
 
 
 def start_sweep(sweep: Sweep, started: SweepStarted, engine: Engine, *, on_begin: Callable[[], None]) -> SweepResult:
     """Run a new sweep to its end. ``on_begin`` is called when its journal exists.
 
     Raises:
-        InputError: If its data, or an earlier sweep in ``search.history``, cannot be used.
+        InputError: If its data, a model, or an earlier sweep in ``search.history``, cannot be used.
         StorageError: If the storage does not answer.
+        SweepFailedError: If Ray does not start.
     """
     run = build_run(sweep, started, engine, next_segment=1)
+    if engine.trainable is None:
+        check_models(sweep.space, file=sweep.spec.name)
     first = sweep.space.build(_first).config
-    with starting(engine.storage, started.sweep_id):
-        data = run.prepare(first.data)  # unusable data, or weights, are refused before there is a sweep
-        if not run.proposals.prepare_stages(first):
-            run.prepare_weights(first.model)
-        run.begin(read_history(sweep, engine.storage, split_digest=data.split_digest))
-    on_begin()
-    return _drive(run, sweep, engine, replay=None)
+    if sweep.spec.folds is not None:
+        first = at_fold(first, 0, folds=sweep.spec.folds)
+    with contextlib.ExitStack() as session:
+        with starting(engine.storage, started.sweep_id):
+            engine.doing(f"preparing {_described(first.data)}")
+            # Refuse unusable data, weights, earlier sweeps or Ray before the sweep exists.
+            data = run.prepare(first.data)
+            if run.audit is not None:
+                run.audit(data)
+            if not run.proposals.prepare_stages(first):
+                run.prepare_weights(first.model)
+            history = read_history(sweep, engine.storage, split_digest=data.split_digest)
+            session.enter_context(_session(engine, sweep))
+            run.begin(history)
+        on_begin()
+        return _drive(run, sweep, engine, session, replay=None)
 
 
-def resume_sweep(sweep_id: str, engine: Engine, *, on_begin: Callable[[], None]) -> SweepResult:
+def resume_sweep(sweep_id: str, engine: Engine, *, on_begin: Callable[[], None], restart: int = 0) -> SweepResult:
     """Take over an unfinished sweep from its journal and run it to its end.
+
+    ``restart``: number of times that its driver died and was restarted by itself.
 
     Raises:
         NotFoundError: If there is no such sweep.
         SweepOwnedError: If another driver still runs it.
+        SweepFailedError: If Ray does not start; the journal is as it was.
     """
     events, last = read_events(engine.storage, sweep_id)
-    started = events[0]
-    assert isinstance(started, SweepStarted), "read_events begins with the start"
+    state = SweepState.from_events(events)
+    # By what was read here: the next segment, which takes the sweep, can be created only if nothing was added since.
+    refuse_if_driven(engine.storage, state)
+    started = state.started
     sweep = sweep_from_document(started.document)
     run = build_run(sweep, started, engine, next_segment=last + 1)
-    return _drive(run, sweep, engine, replay=events, on_replayed=on_begin)
+    run.about = {"restart": restart, "drift": tuple(provenance.drift(started.provenance, provenance.collect()))}
+    with contextlib.ExitStack() as session:
+        session.enter_context(_session(engine, sweep))
+        return _drive(run, sweep, engine, session, replay=events, on_replayed=on_begin)
+
+
+@contextlib.contextmanager
+def _session(engine: Engine, sweep: Sweep) -> Iterator[None]:
+    """Yield a Ray session in which the sweep can run.
+
+    On an embedded Ray, a worker process has started; on a cluster, every node has the plug-ins that the sweep uses.
+    """
+    from orchestrator.ray_tune.probe import refuse_nodes_without, try_worker
+
+    address = engine.settings.ray_address
+    engine.doing("starting Ray" if address is None else f"joining the Ray cluster at {address}")
+    with tune_environment(), ray_for(engine.settings):
+        if address is None:  # the nodes of a cluster are probed each, and their waiting workers are for trials
+            try_worker()
+        refuse_nodes_without(packages_of(sweep.space))
+        yield
+
+
+def _described(data: DataConfig) -> str:
+    """Return the data of a trial as readable text."""
+    sources = [data.sources[name] for name in data.joined] or [data.source]
+    drawn = [drawn_by(source, data.synthetic) for source in sources]
+    return ", ".join(
+        source if faces is None else f"{faces.images:,} drawn faces"
+        for source, faces in zip(sources, drawn, strict=True)
+    )
 
 
 def _first(_: str, domain: Domain) -> Any:
@@ -131,52 +163,45 @@ def _first(_: str, domain: Domain) -> Any:
 
 
 def build_run(sweep: Sweep, started: SweepStarted, engine: Engine, *, next_segment: int) -> SweepRun:
-    """A sweep's run, before its journal is begun or replayed. Whatever drives it, Ray or a simulation, starts here."""
+    """Build a sweep's run before its journal is begun or replayed, for any driver, Ray or a simulation."""
     spec = sweep.spec
-    search = spec.search
-    assert search is not None, "a loaded sweep has a search"
-    assert len(sweep.start) == len(search.start), "trials in search.start are written out before (warm_start)"
-    known: dict[str, DataRef] = {}
+    assert spec.search is not None, "a loaded sweep has a search"
+    assert len(sweep.start) == len(spec.search.start), "trials in search.start are written out before (warm_start)"
+    refs: dict[str, DataRef] = {}
 
     def prepare(data: DataConfig) -> DataRef:
         if engine.prepare is not None:
             return engine.prepare(data)
         key = data.model_dump_json()
-        if key not in known:
-            known[key] = prepare_data(data, storage=engine.storage, cache=engine.settings.cache)
-        return known[key]
+        if key not in refs:
+            refs[key] = prepare_data(data, storage=engine.storage, cache=engine.settings.cache)
+        return refs[key]
+
+    audited: dict[DataRef, tuple[int, int]] = {}
+
+    def audit(data: DataRef) -> tuple[int, int]:
+        if data not in audited:
+            audited[data] = audit_split(data, storage=engine.storage, cache=engine.settings.cache, strict=spec.strict)
+        return audited[data]
 
     known_weights: dict[tuple[str, str | None, str | None], str | None] = {}
 
     def prepare_weights(model: ModelConfig) -> str | None:
         key = model.weights, model.weights_sha256, model.timm_name if model.weights == "timm" else None
         if key not in known_weights:
-            known_weights[key] = resolve_weights(model, storage=engine.storage, settings=engine.settings)
+            known_weights[key] = resolve_weights(
+                model, storage=engine.storage, settings=engine.settings, trial_of_run=trial_of_run
+            )
         return known_weights[key]
 
     return SweepRun(
         started=started,
         storage=engine.storage,
-        search=Search(
-            sweep.space,
-            algorithm=search.algorithm,
-            seed=search.seed,
-            directions=started.directions,
-            limit=search.trials,
-            start=sweep.start,
-            population=search.population,
-        ),
-        settings=SweepSettings(
-            seeds=spec.repeat.seeds if spec.repeat is not None else 1,
-            retries=spec.retries,
-            concurrency=spec.concurrency,
-            wall_s=spec.budget.wall,
-            confirm=spec.confirm,
-            report_limit_s=spec.limits.report,
-            out_of_memory=spec.out_of_memory,
-            keep_checkpoints=spec.keep_checkpoints,
-        ),
+        search=Search.of(sweep),
+        settings=SweepSettings.of(spec, max_epochs=sweep.max_epochs),
         prepare=prepare,
+        # A re-run trains on what its original was trained on, and benchmarks have no images.
+        audit=None if engine.prepare is not None else audit,
         prepare_weights=engine.prepare_weights or prepare_weights,
         writer=JournalWriter(engine.storage, started.sweep_id, next_segment=next_segment),
         listener=engine.listener,
@@ -187,41 +212,46 @@ def _drive(
     run: SweepRun,
     sweep: Sweep,
     engine: Engine,
+    session: contextlib.ExitStack,
     *,
     replay: list[Event] | None,
     on_replayed: Callable[[], None] = lambda: None,
 ) -> SweepResult:
-    os.environ.update(_TUNE_ENVIRONMENT)
-    scheduler = build_scheduler(run, sweep)
+    """Run what is left of a sweep within ``session``, which is closed before the sweep's end is journalled."""
+    rule = early_stopping(sweep)
     if replay is not None:
-        run.replay(replay, scheduler)
+        run.replay(replay, rule)
         on_replayed()
     try:
-        with run.recorder.beating(), _ray(engine.settings), _terminate_as_interrupt():
-            _tune(run, sweep, engine, scheduler)
+        with run.recorder.beating(), session, terminate_as_interrupt():
+            from orchestrator.ray_tune.prices import note_end
+
+            _tune(run, sweep, engine, rule)
             if run.stop is not None:
                 run.close_all()
             interrupted = bool(run.live) or not run.proposals_over
             over = not interrupted and (run.stop is None or run.stop.status != "failed")
+            if not interrupted:
+                note_end(run.sweep_id, at=time.time())
             if over and engine.read_sealed:
+                engine.doing("reading the test part with the best weights")
                 read_sealed_parts(run, sweep.spec, engine.storage, engine.settings)
             if over:
-                run.flush()
-                state = read_state(engine.storage, run.sweep_id)
-                tidy(engine.storage, state, keep=sweep.spec.keep_checkpoints, over=True)
+                tidy_sweep(run)
     except KeyboardInterrupt:
         interrupted = True
-    except (InputError, SweepFailedError) as error:
+    except (StorageError, SweepOwnedError):  # the journal cannot be written, or belongs to another driver now
+        raise
+    except AgrError as error:
         run.end("failed", str(error))
         raise
-    if interrupted:
-        ended = run.end("interrupted", "by a signal")
-    elif run.stop is not None:
-        ended = run.end(run.stop.status, run.stop.reason)
-    elif run.counts["completed"] == 0:
-        ended = run.end("failed", "no trial completed")
-    else:
-        ended = run.end("completed")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {last_line(error)}"
+        run.end("failed", reason)
+        raise SweepFailedError(
+            f"the driver of sweep {run.sweep_id} failed: {reason}. The state is kept; --debug shows the traceback."
+        ) from error
+    ended = conclude_sweep(run, interrupted=interrupted)
     return SweepResult(
         sweep_id=run.sweep_id,
         status=ended.status,
@@ -229,25 +259,28 @@ def _drive(
         counts={outcome: run.counts[outcome] for outcome in OUTCOMES},
         best=run.best,
         wall_s=ended.wall_s,
+        spent=ended.spent,
     )
 
 
-def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
+def _tune(run: SweepRun, sweep: Sweep, engine: Engine, rule: EarlyStopping) -> None:
     import ray
     from ray import tune
     from ray.tune import CheckpointConfig
 
-    from orchestrator.ray_tune import controller
-    from orchestrator.ray_tune.adapters import Silence, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.adapters import Polled, Silence, SweepCallback, SweepSearch
+    from orchestrator.ray_tune.internals.tune import changed
     from orchestrator.ray_tune.needs import TEAM_HOLDER, Needs
-    from orchestrator.ray_tune.placement import NearData, Placement, Slots
+    from orchestrator.ray_tune.placement import NearData, Placement, Placements, Slots
+    from orchestrator.ray_tune.prices import Prices
     from orchestrator.ray_tune.probe import ask_nodes
-    from orchestrator.ray_tune.trainable import Job, TrialTrainable
+    from orchestrator.ray_tune.trainable import TrialTrainable
+    from orchestrator.worker.job import Job
 
     spec = sweep.spec
     processes = sweep.space.build(_first).config.compute.processes  # as in every trial: `agr validate` sees to it
     in_teams = processes > 1
-    controller.install()
+    packages = packages_of(sweep.space)
 
     def job(live: LiveTrial) -> Job:
         of_trial = Job.of(
@@ -256,20 +289,27 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
             storage=engine.storage.uri,
             attempt=live.attempt,
             last_journalled_epoch=live.epoch,
+            packages=packages,
         )
         if not in_teams:
             return of_trial
         return replace(of_trial, team=needs.of(live.trial_id), avoided=tuple(sorted(quarantined)))
 
+    scheduler = Polled(run, rule)
     needs = Needs(spec.resources, processes=processes, held=lambda: run.standing.memory)
     quarantined = run.standing.health.quarantined
-    slots = Slots(needs, at_most=spec.concurrency, leaving=scheduler.drain.hosts, avoided=quarantined)
+    slots = Slots(
+        needs,
+        at_most=spec.concurrency if isinstance(spec.concurrency, int) else None,
+        leaving=scheduler.drain.hosts,
+        avoided=quarantined,
+    )
     if slots.count() == 0:
         trial = needs.of_any()
         nodes = [{name: node["Resources"].get(name, 0.0) for name in trial} for node in ray.nodes() if node["Alive"]]
         raise InputError(
-            f"resources: a trial asks for {trial}, and no node has that much: {nodes}. Lower them, or join a larger "
-            "node."
+            f"resources: a trial requests {trial}, and no node has that much: {nodes}. Lower the resources, or join "
+            "a larger node."
         )
     held = ask_nodes(engine.storage, run.sweep_id)
     near_data = NearData(
@@ -278,17 +318,23 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
         held=lambda node_id: held.get(node_id, frozenset()) | run.standing.staged.get(node_id, set()),
     )
 
-    def place(trial_id: str) -> Placement:
-        if in_teams:  # this worker only waits for the processes, which Ray Train places
-            return Placement(TEAM_HOLDER, quarantined)
-        return Placement(needs.of(trial_id), quarantined, near_data.node)
+    placements = Placements(quarantined, (lambda: None) if in_teams else near_data.node)
 
-    search = SweepSearch(run, slots, job, place, in_teams=in_teams)
-    callback = SweepCallback(run, search, needs, job, place, scheduler.drain)
+    def placement_of(trial_id: str) -> Placement:
+        if in_teams:  # this worker only waits for the processes, which Ray Train places
+            return placements.of(TEAM_HOLDER)
+        return placements.of(needs.of(trial_id))
+
+    search = SweepSearch(run, slots, job, placement_of, in_teams=in_teams)
+    callback = SweepCallback(run, search, needs, job, placement_of, scheduler.drain)
     scheduler.failed = callback.attempt_failed
-    scheduler.place, scheduler.terms = place, slots.terms
+    scheduler.placement_of, scheduler.terms = placement_of, slots.terms
     run.fits_elsewhere = slots.fits_elsewhere
-    with contextlib.closing(Scratch("tune")) as scratch:
+    prices = Prices(run, spec.resources)
+    prices.begin()
+    run.look_at_nodes = prices.look
+    engine.doing("starting the workers, which import torch")
+    with contextlib.closing(Scratch("tune")) as scratch, changed():
         try:
             tune.run(
                 engine.trainable or TrialTrainable,
@@ -304,100 +350,12 @@ def _tune(run: SweepRun, sweep: Sweep, engine: Engine, scheduler: Any) -> None:
                 raise_on_failed_trial=False,
                 verbose=0,
             )
-        except tune.TuneError as error:
-            if run.fatal is not None:
-                raise run.fatal from None
-            last = str(error).strip().splitlines()[-1]
-            raise SweepFailedError(f"Ray Tune gave up: {last}. The state is kept; --debug shows all of it.") from error
-
-
-def build_scheduler(run: SweepRun, sweep: Sweep) -> PolledHalving | PolledFifo:
-    """What stops a sweep's trials early: Tune's schedulers, which ``replay`` and simulations tell of trials by ID."""
-    from orchestrator.ray_tune.adapters import PolledFifo, PolledHalving
-
-    def among_searched(bracket_of: Callable[[int], int]) -> Callable[[int], int | None]:
-        """Confirmations come after the search's trials and are stopped by nobody."""
-        return lambda number: bracket_of(number) if run.search.limit is None or number < run.search.limit else None
-
-    match sweep.spec.scheduler:
-        case NoScheduler():
-            return PolledFifo(run)
-        case AshaSpec() as asha:
-            return PolledHalving(run, asha, max_epochs=sweep.max_epochs, bracket_of=among_searched(lambda _: 0))
-        case HyperbandSpec() as hyperband:
-            assert sweep.spec.search is not None  # load_sweep fills it in
-            bracket_of = partial(hyperband.bracket, max_epochs=sweep.max_epochs, seed=sweep.spec.search.seed)
-            return PolledHalving(run, hyperband, max_epochs=sweep.max_epochs, bracket_of=among_searched(bracket_of))
-
-
-def start_ray(**options: Any) -> None:
-    """A Ray of this process's own. Ray gives its agents a fixed 15 s, so on a busy machine a start is tried again.
-
-    Raises:
-        SweepFailedError: If it comes too late three times.
-    """
-    import ray
-
-    for attempt in range(_STARTS):
-        try:
-            # "local": a stale file of an earlier cluster would otherwise be taken for one to join.
-            ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
-            return
         except Exception as error:
-            if _TOO_SLOW not in str(error):
+            if run.fatal is not None:  # whatever Tune raised instead
+                raise run.fatal from None
+            if not isinstance(error, tune.TuneError):
                 raise
-            if attempt == _STARTS - 1:
-                raise SweepFailedError(
-                    "Ray does not start in time: this machine is too busy with other work. Try again when it is not."
-                ) from error
-
-
-@contextlib.contextmanager
-def _ray(settings: Settings) -> Iterator[None]:
-    """A Ray to run on: the one this process has, the cluster at ``RAY_ADDRESS``, or one of our own."""
-    import ray
-
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
-    if settings.ray_address is not None:
-        try:
-            ray.init(address=settings.ray_address, **quiet)
-        except ConnectionError as error:
-            raise InputError(
-                f"RAY_ADDRESS is {settings.ray_address!r}, and no cluster answers there: {error}. "
-                "Start one, or unset RAY_ADDRESS to use this machine."
+            last = str(error).strip().splitlines()[-1]
+            raise SweepFailedError(
+                f"Ray Tune failed: {last}. The state is kept; --debug shows the traceback."
             ) from error
-    else:
-        start_ray(**quiet)
-    try:
-        # Ray prints what the cluster tells its drivers, as of a node that died, on stdout, which is for results alone.
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        try:
-            nodes = [] if settings.ray_address is None else ray.nodes()
-        finally:
-            ray.shutdown()
-        fill_up_nodes(nodes)
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the sweep as Ctrl-C does: Tune leaves its loop, and the state is kept."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    interrupts = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, interrupts)  # Tune leaves its own handler behind

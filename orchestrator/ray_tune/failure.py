@@ -1,25 +1,20 @@
-"""Why an attempt failed, from the exception Tune has for it and from what the cluster says of its node."""
+"""Find the cause of a failed attempt, from Tune's exception and the cluster's state of its node."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from ray import cloudpickle
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
+from agr_core import out_of_memory
 from agr_core.disk import is_full
-from orchestrator.outcome import Cause
+from agr_core.errors import ModelError, PluginError
+from orchestrator.journal.outcome import Cause
+from orchestrator.sweep.failures import cause_of_lost_worker
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory"  # CUDA, MPS, and what Ray says of a worker that its memory monitor ended
-    r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
-    r"|DefaultCPUAllocator: .*(can't|not enough) .*memory",  # a plain RuntimeError of torch
-    re.IGNORECASE,
-)
 
 
 class WorkerOutOfMemoryError(RayActorError):  # type: ignore[misc]
@@ -27,47 +22,49 @@ class WorkerOutOfMemoryError(RayActorError):  # type: ignore[misc]
 
 
 def error_of(trial: Trial) -> BaseException | None:
-    """The exception Tune has just written into the trial's local folder (Tune itself looks in its storage)."""
+    """Return the exception that Tune has just written into the trial's local folder (Tune itself reads its storage)."""
     path = trial.pickled_error_file
     if path is None:
         return None
     with open(path, "rb") as file:  # noqa: PTH123 - Tune gives a string
-        error: BaseException = cloudpickle.load(file)  # this process wrote it a moment ago
+        error: BaseException = cloudpickle.load(file)  # just written by this process
     return error
 
 
 def cause_of(error: BaseException | None, *, node_lost: bool, hung: bool) -> Cause:
-    """Why it failed; ``hung``: its worker was ended because nothing was heard of it."""
-    if hung and not node_lost:  # of a node that is cut off nothing is heard either, and Ray may notice it later than we
-        return "hung"
+    """Return the cause of a failure; ``hung``: its worker was ended because it was silent."""
+    if hung and not node_lost:
+        return cause_of_lost_worker(node_lost=node_lost, hung=hung)
     raised = _raised(error)
     if is_out_of_memory(raised):
         return "out_of_memory"
     if is_full(raised):
         return "disk_full"
+    if isinstance(raised, PluginError):
+        return "no_plugin"
+    if isinstance(raised, ModelError):
+        return "unfit_model"
     if isinstance(raised, RayError):
-        return "node_lost" if node_lost else "worker_died"
+        return cause_of_lost_worker(node_lost=node_lost, hung=hung)
     return "error"
 
 
 def one_line(error: BaseException | None) -> str:
-    """Type and last line of what was raised."""
+    """Return type and last line of an exception."""
     raised = _raised(error)
     text = str(raised).strip().splitlines()
     return f"{type(raised).__name__}: {text[-1] if text else ''}"[:500]
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a GPU or the machine had no more memory to give."""
-    if isinstance(error, MemoryError) or is_of_a_crowd(error):
-        return True
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    """Return whether a GPU or the machine ran out of memory."""
+    return out_of_memory.is_out_of_memory(error) or is_of_a_crowd(error)
 
 
 def is_of_a_crowd(error: BaseException | None) -> bool:
-    """Whether the memory monitor ended a worker: all processes of its node together had used up the memory.
+    """Return whether the memory monitor ended a worker: all processes of its node together used up the memory.
 
-    A process that is refused memory asked for more than there can be, whoever shares the node.
+    A process whose own allocation fails asked for more than there is, independent of the other processes.
     """
     return isinstance(_raised(error), OutOfMemoryError | WorkerOutOfMemoryError)
 

@@ -1,8 +1,8 @@
-"""What a trial takes of a node, and what of its main memory, of which most sweeps do not speak.
+"""Resource requests of trials, including main memory, which most sweep files leave open.
 
-Ray counts the memory that trials ask for, and places no more of them on a node than it has. Where the sweep does not
-say what one takes, they ask for a guess; each epoch reports what its trial holds (``memory/main_gb``), and the guess
-follows that.
+Ray counts the memory that trials request, and places no more of them on a node than fit. If the sweep file does not
+state it, trials request an estimate; each epoch reports the memory in use (``memory/main_gb``), and the estimate
+follows.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ Resources = Mapping[str, float]
 """Amounts by Ray's names; memory in bytes."""
 
 A_PROCESS = 10**9
-"""Main memory (bytes) that a process is given until more is known: torch, timm, a small model and its batches."""
+"""Initial memory request of a process, in bytes: torch, timm, a small model and its batches."""
 
 TEAM_HOLDER = {"memory": float(2**20)}
-"""What the worker of a trial takes whose processes Ray Train places: Tune wants it to take something."""
+"""Request of the worker of a trial whose processes Ray Train places; Tune requires a non-empty request."""
 
 
 class Needs:
-    """What a trial asks of Ray, all its processes together.
+    """Request of a trial to Ray, for all its processes together.
 
     Args:
-        spec: What the sweep says.
+        spec: Resources in the sweep file.
         processes: Processes that train a trial.
-        held: Gives the most main memory (bytes) that a trial of the sweep was seen to hold; asked only if the sweep
-            does not say what one takes.
+        held: Returns the largest main memory, in bytes, that a trial of the sweep has used; called only if the sweep
+        file
+            does not set it.
     """
 
     def __init__(self, spec: ResourcesSpec, *, processes: int = 1, held: Callable[[], float] = lambda: 0.0) -> None:
@@ -43,23 +44,23 @@ class Needs:
         self._more: dict[str, float] = {}
 
     def of(self, trial_id: str) -> dict[str, float]:
-        """What a certain trial asks for if it starts now."""
+        """Return the request of a trial that starts now."""
         return {**self._asked, "memory": max(self._asked["memory"], self._more.get(trial_id, 0.0))}
 
     def of_any(self) -> dict[str, float]:
-        """What a new trial asks for."""
+        """Return the request of a new trial."""
         return dict(self._asked)
 
     @property
     def outgrown(self) -> bool:
-        """Whether trials hold more than when nodes were last looked at."""
+        """Whether trials use more memory than at the last ``learn``."""
         return not self._said and step_above(self._held()) > self._learned
 
     def learn(self, nodes: Collection[Resources]) -> None:
-        """Let trials ask for as much memory as they hold, where one of the nodes would else run too many of them.
+        """Raise the memory request to the observed use, if a node would otherwise run too many trials.
 
-        A trial that asks for more than the last one is given a new worker: so it grows in steps, and not without need.
-        On nodes that all have less than one trial holds, one runs at once.
+        A changed request needs a new worker, so it grows in steps, and only if necessary. On nodes that all have less
+        memory than one trial uses, one trial runs at a time.
         """
         self._most = max((node.get("memory", 0.0) for node in nodes if fitting(self._but_memory(), node)), default=0.0)
         if self._said or not self._most:
@@ -71,7 +72,7 @@ class Needs:
             self._asked = more
 
     def give_more(self, trial_id: str) -> bool:
-        """Give a trial that ran out of main memory twice as much as it asked for; False if no node has more for it."""
+        """Double the memory request of a trial that ran out of main memory; return False if no node has enough."""
         had = self.of(trial_id)["memory"]
         if self._said or had >= self._most:
             return False
@@ -79,7 +80,7 @@ class Needs:
         return True
 
     def kept_off(self, node: Resources) -> int:
-        """Trials that a node would run at once if it were not for the memory that the sweep does not speak of."""
+        """Return the number of trials that a node would run more if it were not for the estimated memory."""
         return 0 if self._said else fitting(self._but_memory(), node) - fitting(self._asked, node)
 
     def _but_memory(self) -> dict[str, float]:
@@ -87,7 +88,7 @@ class Needs:
 
 
 def step_above(memory: float) -> float:
-    """``memory`` (bytes) or up to a quarter more: the next of 1, 1.25, 1.5, 1.75, 2, 2.5, ... times ``A_PROCESS``."""
+    """Return ``memory`` (bytes) rounded up to the next of 1, 1.25, 1.5, 1.75, 2, 2.5, ... times ``A_PROCESS``."""
     if memory <= A_PROCESS:
         return float(A_PROCESS)
     quarter = A_PROCESS * 2.0 ** math.floor(math.log2(memory / A_PROCESS)) / 4
@@ -95,7 +96,7 @@ def step_above(memory: float) -> float:
 
 
 def fitting(trial: Resources, node: Resources) -> int:
-    """Trials that fit a node with these resources."""
+    """Return the number of trials that fit a node with these resources."""
     fits = []
     for name, wanted in trial.items():
         has = node.get(name, 0.0)

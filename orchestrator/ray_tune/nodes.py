@@ -1,4 +1,4 @@
-"""Whether a node is gone."""
+"""Detect lost nodes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import socket
 import ray
 
 _ANSWER_S = 2.0
-"""A node that takes no connection within so long (seconds) is gone."""
+"""Longest time in which a node accepts a connection, in seconds; afterwards it counts as gone."""
 
 
 def is_lost(node_id: str) -> bool:
-    """Whether a node has left the cluster, or does not answer; False where its ID is not known.
+    """Return whether a node has left the cluster, or does not answer; False if its ID is unknown.
 
-    Ray takes up to half a minute to call a node dead whose machine is gone, and its trials fail before that. So its
-    raylet is asked: one that was killed refuses the connection, one that is cut off does not take it.
+    Ray takes up to half a minute to declare a node dead whose machine is gone, and its trials fail before that. So this
+    contacts its raylet: a killed one refuses the connection, an unreachable one does not accept it.
     """
-    known = {node["NodeID"]: node for node in ray.nodes()}
-    if node_id not in known:
+    rows = {node["NodeID"]: node for node in ray.nodes()}
+    if node_id not in rows:
         return False
-    node = known[node_id]
+    node = rows[node_id]
     if not node["Alive"]:
         return True
     try:

@@ -1,4 +1,4 @@
-"""How many trials the cluster can hold at once, and which node is the best for the next one."""
+"""Placement of trials: slots of the cluster, and the best node for the next worker."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 import ray
-from ray._private.state import state as _state  # Ray says publicly only what the whole cluster has free
 from ray.tune import PlacementGroupFactory
-from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.placement_group import PlacementGroup
 
+from orchestrator.ray_tune.internals.core import free_resources
+from orchestrator.ray_tune.internals.tune import place_near
 from orchestrator.ray_tune.needs import Needs, fitting
 
 _LOG = logging.getLogger(__name__)
 
 SLOTS_S = 5.0
-"""The cluster's size is looked up so often (seconds)."""
+"""Time between two look-ups of the cluster's size, in seconds."""
 
 FREE_S = 1.0
-"""What nodes have free is looked up so often (seconds)."""
+"""Time between two look-ups of the nodes' free resources, in seconds."""
 
 _NODE_ID = "ray.io/node-id"
 """A label that Ray gives every node."""
 
 
 def on(node_id: str) -> dict[str, str]:
-    """Ray's label selector of one node."""
+    """Return Ray's label selector of one node."""
     return {_NODE_ID: node_id}
 
 
 def not_on(node_ids: Collection[str]) -> dict[str, str]:
-    """Ray's label selector of all nodes but these; of all, where there are none."""
+    """Return Ray's label selector of all nodes except these; of all if there are none."""
     return {_NODE_ID: f"!in({','.join(sorted(node_ids))})"} if node_ids else {}
 
 
 class Placement(PlacementGroupFactory):  # type: ignore[misc]
-    """What a trial asks of Ray: the resources of its worker, and none of the nodes with the IDs ``avoided``.
+    """Placement request of a trial: the resources of its worker, on no node with an ID in ``avoided``.
 
-    ``wanted`` gives the ID of the node where it is best placed, or None; is that full or gone, Ray takes another.
-    It is asked when a worker is requested, and is no part of what trials are compared by: Tune gives a free worker to
-    any trial that asks for the same, wherever the worker lives.
+    ``wanted`` returns the ID of the preferred node, or None; if that is full or gone, Ray takes another. It is called
+    when a worker is requested, and excluded from comparison: Tune gives a free worker to any trial with an equal
+    request, wherever the worker lives.
     """
 
     def __init__(
@@ -58,22 +59,45 @@ class Placement(PlacementGroupFactory):  # type: ignore[misc]
         self._wanted = wanted
 
     def to_placement_group(self) -> PlacementGroup:
-        """Ask Ray for the place of a worker."""
-        return placement_group(*self._bound.args, **self._bound.kwargs, _soft_target_node_id=self._wanted())
+        """Request the placement group of a worker."""
+        return place_near(self, self._wanted())
 
     def __getstate__(self) -> dict[str, object]:
-        """Without ``wanted``, which belongs to a driver: Tune pickles the trials at its end."""
+        """Exclude ``wanted``, which belongs to a driver: Tune pickles the trials at its end."""
         return {name: value for name, value in super().__getstate__().items() if name != "_wanted"}
 
 
-class Slots:
-    """How many trials the cluster can hold at once, by what each node has; nodes may differ.
+class Placements:
+    """Placements of a sweep's trials: one object for all equal requests.
+
+    Tune keeps each trial's to the end of the sweep, and making one takes longer than looking it up.
 
     Args:
-        needs: What a trial takes of a node.
-        at_most: So many trials run at once, however many fit.
-        leaving: Gives the addresses of nodes that are being drained.
-        avoided: IDs of nodes that get no trial; looked at anew each time.
+        avoided: IDs of nodes that get no trial; read at each use.
+        wanted: As in ``Placement``.
+    """
+
+    def __init__(self, avoided: Collection[str], wanted: Callable[[], str | None]) -> None:
+        self._avoided = avoided
+        self._wanted = wanted
+        self._made: dict[Hashable, Placement] = {}
+
+    def of(self, worker: Mapping[str, float]) -> Placement:
+        """Return the current placement of a worker with these resources."""
+        terms = tuple(sorted(worker.items())), frozenset(self._avoided)
+        if terms not in self._made:
+            self._made[terms] = Placement(worker, self._avoided, self._wanted)
+        return self._made[terms]
+
+
+class Slots:
+    """Number of trials that the cluster can hold at once, by the resources of each node.
+
+    Args:
+        needs: Resource requests of a trial.
+        at_most: Maximum number of concurrent trials.
+        leaving: Returns the addresses of draining nodes.
+        avoided: IDs of nodes that get no trial; read at each use.
     """
 
     def __init__(
@@ -94,26 +118,26 @@ class Slots:
         self._at = -math.inf
 
     def count(self) -> int:
-        """Trials that fit now, over all nodes that are alive, stay, and are not avoided."""
+        """Return the number of trials that fit now, over all nodes that are alive, not draining and not avoided."""
         return sum(self._usable().values())
 
     def free(self) -> dict[str, int]:
-        """Trials that fit beside what runs, by ID of those nodes; Ray may not have heard of the last one yet."""
-        available = _state.available_resources_per_node()
+        """Return the number of further trials that fit, by ID of those nodes; Ray may not count the newest one yet."""
+        available = free_resources()
         trial = self._needs.of_any()
         return {node_id: fitting(trial, available.get(node_id, {})) for node_id in self._usable()}
 
     def terms(self) -> Hashable:
-        """What a trial asks for, and where it may run: changes as trials grow and nodes are quarantined."""
+        """Return the inputs of placements: they change as trials grow and nodes are quarantined."""
         self._usable()
         return tuple(self._needs.of_any().items()), frozenset(self._avoided)
 
     def fits_elsewhere(self, node_id: str) -> bool:
-        """Whether a node other than this one, and none that is avoided, could run a trial."""
+        """Return whether a node other than this one, and not avoided, could run a trial."""
         return any(fits for usable, fits in self._usable().items() if usable != node_id)
 
     def _usable(self) -> dict[str, int]:
-        """Trials that fit, by node ID."""
+        """Return the number of trials that fit, by node ID."""
         if time.monotonic() - self._at > SLOTS_S or self._needs.outgrown:
             leaving = self._leaving()
             nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] not in leaving]
@@ -127,13 +151,13 @@ class Slots:
         return usable
 
     def _tell_of_the_last(self, some_left: bool) -> None:
-        """Tell whoever started the sweep when no node is left: it waits, and nothing else would say for what."""
+        """Warn the user if no node is left and the sweep waits for one."""
         if self._some_left and not some_left:
-            _LOG.warning("No node is left that can run a trial. The sweep goes on when one joins (agr cluster join).")
+            _LOG.warning("No node can run a trial. The sweep continues when one joins (agr cluster join).")
         self._some_left = some_left
 
     def _tell_of_memory(self, nodes: Collection[Mapping[str, Any]]) -> None:
-        """Tell whoever started the sweep where memory of which it does not speak keeps trials off a node."""
+        """Warn the user if estimated memory keeps trials off a node."""
         if self._at_most is not None and sum(self._fits.values()) >= self._at_most:
             return
         for node in nodes:
@@ -141,8 +165,8 @@ class Slots:
             if kept_off and self._told.get(node_id) != kept_off:
                 self._told[node_id] = kept_off
                 _LOG.warning(
-                    "Trials at once on %s: %d and not %d. It has %.1f GB of memory, and each is given %.1f GB. To "
-                    "change that, say what one takes (resources.memory).",
+                    "Concurrent trials on %s: %d instead of %d. It has %.1f GB of memory, and each trial requests "
+                    "%.1f GB. To change that, set resources.memory.",
                     node["NodeManagerAddress"],
                     self._fits[node_id],
                     self._fits[node_id] + kept_off,
@@ -152,7 +176,7 @@ class Slots:
 
 
 class NearData:
-    """Which node is the best for a new worker: one that holds the data of the trials that run, and has room.
+    """The best node for a new worker: one that holds the data of the running trials, and has room.
 
     Args:
         slots: The cluster.
@@ -170,7 +194,7 @@ class NearData:
         self._at = -math.inf
 
     def node(self) -> str | None:
-        """Its ID; None if no node with room holds any of the data. Each answer takes up a place there."""
+        """Return its ID; None if no node with room holds any of the data. Each call reserves a slot there."""
         if time.monotonic() - self._at > FREE_S:
             self._free, self._at = self._slots.free(), time.monotonic()
         needed = set(self._needed())

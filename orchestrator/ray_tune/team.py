@@ -1,4 +1,4 @@
-"""A trial that several processes train together, started and joined by Ray Train.
+"""Train one trial with several processes, run by Ray Train.
 
 The trial's own worker trains nothing then. It holds a ``TorchTrainer``, whose workers Ray places on one node with the
 trial's resources, and asks for one epoch at a time, so that early stopping, retries and checkpoints are as for any
@@ -17,26 +17,29 @@ import ray
 from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
 
-from agr_core.data.node_copy import CopyFigures
+from agr_core.data.loading.node_copy import CopyFigures
 from agr_core.disk import is_full
 from agr_core.errors import AgrError
 from agr_core.reporting import EpochReport
 from orchestrator.errors import SweepFailedError
 from orchestrator.ray_tune.failure import is_out_of_memory
+from orchestrator.ray_tune.internals.train import unwrapped
 from orchestrator.ray_tune.placement import not_on, on
-from orchestrator.ray_tune.scratch import Scratch
-from orchestrator.ray_tune.stage import Obtained
-from orchestrator.ray_tune.trainable import EpochSource, Job, Placed
+from orchestrator.worker.epochs import EpochSource
+from orchestrator.worker.job import Job, Placed
+from orchestrator.worker.scratch import Scratch
+from orchestrator.worker.stage import Obtained
 
 _NEXT, _STOP = "next", "stop"
 _POLL_S = 1.0
 _JOIN_S = 60.0
 _COLLECTIVE_S = 7 * 24 * 3600
-"""Process 0 may train a stage while the others wait. That a process is dead is for Ray Train to notice."""
+"""Time limit of a collective operation, in seconds: process 0 may train a stage while the others wait. Ray Train
+detects dead processes."""
 
 
 class TeamSource:
-    """The epochs of one attempt, trained by ``job.team``; as ``EpochSource``."""
+    """The epochs of one attempt, trained by ``job.team``; interface of ``EpochSource``."""
 
     def __init__(self, job: Job) -> None:
         here = {"num_cpus": 0, "label_selector": on(ray.get_runtime_context().get_node_id())}
@@ -45,13 +48,15 @@ class TeamSource:
         self._scratch = Scratch(f"team-{job.trial_id}")
         self._answer: dict[str, Any] | None = None
         self._staged: CopyFigures | None = None
+        self._files: dict[str, str] = {}
+        self._baseline: dict[str, float] | None = None
         self._failure: BaseException | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._train, args=(job,), name="team", daemon=True)
         self._thread.start()
 
     def next_stage(self) -> Placed | Obtained | None:
-        """As ``EpochSource.next_stage``; but first of all, where the processes are."""
+        """Like ``EpochSource.next_stage``; the first result is the placement of the processes."""
         if not self._placed:
             self._placed = True
             return Placed(**self._wait()["placed"])
@@ -62,26 +67,36 @@ class TeamSource:
         return obtained
 
     def next_epoch(self) -> tuple[EpochReport, float]:
-        """As ``EpochSource.next_epoch``."""
+        """Like ``EpochSource.next_epoch``."""
         answer = self._answer or self._ask()
         self._answer = None
         if answer["staged"] is not None:
             self._staged = CopyFigures(**answer["staged"])
+        self._files, self._baseline = answer["files"], answer["baseline"]
         report = EpochReport.from_json(answer["report"])
         if report.finished:
-            self._stop()  # so that its resources are free for the next trial, wherever that starts
+            self._stop()  # frees its resources for the next trial on any node
         return report, float(answer["value"])
 
     def data_staged(self) -> CopyFigures | None:
-        """As ``EpochSource.data_staged``, by process 0."""
+        """Like ``EpochSource.data_staged``, from process 0."""
         figures, self._staged = self._staged, None
         return figures
 
+    def baseline(self) -> dict[str, float] | None:
+        """Like ``EpochSource.baseline``, from process 0."""
+        return self._baseline
+
+    def stored_files(self) -> dict[str, str]:
+        """Like ``EpochSource.stored_files``, from process 0."""
+        files, self._files = self._files, {}
+        return files
+
     def close(self) -> None:
-        """End the processes, after the epoch that they are in.
+        """End the processes after their current epoch.
 
         Raises:
-            SweepFailedError: If they do not end; who holds this must end then, so that Ray ends them.
+            SweepFailedError: If they do not end; the caller's process must end then, so that Ray ends them.
         """
         self._stop()
         self._thread.join(_JOIN_S)
@@ -140,23 +155,16 @@ class TeamSource:
 
 
 def reason_of(failure: BaseException | None) -> BaseException:
-    """What went wrong: what one process says, or Ray of it, rather than what the others noticed of that."""
+    """Return the original error: that of one process, or Ray's report of it, rather than its effects on the others."""
     from ray.train import WorkerGroupError
 
     if not isinstance(failure, WorkerGroupError):
-        return failure or SweepFailedError("the processes that train together ended without a word.")
-    return min((_unwrapped(error) for _, error in sorted(failure.worker_failures.items())), key=_remoteness)
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """What Ray Train wraps: what a process raised, or what Ray says of one that no longer answers."""
-    for wrapper in ("_base_exc", "health_check_failure"):
-        error = getattr(error, wrapper, error)
-    return error
+        return failure or SweepFailedError("the processes that train together ended without an error message.")
+    return min((unwrapped(error) for _, error in sorted(failure.worker_failures.items())), key=_remoteness)
 
 
 def _remoteness(error: BaseException) -> int:
-    """How far from the cause an error is, when one process fails and the others fail because of that."""
+    """Return the distance of an error from the cause, when one process fails and the others fail because of that."""
     if isinstance(error, AgrError):
         return 0
     if is_full(error) or is_out_of_memory(error):
@@ -165,7 +173,7 @@ def _remoteness(error: BaseException) -> int:
 
 
 def _train_in_team(given: dict[str, Any]) -> None:
-    """What each of the processes does."""
+    """Train in each of the processes."""
     from agr_core.trainer.distributed import Team
 
     team = Team.joined()
@@ -188,4 +196,10 @@ def _answer(source: EpochSource) -> dict[str, Any]:
         return {"stage": asdict(obtained)}
     report, value = source.next_epoch()
     staged = source.data_staged()
-    return {"report": report.to_json(), "value": value, "staged": None if staged is None else asdict(staged)}
+    return {
+        "report": report.to_json(),
+        "value": value,
+        "staged": None if staged is None else asdict(staged),
+        "files": source.stored_files(),
+        "baseline": source.baseline(),
+    }

@@ -1,4 +1,4 @@
-"""Domains: sets of values that one field may take."""
+"""Domains: sets of allowed values of one field."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal
 
 from agr_core.errors import ConfigError
 
 Label = str | int | float | bool | None
-"""What stands for one option of a choice: the value itself where it is a scalar, else a text unique in the choice."""
+"""Identifier of one option of a choice: a scalar itself, otherwise a text that is unique in the choice."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The values that one field may take.
+    """The allowed values of one field.
 
     ``categorical``: one of ``choices``. ``float`` and ``int``: from ``low`` to ``high``, both included, on a
     logarithmic scale with ``log``, in steps of ``step`` from ``low``; None: anywhere (ints: in steps of 1).
@@ -32,7 +34,7 @@ class Domain:
 
     @property
     def size(self) -> int | None:
-        """Number of values; None where there is no end to them."""
+        """Number of values; None if infinite."""
         if self.kind == "categorical":
             return len(self.choices)
         if self.low == self.high:
@@ -42,40 +44,73 @@ class Domain:
         return None if self.step is None else int((_exact(self.high) - _exact(self.low)) / _exact(self.step)) + 1
 
     def nth(self, index: int) -> Label:
-        """Value number ``index`` of a finite domain, counted from 0."""
+        """Return value number ``index`` of a finite domain, counted from 0."""
         if self.kind == "categorical":
             return self.choices[index]
         exact = _exact(self.low) + index * _exact(1 if self.step is None else self.step)
         return int(exact) if self.kind == "int" else float(exact)
 
-    def values(self) -> Iterator[Label]:
-        """Every value, ascending.
+    def index_of(self, choice: Label) -> int:
+        """Return the index of one of ``choices``.
 
         Raises:
-            ConfigError: If there is no end to them.
+            KeyError: If it is none of them.
+        """
+        return self._indices[type(choice), choice]
+
+    @cached_property
+    def _indices(self) -> dict[tuple[type, Label], int]:
+        """Index of each choice; the type tells 1 from true."""
+        return {(type(choice), choice): index for index, choice in enumerate(self.choices)}
+
+    def values(self) -> Iterator[Label]:
+        """Yield every value, ascending.
+
+        Raises:
+            ConfigError: If they are infinitely many.
         """
         size = self.size
         if size is None:
-            raise ConfigError(f"{self.describe()} has no end of values; give it a step, or list the values.")
+            raise ConfigError(f"{self.describe()} has infinitely many values; give it a step, or list the values.")
         yield from map(self.nth, range(size))
 
     def value(self, chosen: Any) -> Any:
-        """``chosen`` as a value of this domain; a float with a step becomes the nearest multiple's decimal number.
+        """Return ``chosen`` as a value of this domain; with a step, a float becomes the nearest decimal multiple.
 
         Raises:
             ConfigError: If it is none.
         """
         if self.kind == "categorical":
-            if any(chosen == choice and type(chosen) is type(choice) for choice in self.choices):
+            if (type(chosen), chosen) in self._indices:
                 return chosen
         elif isinstance(chosen, int | float) and not isinstance(chosen, bool) and self.low <= chosen <= self.high:
             nearest = self._nearest(chosen)
             if math.isclose(nearest, chosen, rel_tol=1e-9, abs_tol=(self.step or 0) * 1e-6):
                 return nearest
-        raise ConfigError(f"{chosen!r} is no value of {self.describe()}.")
+        nearest = self.nearest(chosen)
+        hint = "" if nearest is None else f" The nearest inside is {nearest!r}."
+        if self.kind != "categorical" and (isinstance(chosen, bool) or not isinstance(chosen, int | float)):
+            hint = " Give a number."
+        raise ConfigError(f"{chosen!r} is not a value of {self.describe()}.{hint}")
+
+    def nearest(self, chosen: Any) -> Label:
+        """Return the value of this domain nearest to ``chosen``; None if none is near."""
+        if self.kind == "categorical" and isinstance(chosen, str):
+            return next(
+                iter(get_close_matches(chosen, [choice for choice in self.choices if isinstance(choice, str)], 1)), None
+            )
+        if not isinstance(chosen, int | float) or isinstance(chosen, bool) or not math.isfinite(chosen):
+            return None
+        if self.kind == "categorical":
+            numbers = [
+                choice for choice in self.choices if isinstance(choice, int | float) and not isinstance(choice, bool)
+            ]
+            return min(numbers, key=lambda choice: abs(choice - chosen), default=None)
+        nearest: Label = self._nearest(min(max(chosen, self.low), self.high))
+        return nearest
 
     def draw(self, generator: random.Random) -> Any:
-        """A value at random: each equally likely, on the domain's own scale."""
+        """Draw a value uniformly, on the domain's own scale."""
         if self.kind == "categorical":
             return self.choices[generator.randrange(len(self.choices))]
         if self.log:
@@ -86,7 +121,7 @@ class Domain:
         return self.value(generator.uniform(self.low, self.high))
 
     def describe(self) -> str:
-        """As a sweep file says it."""
+        """Return the domain in sweep file notation."""
         if self.kind == "categorical":
             return f"choice [{', '.join(map(str, self.choices))}]"
         name = ("log" if self.log else "") + ("uniform" if self.kind == "float" else "randint")
@@ -100,5 +135,5 @@ class Domain:
 
 
 def _exact(number: float) -> Decimal:
-    """The decimal number as written: 0.1 * 3 is 0.3."""
+    """Return the decimal number as written: 0.1 * 3 is 0.3."""
     return Decimal(repr(number))

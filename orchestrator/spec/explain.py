@@ -1,10 +1,10 @@
-"""Errors of pydantic in our words: what was given, the rule, the way out."""
+"""Explain pydantic's errors: value, rule, way out."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,18 +37,18 @@ _LIMITS = {
 }
 
 Details = Mapping[str, Any]
-"""One error as pydantic gives it: ``type``, ``loc``, ``input``, ``msg``, ``ctx``."""
+"""One error as pydantic reports it: ``type``, ``loc``, ``input``, ``msg``, ``ctx``."""
 
 _SHOWN = 60
-_ASSIGNMENT = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
+_ASSIGNMENT = re.compile(r"(?<![a-z_.])([a-z_]+(?:\.[a-z_]+)*)=")
 
 
 @dataclass(frozen=True)
 class Explained:
     """One error of a document.
 
-    ``path`` is where it is; ``at_key``: the key itself is wrong; ``open``: it may be mended by what is merged over the
-    document; ``about``: paths of the fields that a rule between several fields speaks of.
+    ``path``: its position; ``at_key``: the key itself is invalid; ``open``: a layer merged over the document may fix
+    it; ``about``: paths of the fields of a rule between several fields.
     """
 
     path: DocPath
@@ -59,49 +59,53 @@ class Explained:
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> tuple[Explained, ...]:
-    """Every error that ``root`` found in a document, in words."""
-    found: dict[DocPath, list[Details]] = {}
+    """Return every error that ``root`` found in a document, explained."""
+    by_path: dict[DocPath, list[Details]] = {}
     for details in error.errors(include_url=False):
         path, _ = locate(details["loc"], root)
         if details["type"] == "extra_forbidden":
             path = (*path, details["loc"][-1])
         elif details["type"].startswith("union_tag_"):
             path = (*path, details["ctx"]["discriminator"].strip("'"))
-        found.setdefault(path, []).append(details)
+        by_path.setdefault(path, []).append(details)
+    above = {path[:end] for path in by_path for end in range(len(path))}
     return tuple(
         _explain_all(path, several, root)
-        for path, several in found.items()
-        if not _follows_from_another(path, several, found)
+        for path, several in by_path.items()
+        if not _follows_from_another(path, several, by_path, above)
     )
 
 
 def given(value: Any) -> str:
-    """A value as a message shows it: short."""
+    """Return a value in short form, for messages."""
     if isinstance(value, Mapping):
         return "a mapping"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else ("a list" if isinstance(value, list | tuple) else text[:_SHOWN] + "...")
 
 
-def _follows_from_another(path: DocPath, several: list[Details], found: Mapping[DocPath, list[Details]]) -> bool:
-    """Whether the errors at ``path`` say nothing once another is mended.
+def _follows_from_another(
+    path: DocPath, several: list[Details], by_path: Mapping[DocPath, list[Details]], above: Set[DocPath]
+) -> bool:
+    """Return whether the errors at ``path`` vanish once another one is fixed.
 
-    A field that takes text or a list is wrong in both ways when one item of a list is wrong; pydantic calls a list too
-    short for those of its items that are wrong; and the fields of a component with an unknown name cannot be judged.
+    One invalid item of a list makes a field of text or list invalid in both ways; pydantic reports a list with invalid
+    items as too short; and the fields of a component with an unknown name cannot be checked.
+    ``above``: paths with an error below them.
     """
     types = {details["type"] for details in several}
     if types <= {*_TYPES, "too_short"}:
-        return any(len(other) > len(path) and other[: len(path)] == path for other in found)
+        return path in above
     if types == {"extra_forbidden"}:
-        identities = [details for key in IDENTITIES for details in found.get((*path[:-1], key), ())]
+        identities = [details for key in IDENTITIES for details in by_path.get((*path[:-1], key), ())]
         return any(details["type"] != "extra_forbidden" for details in identities)
     return False
 
 
 def _explain_all(path: DocPath, several: list[Details], root: type[BaseModel]) -> Explained:
     details = several[0]
-    if all(each["type"] in _TYPES for each in several):
-        rule = " or ".join(dict.fromkeys(_TYPES[each["type"]] for each in several))
+    if all(details["type"] in _TYPES for details in several):
+        rule = " or ".join(dict.fromkeys(_TYPES[details["type"]] for details in several))
         return Explained(path, f"{given(details['input'])} given; it must be {rule}.{_type_hint(path, details, root)}")
     match details["type"]:
         case "extra_forbidden":
@@ -113,8 +117,8 @@ def _explain_all(path: DocPath, several: list[Details], root: type[BaseModel]) -
         case "union_tag_not_found":
             key = path[-1]
             models = shape_at(_names(path[:-1]), root).models
-            known = ", ".join(tag for model in models for tag in tags_of(model))
-            return Explained(path, f"missing; `{key}` says which one it is. Known: {known}.", open=True)
+            tags = ", ".join(tag for model in models for tag in tags_of(model))
+            return Explained(path, f"missing; `{key}` selects the alternative. Known: {tags}.", open=True)
         case "literal_error":
             return Explained(path, _unknown_word(details["input"], _words(details["ctx"]["expected"])))
         case "too_short" | "too_long":
@@ -135,13 +139,13 @@ def _explain_all(path: DocPath, several: list[Details], root: type[BaseModel]) -
 def _type_hint(path: DocPath, details: Details, root: type[BaseModel]) -> str:
     value, kind = details["input"], details["type"]
     if isinstance(value, Mapping) and any(name in value for name in DOMAIN_NAMES):
-        return " What varies stands under `space`."
+        return " Varied values belong under `space`."
     if isinstance(value, list | tuple) and kind in ("int_type", "float_type", "bool_type", "string_type"):
         return " A list is a choice only under `space`."
     if isinstance(value, str) and kind in ("int_type", "float_type") and re.fullmatch(r"[-+.\deE_]+", value):
         return " Write it without quotes."
     if isinstance(value, float) and kind == "int_type":
-        return " Whole numbers vary by randint or lograndint."
+        return " Use randint or lograndint for whole numbers."
     if isinstance(value, str) and kind in ("dict_type", "model_type", "model_attributes_type"):
         models = shape_at(_names(path), root).models
         meant = [key for key in IDENTITIES for model in models if key in model.model_fields and value in tags_of(model)]
@@ -162,9 +166,9 @@ def _unknown_field(details: Details, root: type[BaseModel]) -> str:
         for tag in tags_of(model)
     ]
     if key in DOMAIN_NAMES:
-        return f"a domain cannot stand here; it is written under `space`, as {{{key}: [...]}} for the value of a field."
+        return f"a domain is not allowed here; write it under `space`, as {{{key}: [...]}} for the value of a field."
     whose = " or ".join(tag for model in models for tag in tags_of(model))
-    hint = f" {', '.join(elsewhere)} would take it." if elsewhere else did_you_mean(str(key), fields)
+    hint = f" It is a field of {', '.join(elsewhere)}." if elsewhere else did_you_mean(str(key), fields)
     return f"unknown field{f' of {whose}' if whose else ''}.{hint} Known: {', '.join(fields)}."
 
 
@@ -174,7 +178,7 @@ def _missing(details: Details, root: type[BaseModel]) -> str:
         return f"{given(details['input'])} given; the list is too short, it needs an item {key + 1}."
     _, models = locate(loc, root)
     about = next((model.model_fields[key].description for model in models if key in model.model_fields), None)
-    return f"missing; this field must be given. {about or ''}".rstrip()
+    return f"missing; this field is required. {about or ''}".rstrip()
 
 
 def _wrong_length(details: Details) -> str:
@@ -184,9 +188,9 @@ def _wrong_length(details: Details) -> str:
     return f"{given(details['input'])} given; it must have {rule} items."
 
 
-def _unknown_word(value: Any, known: list[str]) -> str:
-    hint = did_you_mean(value, known) if isinstance(value, str) else ""
-    return f"{given(value)} is not known here.{hint} Known: {', '.join(known)}."
+def _unknown_word(value: Any, words: list[str]) -> str:
+    hint = did_you_mean(value, words) if isinstance(value, str) else ""
+    return f"{given(value)} is not known here.{hint} Known: {', '.join(words)}."
 
 
 def _names(path: DocPath) -> ConfigPath:
@@ -194,5 +198,5 @@ def _names(path: DocPath) -> ConfigPath:
 
 
 def _words(text: str) -> list[str]:
-    """The items of pydantic's ``"'a', 'b' or 'c'"``."""
+    """Return the items of pydantic's ``"'a', 'b' or 'c'"``."""
     return [word.strip().strip("'") for word in re.split(r",| or ", text)]

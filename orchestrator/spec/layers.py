@@ -1,8 +1,8 @@
-"""``extends`` and ``profiles``: sweep files laid over each other, each part remembering the file it was written in.
+"""``extends`` and ``profiles``: layered sweep files, in which each part keeps the file of its origin.
 
 Mappings merge, and everything else is replaced: a choice, a domain, the weights of an objective, and a component whose
-``name`` or ``encoding`` changes. Stages merge by their ``id``. ``null`` takes away what is below, except where null is
-a value of the field.
+``name`` or ``encoding`` changes. Stages merge by their ``id``. ``null`` removes the value of the layer below, unless
+null is a value of the field.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROFILES = "profiles"
 
 
 def read_layers(path: Path) -> Source:
-    """The source of a sweep file over the one it extends, and so on; what is wrong is noted in it.
+    """Return the source of a sweep file merged over its chain of base files; problems are noted in it.
 
     Raises:
         InputError: If the file itself cannot be read.
@@ -38,9 +38,9 @@ def read_layers(path: Path) -> Source:
 
 
 def apply_profile(source: Source, profile: str | None) -> tuple[Source, tuple[str, ...]]:
-    """The source with ``profile`` laid over it and without its profiles, and the labels of all it has.
+    """Return the source with ``profile`` applied and removed, and the labels of all its profiles.
 
-    A profile that is not there, or is none, is noted in the source.
+    A missing or malformed profile is noted in the source.
     """
     if not isinstance(source.document, dict):
         return source, ()
@@ -60,7 +60,7 @@ def apply_profile(source: Source, profile: str | None) -> tuple[Source, tuple[st
 
 
 def _under(source: Source, path: DocPath) -> Source:
-    """The source with the profile at ``path`` laid over it."""
+    """Return the source with the profile at ``path`` applied."""
     profile = _part(source, path)
     if not isinstance(profile.document, dict):
         source.add(path, f"{given(profile.document)} given; a profile is a mapping of what changes.")
@@ -75,10 +75,10 @@ def _under(source: Source, path: DocPath) -> Source:
 
 
 def _part(source: Source, path: DocPath) -> Source:
-    """What stands at ``path``, as a document of its own."""
+    """Return the value at ``path`` as a document of its own."""
 
     def below(marks: dict[DocPath, Mark]) -> dict[DocPath, Mark]:
-        return {known[len(path) :]: mark for known, mark in marks.items() if known[: len(path)] == path}
+        return {mark_path[len(path) :]: mark for mark_path, mark in marks.items() if mark_path[: len(path)] == path}
 
     document = copy.deepcopy(source.at(path))
     return Source(source.file, document, key_marks=below(source.key_marks), value_marks=below(source.value_marks))
@@ -95,44 +95,50 @@ def _over_its_base(source: Source, path: Path, chain: tuple[Path, ...]) -> Sourc
 
 
 def _read_base(source: Source, path: Path, chain: tuple[Path, ...]) -> Source | None:
-    """The source of what ``source`` extends; None, and a problem noted, where there is no such thing."""
+    """Return the source that ``source`` extends; None, with a problem noted, if there is none."""
     named = source.document[EXTENDS]
     if not isinstance(named, str) or not named:
         message = f"{given(named)} given; it must be the path of a sweep file, relative to this one."
         source.add((EXTENDS,), message)
         return None
     file = Path(os.path.normpath(path.parent / named))
-    if file.resolve() in [each.resolve() for each in chain]:
+    try:
+        resolved, is_other = file.resolve(), file.exists() and not file.is_file()
+    except (OSError, ValueError) as error:  # too long a name, or a character that no path has
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        source.add((EXTENDS,), f"{given(named)} is not a path ({reason}); give the path of a sweep file.")
+        return None
+    if resolved in [ancestor.resolve() for ancestor in chain]:
         shown = " -> ".join(map(str, (*chain, file)))
         source.add((EXTENDS,), f"the file extends itself: {shown}; drop one `extends`.")
         return None
-    if file.exists() and not file.is_file():
-        source.add((EXTENDS,), f"{file} is no file; give the path of a sweep file, relative to this one.")
+    if is_other:
+        source.add((EXTENDS,), f"{file} is not a file; give the path of a sweep file, relative to this one.")
         return None
     try:
         base = read_file(file)
     except SpecError:  # not YAML: the error names that file and its lines
         raise
     except InputError as error:
-        source.add((EXTENDS,), f"{error} It is looked for relative to this file.")
+        source.add((EXTENDS,), f"{error} Paths are relative to this file.")
         return None
     if not isinstance(base.document, dict):
-        source.add((EXTENDS,), f"{file} is no sweep file: it holds no mapping.")
+        source.add((EXTENDS,), f"{file} is not a sweep file: it holds no mapping.")
     return _over_its_base(base, file, (*chain, file))
 
 
 def _in_its_file(source: Source) -> Source:
-    """The source with its file's name in every mark and problem that has none."""
+    """Return the source with its file's name in every mark and problem that has none."""
 
     def named(marks: dict[DocPath, Mark]) -> dict[DocPath, Mark]:
         return {path: mark if mark.file else replace(mark, file=source.file) for path, mark in marks.items()}
 
-    problems = [each if each.file else replace(each, file=source.file) for each in source.problems]
+    problems = [problem if problem.file else replace(problem, file=source.file) for problem in source.problems]
     return replace(source, problems=problems, key_marks=named(source.key_marks), value_marks=named(source.value_marks))
 
 
 def _lay(under: Source, over: Source) -> Source:
-    """``over`` over ``under``. Both documents are mappings; what is wrong is noted in the result."""
+    """Return ``over`` merged over ``under``, both mappings; problems are noted in the result."""
     result = replace(
         under,
         file=over.file,
@@ -155,63 +161,73 @@ def _lay_mapping(result: Source, below: dict[str, Any], over: Source, above: dic
                 _forget(result, here)
             else:
                 mark = over.mark(here, key=True)
-                message = "null takes away what is written below, and nothing is; drop the key."
+                message = "null removes a value of the layer below, and there is none; drop the key."
                 result.problems.append(Problem(mark.line, mark.column, ".".join(map(str, here)), message, mark.file))
             continue
         if _are_known_stages(below.get(key), value, here):
             _lay_stages(result, below[key], over, value, here)
             continue
-        first, second = (_opened(each, here) for each in (below.get(key), value))
+        first, second = (_opened(layer_value, here) for layer_value in (below.get(key), value))
         if isinstance(first, dict) and isinstance(second, dict) and _merges(first, second, here):
             below[key] = first
-            _take_marks(result, over, here, whole=False)
+            _take_marks(result, over, here, subtree=False)
             _lay_mapping(result, first, over, second, here)
         else:
             below[key] = copy.deepcopy(value)
             _forget(result, here)
-            _take_marks(result, over, here, whole=True)
+            _take_marks(result, over, here, subtree=True)
 
 
 def _are_known_stages(below: Any, above: Any, path: DocPath) -> bool:
-    """Whether ``above`` changes stages that are all in the list ``below``; else it takes its place."""
+    """Return whether ``above`` only changes stages of the list ``below``; else it replaces the list."""
     match path:
         case ("profiles", _, *rest) if rest:
             return _are_known_stages(below, above, tuple(rest))
         case ("trial", "stages") | ("variants", _, "stages"):
             lists = [below, above]
-            named = all(isinstance(each, list) and all(isinstance(item, dict) for item in each) for each in lists)
-            return named and {item.get("id") for item in above} <= {item.get("id") for item in below}
+            named = all(
+                isinstance(stage_list, list) and all(_is_named(item) for item in stage_list) for stage_list in lists
+            )
+            return named and {item["id"] for item in above} <= {item["id"] for item in below}
         case _:
             return False
 
 
+def _is_named(stage: Any) -> bool:
+    return isinstance(stage, dict) and isinstance(stage.get("id"), str)
+
+
 def _lay_stages(result: Source, below: list[Any], over: Source, above: list[Any], path: DocPath) -> None:
     for index, stage in enumerate(above):
-        place = next(place for place, known in enumerate(below) if known.get("id") == stage.get("id"))
-        here = (*path, place)
+        base_index = next(
+            base_index for base_index, base_stage in enumerate(below) if base_stage.get("id") == stage.get("id")
+        )
+        here = (*path, base_index)
         laid = _lay(_as_trial(_part(result, here)), _as_trial(_part(over, (*path, index))))
-        below[place] = laid.document["trial"]
+        below[base_index] = laid.document["trial"]
         _forget(result, here)
         for mine, theirs in ((result.key_marks, laid.key_marks), (result.value_marks, laid.value_marks)):
-            mine.update({(*here, *known[1:]): mark for known, mark in theirs.items() if known[:1] == ("trial",)})
+            mine.update(
+                {(*here, *mark_path[1:]): mark for mark_path, mark in theirs.items() if mark_path[:1] == ("trial",)}
+            )
         result.problems += laid.problems
 
 
 def _as_trial(source: Source) -> Source:
-    """What a stage says, as a document that says it of the trial: the same rules hold."""
+    """Return a stage's content as a document of the trial, for which the same rules hold."""
 
     def below(marks: dict[DocPath, Mark]) -> dict[DocPath, Mark]:
-        return {("trial", *known): mark for known, mark in marks.items()}
+        return {("trial", *mark_path): mark for mark_path, mark in marks.items()}
 
     document = {"trial": source.document}
     return Source(source.file, document, key_marks=below(source.key_marks), value_marks=below(source.value_marks))
 
 
 def _is_value(path: DocPath, present: bool) -> bool:
-    """Whether null at ``path`` is a value, and does not take away what is there (``present``)."""
+    """Return whether null at ``path`` is a value rather than a deletion of the present value (``present``)."""
     match path:
         case ("profiles", *_):
-            return True  # it takes away when the profile is applied
+            return True  # it removes a value when the profile is applied
         case ("space", *rest):
             return not present and type(None) in shape_at(_names(rest)).plain
         case ("trial", *rest) | ("variants", _, *rest) if rest:
@@ -221,7 +237,7 @@ def _is_value(path: DocPath, present: bool) -> bool:
 
 
 def _merges(first: dict[str, Any], second: dict[str, Any], path: DocPath) -> bool:
-    """Whether two mappings become one, or the second takes the place of the first."""
+    """Return whether two mappings are merged, or the second replaces the first."""
     match path:
         case ("profiles", _, *rest) if rest:
             return _merges(first, second, tuple(rest))
@@ -236,7 +252,7 @@ def _merges(first: dict[str, Any], second: dict[str, Any], path: DocPath) -> boo
 
 
 def _opened(value: Any, path: DocPath) -> Any:
-    """A bare word as the mapping it stands for."""
+    """Return a bare word as the mapping it abbreviates."""
     match path:
         case ("profiles", _, *rest) if rest:
             return _opened(value, tuple(rest))
@@ -248,17 +264,21 @@ def _opened(value: Any, path: DocPath) -> Any:
             return value
 
 
-def _take_marks(result: Source, over: Source, path: DocPath, *, whole: bool) -> None:
+def _take_marks(result: Source, over: Source, path: DocPath, *, subtree: bool) -> None:
     for mine, theirs in ((result.key_marks, over.key_marks), (result.value_marks, over.value_marks)):
         mine.update(
-            {known: mark for known, mark in theirs.items() if known == path or (whole and known[: len(path)] == path)}
+            {
+                mark_path: mark
+                for mark_path, mark in theirs.items()
+                if mark_path == path or (subtree and mark_path[: len(path)] == path)
+            }
         )
 
 
 def _forget(source: Source, path: DocPath) -> None:
     for marks in (source.key_marks, source.value_marks):
-        for known in [known for known in marks if known[: len(path)] == path]:
-            del marks[known]
+        for mark_path in [mark_path for mark_path in marks if mark_path[: len(path)] == path]:
+            del marks[mark_path]
 
 
 def _leaves(value: Any, path: DocPath) -> Iterator[DocPath]:

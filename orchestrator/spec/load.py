@@ -1,4 +1,4 @@
-"""Loading a sweep file: from YAML to what the driver runs, or to every problem of the file at once."""
+"""Load a sweep file from YAML; report all of its problems at once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import SpecError
-from orchestrator.spec.check import check_configurations
+from orchestrator.spec.checks.check import check_configurations
+from orchestrator.spec.checks.metrics_checks import direction_warnings, refuse_unfit_objective
+from orchestrator.spec.checks.refusals import refuse_secrets, refuse_unbuilt
+from orchestrator.spec.checks.resources_checks import refuse_unfit_budget, refuse_unfit_processes
+from orchestrator.spec.checks.search_checks import complete_search, scheduler_warnings, search_warnings
 from orchestrator.spec.explain import explain, given
+from orchestrator.spec.folds import refuse_unfit_folds
 from orchestrator.spec.layers import EXTENDS, PROFILES, apply_profile, read_layers
 from orchestrator.spec.merge import Node, merge, read
-from orchestrator.spec.metrics_checks import direction_warnings, refuse_unfit_objective
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.overrides import apply_overrides, refuse_ineffective
 from orchestrator.spec.parse import parse_space
-from orchestrator.spec.refusals import refuse_secrets, refuse_unbuilt
-from orchestrator.spec.resources_checks import refuse_unfit_processes
-from orchestrator.spec.search_checks import complete_search, scheduler_warnings, search_warnings
 from orchestrator.spec.source import Source, from_document
 from orchestrator.spec.space import Space
 from orchestrator.spec.stages import check_stages
@@ -33,13 +34,13 @@ from orchestrator.spec.variants import variant_bases
 class Sweep:
     """A checked sweep.
 
-    ``document`` is the file over what it extends, under ``profile`` and after ``--set``: plain JSON, from which the
-    same sweep comes again. ``profiles`` are the labels that the file has.
+    ``document`` is the file merged with its base files, ``profile`` and ``--set``, as plain JSON; loading it gives the
+    same sweep. ``profiles`` are the labels that the file has.
 
     ``start`` are the points tried first, without those that ``search.start`` names by a trial's ID.
 
-    ``spec.search`` is always there and says how many configurations there will be; ``max_epochs`` is the most that any
-    of them may train.
+    ``spec.search`` is always set, with the number of configurations; ``max_epochs`` is the largest number of epochs of
+    any of them.
     """
 
     spec: SweepSpec
@@ -53,7 +54,7 @@ class Sweep:
 
 
 def load_sweep(path: Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a YAML file under one of its profiles, after ``overrides`` such as ``path.from.the.root=value``.
+    """Load the sweep of a YAML file under one of its profiles, after ``overrides`` such as ``path.from.root=value``.
 
     Raises:
         InputError: If the file cannot be read.
@@ -65,7 +66,7 @@ def load_sweep(path: Path, *, profile: str | None = None, overrides: Sequence[st
 
 
 def sweep_from_document(document: Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of ``Sweep.document``, on resume and re-run, after ``overrides`` as in ``load_sweep``.
+    """Load the sweep of ``Sweep.document``, on resume and re-run, after ``overrides`` as in ``load_sweep``.
 
     Raises:
         SpecError: With every problem found.
@@ -73,7 +74,7 @@ def sweep_from_document(document: Mapping[str, Any], *, overrides: Sequence[str]
     source = from_document(dict(document), file="the sweep's document")
     for layer in (EXTENDS, PROFILES):
         if layer in document:
-            source.add((layer,), "a document of its own has no layers; give the file that has them.")
+            source.add((layer,), "a complete document has no layers; give the file that has them.")
             source.settle((layer,))
     apply_overrides(source, overrides)
     return _check(source)
@@ -87,16 +88,17 @@ def _check(source: Source) -> Sweep:
         raise SpecError(source.file, source.problems)
     refuse_secrets(source)
     refuse_unbuilt(source)
-    noted = len(source.problems)
-    check_stages(source)
-    if len(source.problems) > noted:  # no configuration can be put together of such stages
+    if not check_stages(source):
         raise SpecError(source.file, source.problems)
     spec = _spec(document, source)
     trial = _trial(spec)
     space = Space(variant_bases(spec.variants, trial, source), parse_space(spec.space, ("space",), source))
     refuse_ineffective(source, space)
-    proposals = check_configurations(trial, space, source)
+    checked = check_configurations(trial, space, source)
+    proposals = checked.proposals
     refuse_unfit_processes(spec.resources, proposals, source)
+    refuse_unfit_budget(spec, source)
+    refuse_unfit_folds(spec, space, proposals, source)
     spec = complete_search(spec, space, source)
     refuse_unfit_objective(spec, proposals, source)
     start = () if source.problems else check_start(spec, space, source)
@@ -105,6 +107,7 @@ def _check(source: Source) -> Sweep:
     configs = [proposal.config for proposal in proposals]
     max_epochs = max(config.schedule.epochs for config in configs)
     warnings = (
+        *checked.warnings,
         *search_warnings(spec, space),
         *scheduler_warnings(spec, configs),
         *direction_warnings(spec, proposals),
@@ -113,21 +116,27 @@ def _check(source: Source) -> Sweep:
 
 
 _STAND_INS = {"name": "unnamed", "objective": {"metric": "val/loss", "direction": "minimize"}}
-"""For required fields that are broken, so that the rest can be checked."""
+"""Substitutes for invalid required fields, so that the rest can be checked."""
 
 
 def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
-    """The spec of ``document`` without its broken fields, which are noted and of which no more is said."""
+    """Return the spec of ``document`` without its invalid fields, which are noted once."""
     try:
         return SweepSpec.model_validate_json(json.dumps(document))
     except ValidationError as error:
         explained = explain(error, SweepSpec)
-    paths = [each.about[0] if each.about and each.about[0][0] in document else each.path for each in explained]
-    for path, each in zip(paths, explained, strict=True):
-        source.add(path, each.message, key=each.at_key)
+    paths = [
+        problem.about[0] if problem.about and problem.about[0][0] in document else problem.path for problem in explained
+    ]
+    if not all(paths):  # a problem of the whole document, so that no part can be left out
+        for path, problem in zip(paths, explained, strict=True):
+            source.add(path, problem.message)
+        raise SpecError(source.file, source.problems)
+    for path, problem in zip(paths, explained, strict=True):
+        source.add(path, problem.message, key=problem.at_key)
     sound = dict(document)
     for path in paths:
-        if path[0] == "variants" and len(path) > 1:  # one broken variant hides no other
+        if path[0] == "variants" and len(path) > 1:  # one invalid variant hides no other
             sound["variants"] = {key: value for key, value in sound["variants"].items() if key != path[1]}
         else:
             source.settle(path[:1])
@@ -136,11 +145,11 @@ def _spec(document: Mapping[str, Any], source: Source) -> SweepSpec:
 
 
 def _trial(spec: SweepSpec) -> Node:
-    """The fixed part, over what the sweep's resources imply."""
+    """Return the fixed part over the defaults from the sweep's resources."""
     resources, given_compute = spec.resources, spec.trial.get("compute")
     processes = given_compute.get("processes") if isinstance(given_compute, dict) else None
     if not isinstance(processes, int) or processes < 1:
-        processes = resources.processes  # what is given is no number: it is refused as part of the configuration
+        processes = resources.processes  # not a number: refused as part of the configuration
     implied = {"threads": Node(resources.threads(processes), ("resources", "cpus"))}
     if processes > 1:
         implied["processes"] = Node(processes, ("resources", "gpus"))

@@ -1,4 +1,4 @@
-"""Partial configurations, laid over each other without forgetting where each value was written."""
+"""Merge partial configurations, keeping the origin of each value."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from orchestrator.spec.source import DocPath
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a configuration and where the document says it. Mappings hold nodes, everything else is plain."""
+    """A value of a configuration and its position in the document. Mappings hold nodes, other values are plain."""
 
     value: Any
     origin: DocPath
 
     def plain(self) -> Any:
-        """The value without origins."""
+        """Return the value without origins."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         return self.value
 
     def child(self, key: str) -> Node | None:
-        """The node of ``key``; None without one."""
+        """Return the node of ``key``; None without one."""
         return self.value.get(key) if isinstance(self.value, dict) else None
 
 
 def read(value: Any, origin: DocPath, at: ConfigPath = ()) -> Node:
-    """The node of a plain value that configures ``at``; a bare word becomes the mapping it stands for."""
+    """Return the node of a plain value at ``at``; a bare word becomes the mapping it abbreviates."""
     value = expand_bare_word(value, at)
     if isinstance(value, dict):
         return Node({key: read(item, (*origin, key), (*at, key)) for key, item in value.items()}, origin)
@@ -37,12 +37,12 @@ def read(value: Any, origin: DocPath, at: ConfigPath = ()) -> Node:
 
 
 def expand_bare_word(value: Any, at: ConfigPath) -> Any:
-    """``{"name": value}`` where ``value`` is a word that stands for a component; else ``value`` itself."""
+    """Return ``{"name": value}`` if ``value`` is a word for a component; else ``value`` itself."""
     return {"name": value} if isinstance(value, str) and shape_at(at).component else value
 
 
 def merge(base: Node, layer: Node) -> Node:
-    """``layer`` over ``base``: mappings merge; one whose ``name`` or ``encoding`` changes is replaced whole."""
+    """Merge ``layer`` over ``base``; a mapping whose ``name`` or ``encoding`` changes is replaced whole."""
     if not isinstance(base.value, dict) or not isinstance(layer.value, dict) or _is_other(base, layer):
         return layer
     merged = dict(base.value)
@@ -59,7 +59,7 @@ def _is_other(base: Node, layer: Node) -> bool:
 
 
 def origin_of(root: Node, path: Sequence[str | int]) -> DocPath:
-    """Where the document says the value at ``path`` of a configuration, or would say it."""
+    """Return the document path of the value at ``path`` of a configuration, or its path if it were written."""
     node = root
     for position, part in enumerate(path):
         child = node.child(part) if isinstance(part, str) else None

@@ -1,4 +1,4 @@
-"""``--set a.b=c``: edits of the document before anything is checked."""
+"""``--set a.b=c``: edit the document before any check."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
             _note(source, name, f"the value of --set is not YAML: {error.problems[0].message}")
             continue
         if name.split(".")[0] in (EXTENDS, PROFILES):
-            _note(source, name, "--set changes what the file says with its base and profile; set that field itself.")
+            _note(source, name, "--set applies after base files and profiles; set the field itself.")
         elif isinstance(source.document, dict):  # else the whole file is refused anyway
             try:
                 source.replace(_reach(source.document, name), parsed, name)
@@ -46,20 +46,22 @@ def refuse_ineffective(source: Source, space: Space) -> None:
             continue
         leaves = list(_leaves(value, below))
         replaced = sorted(
-            known for known in space.varied_paths() if any(leaf[: len(known)] == known for leaf in leaves)
+            varied_path
+            for varied_path in space.varied_paths()
+            if any(leaf[: len(varied_path)] == varied_path for leaf in leaves)
         )
         if replaced:
-            names = ", ".join(".".join(known) for known in replaced)
+            names = ", ".join(".".join(varied_path) for varied_path in replaced)
             where = render_path(("space", *replaced[0]))
             source.add(path, f"`space` varies {names}, so this has no effect; set {where} instead.")
             source.settle(path)
 
 
 def _reach(document: dict[str, Any], name: str) -> DocPath:
-    """The path of ``name`` in ``document``, with the mappings on the way made.
+    """Return the path of ``name`` in ``document``, creating missing mappings.
 
     Raises:
-        LookupError: If something on the way can hold nothing.
+        LookupError: If a value on the path has no fields.
     """
     at: Any = document
     path: DocPath = ()
@@ -87,7 +89,7 @@ def _key(at: Any, part: str, path: DocPath) -> str | int:
 
 
 def _opened(value: Any, path: DocPath) -> Any:
-    """A bare word as the mapping it stands for, so that a field can be set in it; null as an empty mapping."""
+    """Return a bare word as the mapping it abbreviates, so that a field can be set in it; null as an empty mapping."""
     if path == ("scheduler",) and isinstance(value, str):
         return {"name": value}
     below = _config_path(path)
@@ -95,7 +97,7 @@ def _opened(value: Any, path: DocPath) -> Any:
 
 
 def _config_path(path: DocPath) -> ConfigPath | None:
-    """The TrialConfig path of a document path below ``trial`` or a variant; None elsewhere."""
+    """Return the TrialConfig path of a document path below ``trial`` or a variant; None elsewhere."""
     match path:
         case ("trial", *rest) | ("variants", str(), *rest):
             return tuple(str(part) for part in rest)

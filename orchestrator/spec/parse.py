@@ -1,12 +1,14 @@
-"""From the ``space`` of a sweep file to the tree of what varies; every breach of the grammar is noted in the source."""
+"""Parse the ``space`` of a sweep file into a tree of domains; grammar errors are noted in the source."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from orchestrator.spec.dialects import translation
 from orchestrator.spec.domains import Domain, Label
 from orchestrator.spec.explain import DOMAIN_NAMES, given
 from orchestrator.spec.merge import expand_bare_word, read
@@ -21,7 +23,7 @@ _MOST_STEPS = 1_000_000
 
 
 def parse_space(value: Any, origin: DocPath, source: Source) -> Tree:
-    """The tree of the mapping ``value``, which stands at ``origin``."""
+    """Return the tree of the mapping ``value`` at ``origin``."""
     return _Parser(source).tree(value, (), origin, "")
 
 
@@ -30,10 +32,14 @@ class _Parser:
         self._source = source
 
     def tree(self, value: Any, path: ConfigPath, origin: DocPath, name: str) -> Tree:
-        """The tree of what ``space`` says at ``path``; ``name`` is what a domain standing here is called."""
+        """Return the tree of the value at ``path``; ``name`` is the name of a domain at this position."""
         if isinstance(value, Mapping):
             if _domain_keys(value):
                 return self._domain(value, path, origin, name)
+            instead = None if _is_part(value, path) else translation(value)
+            if instead is not None:
+                message = f"this is another tool's notation of a domain; write {instead}."
+                return self._refuse(origin, message, origin)
             children = {
                 key: self.tree(item, (*path, key), (*origin, key), f"{name}.{key}" if name else key)
                 for key, item in value.items()
@@ -46,11 +52,11 @@ class _Parser:
         return Fixed(read(value, origin, path))
 
     def _check_list_value(self, items: Sequence[Any], origin: DocPath) -> None:
-        """A list that is a field's value holds neither values of the field nor domains."""
+        """Note a list that is a field's value and contains values of the field or domains."""
         if items and all(isinstance(item, list) for item in items):
             message = "this field's value is itself a list; vary it as {choice: [[...], [...]]}."
         elif any(isinstance(item, Mapping) and _domain_keys(item) for item in items):
-            message = "a domain cannot stand inside a list; vary the whole list as {choice: [[...], [...]]}."
+            message = "a domain is not allowed inside a list; vary the whole list as {choice: [[...], [...]]}."
         else:
             return
         self._source.add(origin, message)
@@ -63,8 +69,8 @@ class _Parser:
             also = strange[0] if strange else kinds[1]
             return self._refuse(
                 (*origin, also),
-                f"{kinds[0]} and {also} cannot stand together: a domain is one of "
-                f"{', '.join(DOMAIN_NAMES)}, and step where it fits.",
+                f"{kinds[0]} and {also} exclude each other: a domain has one of "
+                f"{', '.join(DOMAIN_NAMES)}, and step for a range.",
                 origin,
                 key=True,
             )
@@ -80,18 +86,20 @@ class _Parser:
             shown = "an empty list" if items == [] else given(items)
             return self._refuse(origin, f"{shown} given; a choice is a list of at least one value.", origin)
         labels = _labels(items)
-        options = []
+        options: dict[Label, Tree] = {}
+        first: dict[str, int] = {}
         for index, item in enumerate(items):
             here = (*origin, index)
-            earlier = next((other for other in range(index) if _equal(items[other], item, path)), None)
-            if earlier is not None:
+            earlier = first.setdefault(_identity(item, path), index)
+            if earlier != index:
                 self._source.add(
                     here,
-                    f"{_shown(item)} stands twice in this choice (items {earlier + 1} and {index + 1}); "
+                    f"{_shown(item)} is listed twice in this choice (items {earlier + 1} and {index + 1}); "
                     "give each value once.",
                 )
-            options.append(self._option(item, path, here, f"{name}[{labels[index]}]"))
-        return Varied(name, Domain("categorical", labels), origin, tuple(options))
+                continue  # its own problems are those of the earlier one
+            options[labels[index]] = self._option(item, path, here, f"{name}[{labels[index]}]")
+        return Varied(name, Domain("categorical", tuple(options)), origin, tuple(options.values()))
 
     def _option(self, item: Any, path: ConfigPath, origin: DocPath, name: str) -> Tree:
         if isinstance(item, list):
@@ -105,54 +113,56 @@ class _Parser:
         return self.tree(item, path, origin, name)
 
     def _range(self, kind: str, value: Mapping[str, Any], origin: DocPath, name: str) -> Tree:
-        """A numeric domain. Both ends are values of it."""
+        """Return a numeric domain. Both ends are included."""
         here = (*origin, kind)
         ends = value[kind]
-        whole = kind.endswith("randint")
+        integer = kind.endswith("randint")
         if not isinstance(ends, list) or len(ends) != 2:
             return self._refuse(here, f"{given(ends)} given; {kind} takes [lowest, highest].", origin)
-        wrong = [index for index, end in enumerate(ends) if not _is_number(end, whole=whole)]
+        wrong = [index for index, end in enumerate(ends) if not _is_number(end, integer=integer)]
         for index in wrong:
-            rule = f"{kind} takes {'whole numbers' if whole else 'numbers'}"
-            self._source.add((*here, index), f"{given(ends[index])} given; {rule}.")
+            rule = f"{kind} takes {'whole numbers' if integer else 'numbers'}"
+            quotes = " Write it without quotes." if _is_quoted_number(ends[index]) else ""
+            self._source.add((*here, index), f"{given(ends[index])} given; {rule}.{quotes}")
         if wrong:
             return self._stand_in(origin)
         low, high = ends
         log = kind.startswith("log")
         if low > high:
-            return self._refuse(here, f"{given(ends)} is upside down; write [{high}, {low}].", origin)
+            return self._refuse(here, f"{given(ends)} is reversed; write [{high}, {low}].", origin)
         if log and low <= 0:
             return self._refuse((*here, 0), f"{given(low)} given; a logarithmic range must begin above 0.", origin)
         step = value.get(STEP)
         if STEP in value and not self._step_fits(kind, low, high, step, (*origin, STEP)):
             return self._stand_in(origin)
-        return Varied(name, Domain("int" if whole else "float", (), low, high, step, log), here)
+        return Varied(name, Domain("int" if integer else "float", (), low, high, step, log), here)
 
     def _step_fits(self, kind: str, low: float, high: float, step: Any, origin: DocPath) -> bool:
-        whole = kind.endswith("randint")
+        integer = kind.endswith("randint")
         if kind.startswith("log"):
-            other = "randint" if whole else "uniform"
+            other = "randint" if integer else "uniform"
             message = (
-                f"{kind} takes no step, since even steps are not even on a logarithmic scale; use {other} or a choice."
+                f"{kind} takes no step, because equal steps are unequal on a logarithmic scale; use {other} or a "
+                "choice."
             )
-        elif not _is_number(step, whole=whole) or step <= 0:
-            message = f"{given(step)} given; step must be a {'whole ' if whole else ''}number above 0."
+        elif not _is_number(step, integer=integer) or step <= 0:
+            message = f"{given(step)} given; step must be a {'whole ' if integer else ''}number above 0."
         elif (high - low) / step > _MOST_STEPS:
             message = f"step {step} makes more than {_MOST_STEPS:,} steps from {low} to {high}; leave it out."
         elif (Decimal(repr(high)) - Decimal(repr(low))) % Decimal(repr(step)) != 0:
-            message = f"step {step} does not lead from {low} to {high}; choose one that divides the range."
+            message = f"step {step} does not divide the range from {low} to {high}; choose one that does."
         else:
             return True
         self._source.add(origin, message)
         return False
 
     def _refuse(self, path: DocPath, message: str, origin: DocPath, *, key: bool = False) -> Tree:
-        """Note what is wrong at ``path``, within the domain at ``origin``."""
+        """Note a problem at ``path``, within the domain at ``origin``."""
         self._source.add(path, message, key=key)
         return self._stand_in(origin)
 
     def _stand_in(self, origin: DocPath) -> Tree:
-        """What takes the place of the broken domain at ``origin``, of which no more is said."""
+        """Return a substitute for the invalid domain at ``origin``, whose further problems are suppressed."""
         self._source.settle(origin)
         return Fixed(read(None, origin))
 
@@ -161,23 +171,44 @@ def _domain_keys(value: Mapping[str, Any]) -> list[str]:
     return [key for key in value if key in DOMAIN_NAMES]
 
 
-def _is_number(value: Any, *, whole: bool) -> bool:
-    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+def _is_number(value: Any, *, integer: bool) -> bool:
+    return isinstance(value, int if integer else int | float) and not isinstance(value, bool)
 
 
-def _equal(one: Any, other: Any, path: ConfigPath) -> bool:
-    """Whether two options are the same value; 1 and 1.0 and true are, for whoever searches."""
-    return bool(expand_bare_word(one, path) == expand_bare_word(other, path))
+def _is_part(value: Mapping[str, Any], path: ConfigPath) -> bool:
+    """Return whether the mapping is a part of the configuration, by the names of its fields."""
+    return any(key in model.model_fields for model in shape_at(path).models for key in value)
+
+
+def _is_quoted_number(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[-+.\deE_]+", value) is not None
+
+
+def _identity(item: Any, path: ConfigPath) -> str:
+    """Return a key that is equal for equal options; 1, 1.0 and true are equal to a search algorithm."""
+
+    def plain(value: Any) -> Any:
+        match value:
+            case dict():
+                return {key: plain(item) for key, item in value.items()}
+            case list():
+                return [plain(item) for item in value]
+            case bool() | float():
+                return int(value) if value == int(value) else value
+            case _:
+                return value
+
+    return json.dumps(plain(expand_bare_word(item, path)), sort_keys=True)
 
 
 def _labels(items: Sequence[Any]) -> tuple[Label, ...]:
-    """A label for each item: scalars as they are, mappings by name; unique, with the item's number where needed."""
-    labels: list[Label] = []
+    """Return a unique label for each item: scalars as they are, mappings by name, with the item's number if needed."""
+    labels: dict[Label, None] = {}
     for number, item in enumerate(items, start=1):
         label = (
             _mapping_label(item) if isinstance(item, Mapping) else _list_label(item) if isinstance(item, list) else item
         )
-        labels.append(f"{label}#{number}" if label in labels or label == "" else label)
+        labels[f"{label}#{number}" if label in labels or label == "" else label] = None
     return tuple(labels)
 
 
@@ -192,7 +223,7 @@ def _shown(item: Any) -> str:
 
 
 def _mapping_label(item: Mapping[str, Any]) -> str:
-    """Its domain, name or encoding; nothing without one."""
+    """Return its domain, name or encoding; empty without one."""
     kinds = _domain_keys(item)
     identity = kinds[0] if kinds else next((item[key] for key in IDENTITIES if key in item), "")
     return "|".join(map(str, identity)) if isinstance(identity, list) else str(identity)

@@ -1,6 +1,7 @@
-"""The shape of TrialConfig, by path: what a sweep file may say where.
+"""The schema of TrialConfig by path: the allowed contents of a sweep file.
 
-Everything is read off the pydantic models, so a field added to TrialConfig is part of the grammar at once.
+It is derived from the pydantic models, so that a field added to TrialConfig, or a component added by an installed
+package, extends the grammar.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from agr_core.config import TrialConfig
+from agr_core.config.extension import Extension
 
 ConfigPath = tuple[str, ...]
-"""Where a value stands in a TrialConfig: field names from the root."""
+"""Position of a value in a TrialConfig: field names from the root."""
 
 IDENTITIES = ("name", "encoding")
-"""Fields that say which of several alternatives a mapping is."""
+"""Fields that select one of several alternatives of a mapping."""
 
 
 SEVERAL = "several"
-"""Tag of a field's list, where it takes one of something or a list of them."""
+"""Tag of the list alternative of a field that takes one item or a list."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a field takes. A field of a part with alternatives has the shapes it has in any of them."""
+    """The values that a field accepts. A field of a part with alternatives has the shapes of all of them."""
 
     models: tuple[type[BaseModel], ...]
     """Mappings it takes, one model for each alternative."""
@@ -38,7 +40,7 @@ class Shape:
 
     @property
     def component(self) -> bool:
-        """Whether its mapping has a ``name``, so that a bare word stands for it."""
+        """Whether its mapping has a ``name``, so that a bare word abbreviates it."""
         return any("name" in model.model_fields for model in self.models)
 
     @property
@@ -47,7 +49,7 @@ class Shape:
         return any(get_origin(kind) is tuple for kind in self.plain)
 
     def list_is_value(self, items: Sequence[Any]) -> bool:
-        """Whether the list ``items`` is meant as the field's value and not as a choice of values.
+        """Return whether the list ``items`` is the field's value rather than a choice of values.
 
         Where the field takes lists and other things too (``bins``), a list of values of the field is a choice.
         """
@@ -57,21 +59,26 @@ class Shape:
 
 @lru_cache(maxsize=1024)
 def shape_at(path: ConfigPath, root: type[BaseModel] = TrialConfig) -> Shape:
-    """The shape of the field at ``path``, numbers being items of lists; takes nothing where there is no such field."""
+    """Return the shape of the field at ``path`` (numbers are list items); an empty shape if there is no such field."""
     shape = Shape((root,), ())
     for part in path:
         shape = _items(shape) if part.isdigit() else _below(part, shape.models)
     return shape
 
 
+@lru_cache(maxsize=1024)
 def _below(part: str, models: tuple[type[BaseModel], ...]) -> Shape:
     if part == "stages" and TrialConfig in models:  # of the grammar alone; see ``stages``
         return Shape((), (tuple[dict[str, Any], ...],))
-    return _shape([model.model_fields[part].annotation for model in models if part in model.model_fields])
+    fields = [model.model_fields[part] for model in models if part in model.model_fields]
+    opened = [each for field in fields for each in field.metadata if isinstance(each, Extension)]
+    of_packages = dict.fromkeys(member for extension in opened for member in extension.members())
+    return _shape([*(field.annotation for field in fields), *of_packages])
 
 
+@lru_cache(maxsize=1024)
 def _items(shape: Shape) -> Shape:
-    """What the items of its lists take."""
+    """Return the shape of the items of its lists."""
     return _shape([get_args(kind)[0] for kind in shape.plain if get_origin(kind) is tuple])
 
 
@@ -83,7 +90,7 @@ def _shape(annotations: Sequence[Any]) -> Shape:
 def locate(
     loc: Sequence[str | int], root: type[BaseModel]
 ) -> tuple[tuple[str | int, ...], tuple[type[BaseModel], ...]]:
-    """Path in the document of a pydantic error's location, and the models that read the mapping there.
+    """Return the document path of a pydantic error's location, and the models that read the mapping there.
 
     The location has the tags of unions between the fields; they are no part of the path, but choose among the models.
     A last part that is no field (an unknown key) is left out.
@@ -109,13 +116,15 @@ def locate(
     return tuple(path), shape.models
 
 
+@lru_cache(maxsize=1024)
 def _tagged(tag: str, models: tuple[type[BaseModel], ...]) -> tuple[type[BaseModel], ...]:
     exact = tuple(model for model in models if tag in tags_of(model))
     return exact or tuple(model for model in models if not tags_of(model))
 
 
+@lru_cache(maxsize=256)
 def tags_of(model: type[BaseModel]) -> tuple[str, ...]:
-    """The names (or encodings) by which a file chooses ``model``; none where its name is free text."""
+    """Return the names (or encodings) by which a file selects ``model``; none if its name is free text."""
     for key in IDENTITIES:
         if key in model.model_fields and get_origin(model.model_fields[key].annotation) is Literal:
             return get_args(model.model_fields[key].annotation)

@@ -1,4 +1,4 @@
-"""What a sweep would do, for people to look at before it runs."""
+"""Preview of a sweep before it runs: rungs, stages, sample configurations."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from orchestrator.spec.load import Sweep
 from orchestrator.spec.space import Proposal
 
 _DRAWS = 10
-"""Draws for each configuration of a sample: a small space gives the same one again and again."""
+"""Maximum number of draws per sampled configuration; a small space repeats itself."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """An epoch at which trials are compared (the last: trained to the end), and how many reach it."""
+    """An epoch at which trials are compared (the last: end of training), and the number of trials that reach it."""
 
     epochs: int
     trials: int
 
 
 def rung_table(sweep: Sweep) -> tuple[Rung, ...]:
-    """Rungs of the sweep's scheduler, and the end of training.
+    """Return the rungs of the sweep's scheduler, and the end of training.
 
-    The numbers of trials are the aim, one in ``reduction_factor`` going on in each bracket; being asynchronous, some
-    more get through, those that come to a rung early.
+    The numbers of trials are targets: in each bracket, one in ``reduction_factor`` continues. Asynchronous halving
+    promotes some more, those that reach a rung early.
     """
-    assert sweep.spec.search is not None  # load_sweep fills it in
-    count = (sweep.spec.search.trials or 0) * (1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds)
+    assert sweep.spec.search is not None  # set by load_sweep
+    count = (sweep.spec.search.trials or 0) * sweep.spec.trainings
     factor = getattr(sweep.spec.scheduler, "reduction_factor", 1)
     brackets = sweep.spec.scheduler.brackets(sweep.max_epochs)
     rungs = sorted({epochs for bracket in brackets for epochs in (*bracket.rungs, sweep.max_epochs)})
@@ -37,7 +37,7 @@ def rung_table(sweep: Sweep) -> tuple[Rung, ...]:
 
 
 def stages(proposals: Iterable[Proposal]) -> tuple[str, ...]:
-    """The different rows of stages of some configurations, such as ``celeba (10 epochs) > the trial (20 epochs)``."""
+    """Return the different stage lists of some configurations: ``celeba (10 epochs) > the trial (20 epochs)``."""
     rows = {
         " > ".join(
             [
@@ -52,7 +52,7 @@ def stages(proposals: Iterable[Proposal]) -> tuple[str, ...]:
 
 
 def sample(sweep: Sweep, count: int) -> tuple[Proposal, ...]:
-    """At most ``count`` different configurations drawn at random, the same ones each time."""
+    """Return at most ``count`` different random configurations, the same ones each time."""
     generator = random.Random(0)  # noqa: S311 - a fixed sample
     drawn: list[Proposal] = []
     for _ in range(_DRAWS * count):

@@ -1,7 +1,7 @@
-"""The JSON Schema of a sweep file, for editors: completion, descriptions, marked mistakes while typing.
+"""The JSON Schema of a sweep file, for editors: completion, descriptions, inline errors.
 
-It is made from SweepSpec and TrialConfig, and looser than ``agr validate`` where a schema cannot follow: it does not
-know what ``space`` merges into, nor rules between fields.
+It is derived from SweepSpec and TrialConfig, and more permissive than ``agr validate``: it covers neither the merging
+of ``space`` nor rules between fields.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from agr_core import plugins
 from agr_core.config import OWN_MODELS, TrialConfig
 from orchestrator.spec.model import SweepSpec
 
@@ -23,7 +24,7 @@ _NUMBERS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2,
 _WHOLE: Schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
 _NULL: Schema = {"type": "null"}
 _STAGES: Schema = {
-    "description": "Trainings in a row, each over the trial; the last is the trial itself.",
+    "description": "Successive trainings, each a change of the trial; the last is the trial itself.",
     "anyOf": [{"type": "array", "items": {"$ref": _REF + "Stage"}}, _NULL],
 }
 _VARIED: Schema = {"description": _STAGES["description"], "anyOf": [*_STAGES["anyOf"], {"$ref": _REF + "Domain"}]}
@@ -31,7 +32,7 @@ _ABOVE_ZERO: Schema = {"exclusiveMinimum": 0}
 
 
 def sweep_schema() -> Schema:
-    """The JSON Schema (draft 2020-12) of a sweep file."""
+    """Return the JSON Schema (draft 2020-12) of a sweep file."""
     sweep = _loosened(SweepSpec, "")
     trial = _loosened(TrialConfig, "")
     space = _loosened(TrialConfig, _SPACE)
@@ -47,11 +48,11 @@ def sweep_schema() -> Schema:
     for name, definition in (("trial", "TrialConfig"), ("space", f"{_SPACE}TrialConfig")):
         root["properties"][name]["anyOf"][0] = {"$ref": _REF + definition}
     variants, profiles = (root["properties"][name]["anyOf"][0] for name in ("variants", "profiles"))
-    variants["additionalProperties"] = {"anyOf": [{"$ref": _REF + "Variant"}, _NULL]}  # null takes it away
+    variants["additionalProperties"] = {"anyOf": [{"$ref": _REF + "Variant"}, _NULL]}  # null removes it
     profiles["additionalProperties"] = {"$ref": _REF + "Profile"}
     profile = _profile(root)
     required = [name for name, field in SweepSpec.model_fields.items() if field.is_required()]
-    root["anyOf"] = [{"required": required}, {"required": ["extends"]}]  # the base may have what is required
+    root["anyOf"] = [{"required": required}, {"required": ["extends"]}]  # the base may have the required fields
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A sweep file of agr",
@@ -73,43 +74,43 @@ def sweep_schema() -> Schema:
 
 
 def _profile(root: Schema) -> Schema:
-    """What may be laid over the file: all it may hold, but no further layers."""
+    """Return the schema of a profile: everything a file may hold, except further layers."""
     properties = {name: value for name, value in root["properties"].items() if name not in ("extends", "profiles")}
     return {
         "type": "object",
         "title": "Profile",
-        "description": "What changes under --profile LABEL.",
+        "description": "Changes under --profile LABEL.",
         "properties": properties,
         "additionalProperties": False,
     }
 
 
 def _domain() -> Schema:
-    def one(name: str, value: Schema, description: str, step: Schema | None = None) -> Schema:
+    def alternative(name: str, value: Schema, description: str, step: Schema | None = None) -> Schema:
         properties = {name: {**value, "description": description}}
         if step is not None:
-            properties["step"] = {**step, "description": "Distance of neighbouring values; it leads from end to end."}
+            properties["step"] = {**step, "description": "Distance between neighbouring values; it divides the range."}
         return {"type": "object", "properties": properties, "required": [name], "additionalProperties": False}
 
     log_numbers = {**_NUMBERS, "items": {"type": "number", **_ABOVE_ZERO}}
     log_whole = {**_WHOLE, "items": {"type": "integer", **_ABOVE_ZERO}}
     return {
-        "description": "The values a field may take; both ends of a range are among them.",
+        "description": "Allowed values of a field; ranges include both ends.",
         "oneOf": [
-            one("choice", {"type": "array", "minItems": 1}, "One of these."),
-            one("uniform", _NUMBERS, "[lowest, highest].", {"type": "number", **_ABOVE_ZERO}),
-            one("loguniform", log_numbers, "[lowest, highest], on a logarithmic scale."),
-            one("randint", _WHOLE, "[lowest, highest], whole numbers.", {"type": "integer", **_ABOVE_ZERO}),
-            one("lograndint", log_whole, "[lowest, highest], whole numbers on a logarithmic scale."),
+            alternative("choice", {"type": "array", "minItems": 1}, "One of the listed values."),
+            alternative("uniform", _NUMBERS, "[lowest, highest].", {"type": "number", **_ABOVE_ZERO}),
+            alternative("loguniform", log_numbers, "[lowest, highest], on a logarithmic scale."),
+            alternative("randint", _WHOLE, "[lowest, highest], whole numbers.", {"type": "integer", **_ABOVE_ZERO}),
+            alternative("lograndint", log_whole, "[lowest, highest], whole numbers on a logarithmic scale."),
         ],
     }
 
 
 def _loosened(model: type[BaseModel], prefix: str) -> dict[str, Schema]:
-    """Definitions of ``model`` and its parts, by ``prefix`` and name.
+    """Return the definitions of ``model`` and its parts, by ``prefix`` and name.
 
-    Bare words stand for components, nothing is required and null takes a field away (what stands here is laid over
-    something else), and with a prefix every field takes a domain.
+    The parts are merged over others: bare words abbreviate components, nothing is required, and null removes a field.
+    With a prefix, every field also takes a domain.
     """
     document = model.model_json_schema()
     definitions: dict[str, Schema] = document.pop("$defs", {})
@@ -148,7 +149,7 @@ def _members(schema: Schema) -> list[Schema]:
 
 
 def _renamed(value: Any, prefix: str) -> Any:
-    """``value`` with references to the prefixed definitions, and alternatives that may fit together.
+    """Return ``value`` with references to the prefixed definitions, and with overlapping alternatives allowed.
 
     A part without its name fits several alternatives, so ``oneOf`` would refuse it.
     """
@@ -168,14 +169,17 @@ def _renamed(value: Any, prefix: str) -> Any:
 
 
 def _bare_words(schema: Schema, definitions: dict[str, Schema]) -> Schema | None:
-    """The words that stand for the component ``schema``; None where it is none."""
+    """Return the words that abbreviate the component ``schema``; None if it is none."""
     names = [definitions[reference]["properties"].get("name") for reference in _references(schema)]
     if not names or None in names:
         return None
     words = [word for name in names if name for word in ([name["const"]] if "const" in name else name.get("enum", []))]
     if all(name and ("const" in name or "enum" in name) for name in names):
         return {"enum": words}
-    return {"type": "string", "examples": [*OWN_MODELS, "resnet18", "efficientnetv2_s"]}
+    return {
+        "type": "string",
+        "examples": [*OWN_MODELS, *plugins.names(plugins.BACKBONES), "resnet18", "efficientnetv2_s"],
+    }
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -191,14 +195,17 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def _stage(trial: Schema) -> Schema:
-    """A partial trial that has a name, and says what it starts from."""
+    """Return the schema of a stage: a partial trial with a name and a starting point."""
     own = {
-        "id": {"type": "string", "description": "What the stage is called."},
+        "id": {"type": "string", "description": "ID of the stage."},
         "init": {
             "anyOf": [{"type": "string"}, _NULL],
             "description": "ID of the stage whose best weights this one starts from; default: the one before it.",
         },
-        "objective": {"$ref": _REF + "StageObjective", "description": "What tells its best epoch; default: val/loss."},
+        "objective": {
+            "$ref": _REF + "StageObjective",
+            "description": "Objective that selects its best epoch; default: val/loss.",
+        },
     }
     return {**trial, "title": "Stage", "properties": {**trial["properties"], **own}, "required": ["id"]}
 

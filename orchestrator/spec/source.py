@@ -1,13 +1,15 @@
-"""Reading YAML 1.2 into a plain document that remembers where each part stood in the file.
+"""Read YAML 1.2 into a plain document that keeps the file position of each part.
 
-The rules are those of YAML 1.2's core schema: ``no`` is text, ``1e-4`` a number. Beyond YAML, a key may stand only once
-in its mapping, keys are text, and numbers are finite; each breach is a problem with its place, and reading goes on.
+The rules are those of YAML 1.2's core schema: ``no`` is text, ``1e-4`` a number. In addition, keys are
+unique text and numbers are finite; each violation is noted with its position, and reading continues.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +18,22 @@ from typing import Any, NoReturn
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from agr_core.errors import InputError
 from orchestrator.errors import Problem, SpecError
 
 DocPath = tuple[str | int, ...]
-"""Where a value stands in a document: keys of mappings and indices of lists, from the root."""
+"""Position of a value in a document: keys of mappings and indices of lists, from the root."""
 
-_MAX_BYTES = 2**20
-"""Most that is read of a file; sweeps have a few KiB, and the parser takes seconds for each MiB."""
+_MAX_BYTES = 2**17
+"""Maximum size of a file; sweeps have a few KiB, and the parser may take a second for an eighth of a MiB."""
 
 _MAX_VALUES = 100_000
-"""Aliases of aliases can make a short file describe more values than fit into memory."""
+"""Maximum number of values; nested aliases can make a short file describe more than fit into memory."""
 
 _MAX_DEPTH = 50
-"""Levels of mappings and lists; sweeps have about ten, and everything that walks a document is recursive."""
+"""Maximum nesting depth; sweeps have about ten levels, and all code that walks a document is recursive."""
 
 _MAX_INTEGER = 2**63
 
@@ -38,12 +41,21 @@ _TOO_DEEP = f"the file is nested deeper than {_MAX_DEPTH} levels; flatten it."
 
 _TAG = "tag:yaml.org,2002:"
 
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters not allowed in a sweep file: control characters, and lone surrogates, which are not valid UTF-8."""
+
+_SPACES = re.compile(r"[\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]")
+"""Characters that look like a space or are invisible, and are not spaces to YAML."""
+
+_TOO_HIGH = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
+"""An escape above U+10FFFF, the last character of Unicode."""
+
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a file, both counted from 1; line 0 is a value that stands in no file.
+    """A position in a file, counted from 1; line 0: the value is in no file.
 
-    ``file`` is named where it is another than the source's: one that the sweep file extends.
+    ``file`` is set if it is not the source's own file but one that the sweep file extends.
     """
 
     line: int
@@ -56,7 +68,7 @@ NOWHERE = Mark(0, 0)
 
 @dataclass
 class Source:
-    """A document and where its parts come from.
+    """A document and the origins of its parts.
 
     ``document`` is plain: mappings with text keys, lists, numbers, text, booleans, null. ``_overridden`` holds the
     name of each ``--set`` by the path it replaced, ``from_profile`` the paths that the chosen profile gives. A source
@@ -71,9 +83,13 @@ class Source:
     from_profile: tuple[DocPath, ...] = ()
     _overridden: dict[DocPath, str] = field(default_factory=dict)
     _settled: set[DocPath] = field(default_factory=set)
+    _noted: set[Problem] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._noted = set(self.problems)
 
     def mark(self, path: DocPath, *, key: bool = False) -> Mark:
-        """Where the value of ``path`` stands (``key``: its key), or the nearest thing around it that the file has."""
+        """Return the position of the value at ``path`` (``key``: of its key), or of its nearest parent in the file."""
         if self._override_of(path) is not None:
             return NOWHERE
         first, second = (self.key_marks, self.value_marks) if key else (self.value_marks, self.key_marks)
@@ -84,35 +100,36 @@ class Source:
         return NOWHERE
 
     def add(self, path: DocPath, message: str, *, key: bool = False) -> None:
-        """Note a problem with the value (or ``key``) at ``path``, once; nothing about a path that is settled."""
-        if any(path[: len(settled)] == settled for settled in self._settled):
+        """Note a problem with the value (or ``key``) at ``path``, once; ignored if the path is settled."""
+        if any(path[:end] in self._settled for end in range(len(path) + 1)):
             return
         override = self._override_of(path)
         if override is not None:
             message = f"{message} (Given by --set {override}.)"
         mark = self.mark(path, key=key)
         problem = Problem(mark.line, mark.column, render_path(path), message, mark.file)
-        if problem not in self.problems:
+        if problem not in self._noted:
+            self._noted.add(problem)
             self.problems.append(problem)
 
     def settle(self, path: DocPath) -> None:
-        """Say no more about ``path`` and what is below it: enough was said, or its value must not be shown."""
+        """Suppress further problems at ``path`` and below: they would repeat, or the value must not be shown."""
         self._settled.add(path)
 
     def replace(self, path: DocPath, value: Any, name: str) -> None:
-        """Put ``value`` at ``path``, whose parent exists, as ``--set name=...``; what stood there is forgotten."""
+        """Put ``value`` at ``path``, whose parent exists, as ``--set name=...``; the old value's marks are dropped."""
         self.at(path[:-1])[path[-1]] = value
         for marks in (self.key_marks, self.value_marks):
-            for known in [known for known in marks if known[: len(path)] == path]:
-                del marks[known]
+            for mark_path in [mark_path for mark_path in marks if mark_path[: len(path)] == path]:
+                del marks[mark_path]
         self._overridden[path] = name
 
     def overrides(self) -> list[tuple[DocPath, Any]]:
-        """Path and value of each override, and of each value that the profile gives."""
+        """Yield path and value of each override, and of each value from the profile."""
         return [(path, self.at(path)) for path in (*self._overridden, *self.from_profile) if self.has(path)]
 
     def at(self, path: DocPath) -> Any:
-        """The value at ``path``.
+        """Return the value at ``path``.
 
         Raises:
             LookupError: If there is none.
@@ -123,7 +140,7 @@ class Source:
         return value
 
     def has(self, path: DocPath) -> bool:
-        """Whether the document says something at ``path``."""
+        """Return whether the document has a value at ``path``."""
         try:
             self.at(path)
         except (LookupError, TypeError):
@@ -131,28 +148,28 @@ class Source:
         return True
 
     def _override_of(self, path: DocPath) -> str | None:
-        """Name of the ``--set`` that put the value at ``path``, or made the mapping there."""
-        for known, name in self._overridden.items():
-            made = path not in self.key_marks and known[: len(path)] == path != ()
-            if made or path[: len(known)] == known:
+        """Return the name of the ``--set`` that put the value at ``path``, or created the mapping there."""
+        for override_path, name in self._overridden.items():
+            made = path not in self.key_marks and override_path[: len(path)] == path != ()
+            if made or path[: len(override_path)] == override_path:
                 return name
         return None
 
 
 def render_path(path: Sequence[str | int]) -> str:
-    """``space.model[1].conv_layers`` for ``("space", "model", 1, "conv_layers")``."""
+    """Return ``space.model[1].conv_layers`` for ``("space", "model", 1, "conv_layers")``."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            name = part if part.isprintable() else repr(part)  # a path stands on one line
+            name = part if part.isprintable() else repr(part)  # a path is one line
             text += f".{name}" if text else name
     return text
 
 
 def read_file(path: Path) -> Source:
-    """The source of a YAML file; problems of single values are noted in it.
+    """Read the source of a YAML file; problems of single values are noted in it.
 
     Raises:
         InputError: If the file cannot be read, or is far larger than a sweep file.
@@ -166,7 +183,8 @@ def read_file(path: Path) -> Source:
             f"cannot read the sweep file {path}: {error.strerror}. Give the path of a YAML file."
         ) from error
     if len(data) > _MAX_BYTES:
-        raise InputError(f"the sweep file {path} is larger than {_MAX_BYTES // 2**10} KiB; is it one?")
+        message = f"the file is larger than {_MAX_BYTES // 2**10} KiB; give a sweep file, which has a few."
+        raise SpecError(str(path), [Problem(1, 1, "", message)])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -178,7 +196,7 @@ def read_file(path: Path) -> Source:
 
 
 def read_text(text: str, *, file: str) -> Source:
-    """The source of a YAML text; problems of single values are noted in it.
+    """Read the source of a YAML text; problems of single values are noted in it.
 
     Raises:
         SpecError: If the text is not YAML, is empty or describes too many values.
@@ -192,12 +210,12 @@ def read_text(text: str, *, file: str) -> Source:
 
 
 def from_document(document: Any, *, file: str) -> Source:
-    """The source of a document that stands in no file."""
+    """Return the source of a document that is in no file."""
     return Source(file=file, document=copy.deepcopy(document))
 
 
 def parse_value(text: str, *, file: str) -> Any:
-    """The plain value of a YAML text, such as the right side of ``--set``.
+    """Return the plain value of a YAML text, such as the right side of ``--set``.
 
     Raises:
         SpecError: If it is not YAML.
@@ -215,16 +233,40 @@ def _compose(text: str, source: Source) -> Node | None:
         _stop(source, Mark(1, 1), _TOO_DEEP, error)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = NOWHERE if mark is None else Mark(mark.line + 1, mark.column + 1)
-        if "'\\t'" in (error.problem or ""):
-            message = "a tab where YAML wants spaces; indent with spaces."
-        else:
-            context = f" {error.context}" if error.context else ""
-            message = f"this is not YAML: {error.problem}{context}. Check indentation, quotes and brackets here."
-        _stop(source, place, message, error)
-    except YAMLError as error:  # a character that YAML does not allow
-        _stop(source, Mark(1, 1), f"this is not YAML: {str(error).splitlines()[0]}. Remove that character.", error)
+        mark_of_error = NOWHERE if mark is None else Mark(mark.line + 1, mark.column + 1)
+        _stop(source, *_explain_syntax(text, mark_of_error, error), error)
+    except ReaderError as error:  # a character that YAML does not allow
+        message = f"the character {_character(text[error.position])} is not allowed in YAML; remove it."
+        _stop(source, _mark_at(text, error.position), message, error)
+    except (YAMLError, ValueError, OverflowError) as error:
+        escape = _TOO_HIGH.search(text)
+        if escape is None:
+            _stop(source, Mark(1, 1), f"this is not YAML: {str(error).splitlines()[0]}.", error)
+        message = f"{escape[0]} is not a character: Unicode ends at \\U0010FFFF. Correct the escape."
+        _stop(source, _mark_at(text, escape.start()), message, error)
     return root
+
+
+def _explain_syntax(text: str, mark_of_error: Mark, error: MarkedYAMLError) -> tuple[Mark, str]:
+    """Explain where and why a text is not YAML."""
+    if "'\\t'" in (error.problem or ""):
+        return mark_of_error, "a tab where YAML requires spaces; indent with spaces."
+    for space in _SPACES.finditer(text):
+        mark = _mark_at(text, space.start())
+        if mark_of_error.line - 2 <= mark.line <= mark_of_error.line:
+            return mark, f"{_character(space[0])} in place of a plain space; type a space."
+    context = f" {error.context}" if error.context else ""
+    return mark_of_error, f"this is not YAML: {error.problem}{context}. Check indentation, quotes and brackets here."
+
+
+def _character(character: str) -> str:
+    """Return a character's number, and its name where Unicode has one: ``U+00A0 (no-break space)``."""
+    name = unicodedata.name(character, "control character" if unicodedata.category(character) == "Cc" else "")
+    return f"U+{ord(character):04X}" + (f" ({name.lower()})" if name else "")
+
+
+def _mark_at(text: str, position: int) -> Mark:
+    return Mark(text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position))
 
 
 def _stop(source: Source, mark: Mark, message: str, cause: Exception | None = None) -> NoReturn:
@@ -233,7 +275,7 @@ def _stop(source: Source, mark: Mark, message: str, cause: Exception | None = No
 
 
 class _Builder:
-    """Turns YAML nodes into plain values and notes their marks."""
+    """Conversion of YAML nodes into plain values with marks."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -249,9 +291,9 @@ class _Builder:
         if len(self._open) > _MAX_DEPTH:
             _stop(self._source, _start(node), _TOO_DEEP)
         if any(node is outer for outer in self._open):
-            return self._refuse(node, path, "this alias stands inside its own anchor; write the value out.")
+            return self._refuse(node, path, "this alias is inside its own anchor; write the value out.")
         if not (isinstance(node, ScalarNode) and node.value == "" and node.style is None):
-            # A value left out has the mark of whatever comes next.
+            # An omitted value has the mark of the next token.
             self._source.value_marks[path] = _start(node)
         self._open.append(node)
         try:
@@ -267,25 +309,34 @@ class _Builder:
         raise AssertionError(f"unknown YAML node {node!r}")
 
     def _mapping(self, node: MappingNode, path: DocPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, ScalarNode) or key.tag != _TAG + "str":
                 self._note(key, path, _wrong_key(key))
                 continue
             here = (*path, key.value)
-            if key.value in found:
+            unusable = _UNUSABLE.search(key.value)
+            if unusable is not None:
+                self._note(key, path, f"a key contains the character {_character(unusable[0])}; remove it.")
+                continue
+            if key.value in mapping:
                 first = self._source.key_marks[here].line
-                self._note(key, here, f"{key.value!r} stands here and in line {first}; a key may stand only once.")
+                self._note(key, here, f"{key.value!r} is already a key in line {first}; a key may occur only once.")
                 continue
             self._source.key_marks[here] = _start(key)
-            found[key.value] = self.build(value, here)
-        return found
+            mapping[key.value] = self.build(value, here)
+        return mapping
 
     def _scalar(self, node: ScalarNode, path: DocPath) -> Any:
         text: str = node.value
         match str(node.tag).removeprefix(_TAG):
             case "str" | "timestamp":
-                return text
+                unusable = _UNUSABLE.search(text)
+                if unusable is None:
+                    return text
+                return self._refuse(
+                    node, path, f"the text contains the character {_character(unusable[0])}; remove it."
+                )
             case "null":
                 return None
             case "bool" if text.lower() in ("true", "false"):
@@ -311,13 +362,13 @@ class _Builder:
 
 def _wrong_key(key: Node) -> str:
     if key.tag == _TAG + "merge":
-        return "`<<` is no part of YAML 1.2; write the fields out, or let a variant build on another with `from`."
+        return "`<<` is not part of YAML 1.2; write the fields out, or let a variant build on another with `from`."
     shown = repr(key.value) if isinstance(key, ScalarNode) else "a list or mapping"
     return f"the key {shown} is not text; put it in quotes if it is meant as a name."
 
 
 def _number(text: str) -> int | float | None:
-    """The number that ``text`` says; None where there is none, or no finite one of 64 bits."""
+    """Parse ``text`` as a number; None if it is none, or not a finite 64-bit one."""
     digits = text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
     number: int | float
     try:

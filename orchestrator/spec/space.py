@@ -1,7 +1,7 @@
-"""The search space: what varies, and how a choice of values becomes a complete TrialConfig.
+"""The search space: its domains, and the assembly of chosen values into a complete TrialConfig.
 
-What varies is a tree over the fields of TrialConfig. Each domain in it has a name that says the branch it stands on,
-``optimizer[nadam].lr``, so that equal fields of two branches are two things to whoever searches.
+The varied part is a tree over the fields of TrialConfig. Each domain has a name with its branch,
+``optimizer[nadam].lr``, so that the same field on two branches is two search parameters.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from orchestrator.spec.stages import STAGES, lay_over, stage_ids
 __all__ = ["VARIANT", "Choose", "Domain", "Fixed", "Group", "Label", "Proposal", "Space", "Tree", "Varied"]
 
 VARIANT = "variant"
-"""Name of the domain that draws a variant."""
+"""Name of the domain of variants."""
 
 Choose = Callable[[str, Domain], Any]
-"""Given a domain's name and the domain, one of its values."""
+"""Function of a domain's name and the domain that returns one of its values."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Group:
-    """A mapping whose fields may vary, each on its own."""
+    """A mapping whose fields may vary independently."""
 
     children: Mapping[str, Tree]
     origin: DocPath
@@ -47,9 +47,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Varied:
-    """A domain. ``options`` has what each value of a categorical one stands for.
+    """A domain. ``options`` maps each value of a categorical one to its content.
 
-    ``origin`` is where the list of its values, or of its two ends, stands.
+    ``origin`` is the position of the list of its values or of its two ends.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Varied:
     options: tuple[Tree, ...] = ()
 
     def option(self, value: Label) -> Tree:
-        """What the categorical ``value`` stands for."""
-        return self.options[self.domain.choices.index(value)]
+        """Return the content of the categorical ``value``."""
+        return self.options[self.domain.index_of(value)]
 
 
 Tree = Fixed | Group | Varied
@@ -67,7 +67,7 @@ Tree = Fixed | Group | Varied
 
 @dataclass(frozen=True)
 class Proposal:
-    """A complete configuration, and what varies of it: ``params`` by flat dotted TrialConfig path."""
+    """A complete configuration and its varying values: ``params`` by flat dotted TrialConfig path."""
 
     config: TrialConfig
     params: dict[str, Any]
@@ -76,7 +76,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A configuration put together and not yet validated."""
+    """An assembled configuration that is not validated yet."""
 
     node: Node
     params: dict[str, Any]
@@ -96,10 +96,10 @@ class Space:
         return tuple(label for label in self.bases if label is not None)
 
     def build(self, choose: Choose) -> Proposal:
-        """The configuration that ``choose`` picks; it is asked for each domain on the way, for the variant first.
+        """Return the configuration chosen by ``choose``, which is called for each reached domain, the variant first.
 
         Raises:
-            ConfigError: If a value is none of its domain's, or the values do not go together.
+            ConfigError: If a value is not in its domain, or the values are incompatible.
         """
         assembly = self.assemble(choose)
         try:
@@ -113,10 +113,10 @@ class Space:
         return Proposal(config, assembly.params, assembly.variant)
 
     def assemble(self, choose: Choose) -> Assembly:
-        """As ``build``, without validating the configuration."""
+        """Assemble like ``build``, without validating the configuration."""
         variant = choose(VARIANT, Domain("categorical", self.variants)) if self.variants else None
         if variant not in self.bases:
-            raise ConfigError(f"{variant!r} is no variant; there are {', '.join(self.variants)}.")
+            raise ConfigError(f"{variant!r} is not a variant; there are {', '.join(self.variants)}.")
         params: dict[str, Any] = {}
         layer = _resolve(self.tree, choose, (), params, varied=False)
         if STAGES in params:
@@ -124,31 +124,31 @@ class Space:
         return Assembly(lay_over(self.bases[variant], layer), params, variant)
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """Every point once, the last domain fastest: the value of each domain that ``build`` asks for, by name.
+        """Yield every point once, the last domain fastest: the value of each domain on its branch, by name.
 
         Raises:
-            ConfigError: If a domain has no end of values.
+            ConfigError: If a domain is infinite.
         """
         for variant in self.bases:
             for point in _points(self.tree):
                 yield point if variant is None else {VARIANT: variant, **point}
 
     def point(self, choose: Choose) -> dict[str, Any]:
-        """The value of each domain that ``build`` would ask ``choose`` for, by name."""
+        """Return the value of each domain for which ``build`` would call ``choose``, by name."""
         variant = {VARIANT: choose(VARIANT, Domain("categorical", self.variants))} if self.variants else {}
         return {**variant, **_point(self.tree, choose)}
 
     def size(self) -> int | None:
-        """Number of points; None where there is no end to them."""
+        """Return the number of points; None if infinite."""
         size = _size(self.tree)
         return None if size is None else size * len(self.bases)
 
     def domains(self) -> Iterator[Varied]:
-        """Every domain, outer ones before those on their branches."""
+        """Yield every domain, outer ones before those on their branches."""
         return _domains(self.tree)
 
     def varied_paths(self) -> frozenset[ConfigPath]:
-        """Paths of TrialConfig at which a domain stands."""
+        """Return the TrialConfig paths of all domains."""
         return frozenset(_varied_paths(self.tree, ()))
 
 

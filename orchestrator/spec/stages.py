@@ -1,8 +1,11 @@
-"""``stages``: trainings in a row, the last of which is the trial itself; each starts from the best weights of another.
+"""``stages``: successive trainings, ending with the trial itself; each starts from the best weights of another.
 
-A stage says what differs from the trial. It is laid over the fixed part and the variant, not over what ``space`` draws,
-so that trials share it; only ``model`` and ``image`` follow the space, because weights must fit. What comes of it is a
-TrialConfig whose ``init`` holds the stage before it, complete, with an ``init`` of its own, and so on.
+A stage holds its differences from the trial. It is merged over the fixed part and the variant, not over values drawn
+from ``space``, so that trials share it; only ``model`` and ``image`` follow the space, because weights must fit. The
+result is a TrialConfig whose ``init`` holds the complete configuration of the stage before it, recursively.
+
+A stage on other data does not inherit the trial's settings for its own data: the partitions of each part, and the file
+of a published split.
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ STAGES = "stages"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 _OWN = ("id", "init", "objective")
 _FOLLOW_THE_SPACE = ("model", "image")
+_SOURCES = ("source", "sources", "train", "synthetic")
+_OF_ONE_DATA_SET = ("partitions", "path")
 _WEIGHTS = ("weights", "weights_sha256", "weights_heads")
 
 
 def lay_over(base: Node, layer: Node) -> Node:
-    """``layer``, drawn from the space, over ``base``, with the stages of either made into ``init``.
+    """Merge ``layer``, drawn from the space, over ``base``, converting the stages of either into ``init``.
 
-    The stages are taken to be right; ``check_stages`` says whether they are.
+    The stages must be valid (``check_stages``).
     """
     if not isinstance(base.value, dict) or not isinstance(layer.value, dict):
         return merge(base, layer)
@@ -42,21 +47,27 @@ def lay_over(base: Node, layer: Node) -> Node:
     later = _without_weights(first)
     made: dict[str, Node] = {}
     for before, stage in zip((None, *stages), stages[:-1], strict=False):
-        config = merge(first if before is None else later, stage.part)
+        config = merge(_for_data_of(stage.part, first if before is None else later), stage.part)
         if before is not None:
             config = _starting_from(config, made[stage.init or before.id])
         made[stage.id] = stage.as_init(config)
-    last = merge(merge(_without_weights(base), stages[-1].part), _without_initial(layer))
+    last = _for_data_of(stages[-1].part, _without_weights(base))
+    last = merge(merge(last, stages[-1].part), _without_initial(layer))
     return _starting_from(last, made[stages[-1].init or stages[-2].id])
 
 
 def stage_ids(items: Sequence[Any]) -> str:
-    """The stages of a list in one word: ``celeba>adience``; ``none`` of an empty one."""
+    """Return the stages of a list as one word: ``celeba>adience``; ``none`` for an empty one."""
     return ">".join(str(item.get("id")) if isinstance(item, dict) else "?" for item in items) or "none"
 
 
-def check_stages(source: Source) -> None:
-    """Note what is wrong with the lists of stages of a document, besides the configurations they make."""
+def check_stages(source: Source) -> bool:
+    """Return whether configurations can be assembled from a document's stages.
+
+    Problems of the lists are noted in ``source``; the resulting configurations are checked elsewhere.
+    """
+    noted = len(source.problems)
+    sound = True
     variants = source.document.get("variants")
     fixed: list[DocPath] = [("trial",)]
     fixed += [("variants", label) for label in variants] if isinstance(variants, dict) else []
@@ -68,10 +79,11 @@ def check_stages(source: Source) -> None:
                 source.add((*path, "init"), message, key=True)
     for path in fixed:
         if _says(source, path, STAGES):
-            _check_list(source.at((*path, STAGES)), (*path, STAGES), source)
+            sound &= _check_list(source.at((*path, STAGES)), (*path, STAGES), source)
     if _says(source, ("space",), STAGES):
         for path, items in _choices(source.at(("space", STAGES)), ("space", STAGES)):
-            _check_list(items, path, source)
+            sound &= _check_list(items, path, source)
+    return sound and len(source.problems) == noted
 
 
 def _says(source: Source, path: DocPath, key: str) -> bool:
@@ -86,13 +98,14 @@ def _choices(value: Any, path: DocPath) -> Iterator[tuple[DocPath, Any]]:
         yield path, value  # else parse_space says how lists vary
 
 
-def _check_list(items: Any, path: DocPath, source: Source) -> None:
+def _check_list(items: Any, path: DocPath, source: Source) -> bool:
+    """Return whether it is a list of stages, each with a valid ID of its own."""
     if items is None or items == []:
-        return
+        return True
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         message = "it must be a list of stages, {id: ..., what differs from the trial}, the last being the trial itself"
         source.add(path, f"{given(items)} given; {message}.")
-        return
+        return False
     if len(items) == 1:
         message = "one stage alone is the trial itself; add what is trained before it, or write its fields into `trial`"
         source.add(path, f"{message}.")
@@ -103,7 +116,7 @@ def _check_list(items: Any, path: DocPath, source: Source) -> None:
         if not isinstance(item.get("id"), str) or not _ID.fullmatch(item["id"]):
             words = "missing" if "id" not in item else f"{given(item['id'])} given"
             source.add((*here, "id"), f"{words}; `id` is 1 to 30 of letters, digits, - _ and begins with one of them.")
-            return
+            return False
         if item["id"] in before:
             source.add((*here, "id"), f"two stages have the id {item['id']!r}; give each its own.")
         used |= _check_stage(item, here, before, last=index == len(items) - 1, source=source)
@@ -111,15 +124,16 @@ def _check_list(items: Any, path: DocPath, source: Source) -> None:
     for index, stage in enumerate(before[:-1]):
         if stage not in used:
             source.add((*path, index, "id"), f"no stage starts from {stage!r}; drop it, or name it as an `init`.")
+    return len(items) > 1
 
 
 def _check_stage(item: dict[str, Any], path: DocPath, before: Sequence[str], *, last: bool, source: Source) -> set[str]:
-    """Note what is wrong with a stage; the stage that it starts from."""
+    """Note the problems of a stage; return the stage that it starts from."""
     for key in (STAGES, "init.config") if isinstance(item.get("init"), str | None) else (STAGES, "init"):
         if key in item:
-            source.add((*path, key), f"a stage cannot hold {key} of its own; list all stages side by side.", key=True)
+            source.add((*path, key), f"a stage cannot contain {key}; list all stages at one level.", key=True)
     if last and "objective" in item:
-        message = "the last stage is the trial itself, whose best epoch the sweep's objective tells; drop it."
+        message = "the last stage is the trial itself, whose best epoch the sweep's objective selects; drop it."
         source.add((*path, "objective"), message, key=True)
     if not before:
         if item.get("init") is not None:
@@ -128,7 +142,7 @@ def _check_stage(item: dict[str, Any], path: DocPath, before: Sequence[str], *, 
     init = item.get("init") or before[-1]
     if init not in before:
         hint = did_you_mean(init, before) if isinstance(init, str) else ""
-        source.add((*path, "init"), f"{given(init)} is no stage before this one.{hint} Before it: {', '.join(before)}.")
+        source.add((*path, "init"), f"{given(init)} is not an earlier stage.{hint} Earlier: {', '.join(before)}.")
         return set(before)
     model = item.get("model")
     for key in ("weights", "weights_sha256"):
@@ -153,7 +167,7 @@ class _Stage:
         return cls(str(item["id"]), item.get("init"), node.child("objective"), part, origin)
 
     def as_init(self, config: Node) -> Node:
-        """The value of ``init`` for what starts from this stage."""
+        """Return the value of ``init`` for a training that starts from this stage."""
         fields = {"id": Node(self.id, (*self.origin, "id")), "config": config}
         if self.objective is not None:
             fields["objective"] = self.objective
@@ -161,12 +175,27 @@ class _Stage:
 
 
 def _starting_from(config: Node, init: Node) -> Node:
-    """``config`` with its initial weights from ``init``; heads that fit are taken unless it says otherwise."""
+    """Return ``config`` with its initial weights from ``init``; fitting heads are loaded unless it disables that."""
     model = config.child("model") or Node({"name": Node(TrialConfig().model.name, config.origin)}, config.origin)
-    if not isinstance(model.value, dict):  # a mistake, of which TrialConfig will tell
+    if not isinstance(model.value, dict):  # invalid; TrialConfig reports it
         return Node({**config.value, "init": init}, config.origin)
     fields = {"weights_heads": Node("keep", init.origin), **model.value, "weights": Node("init", init.origin)}
     return Node({**config.value, "model": Node(fields, model.origin), "init": init}, config.origin)
+
+
+def _for_data_of(part: Node, base: Node) -> Node:
+    """Return ``base`` as the context of ``part``: without partitions and split file where ``part`` names other data."""
+    data, own = base.child("data"), part.child("data")
+    split = None if data is None else data.child("split")
+    if data is None or own is None or split is None or not any(_differs(data, own, key) for key in _SOURCES):
+        return base
+    fields = {**data.value, "split": _without(split, _OF_ONE_DATA_SET)}
+    return Node({**base.value, "data": Node(fields, data.origin)}, base.origin)
+
+
+def _differs(base: Node, layer: Node, key: str) -> bool:
+    below, above = base.child(key), layer.child(key)
+    return above is not None and (below is None or below.plain() != above.plain())
 
 
 def _without_weights(node: Node) -> Node:
@@ -175,7 +204,7 @@ def _without_weights(node: Node) -> Node:
 
 
 def _without_initial(layer: Node) -> Node:
-    """What is drawn from the space, without the weights that the first stage starts from."""
+    """Return the part drawn from the space, without the initial weights of the first stage."""
     model = layer.child("model")
     if model is None:
         return layer
@@ -183,7 +212,7 @@ def _without_initial(layer: Node) -> Node:
 
 
 def _without(node: Node, keys: Sequence[str]) -> Node:
-    if not isinstance(node.value, dict):  # a mistake, of which TrialConfig will tell
+    if not isinstance(node.value, dict):  # invalid; TrialConfig reports it
         return node
     return Node({key: child for key, child in node.value.items() if key not in keys}, node.origin)
 

@@ -1,4 +1,4 @@
-"""Variants: partial configurations by label, each over the trial or over another variant."""
+"""Variants: labelled partial configurations, each over the trial or over another variant."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
 
 
 def variant_bases(variants: Mapping[str, Any], trial: Node, source: Source) -> dict[str | None, Node]:
-    """The configuration below the space for each variant; ``{None: trial}`` where there are none.
+    """Return the configuration below the space for each variant; ``{None: trial}`` without variants.
 
     A variant that builds on an unknown one, or on itself, is noted in ``source`` and builds on the trial.
     """
@@ -25,8 +25,10 @@ def variant_bases(variants: Mapping[str, Any], trial: Node, source: Source) -> d
         return {None: trial}
     for label in variants:
         if not _LABEL.fullmatch(label):
-            message = f"{label!r} cannot label a variant; use 1 to 60 of letters, digits, - _ + and begin with one of "
-            source.add(("variants", label), f"{message}the first two.", key=True)
+            message = (
+                f"{label!r} is not a valid label of a variant; use 1 to 60 letters, digits, - _ + and begin with a "
+            )
+            source.add(("variants", label), f"{message}letter or digit.", key=True)
     return {label: _base(label, variants, trial, source) for label in variants}
 
 
@@ -39,16 +41,16 @@ def _base(label: str, variants: Mapping[str, Any], trial: Node, source: Source) 
 
 
 def _ancestry(label: str, variants: Mapping[str, Any], source: Source) -> list[str]:
-    """``label`` and what it builds on, nearest first."""
+    """Return ``label`` and its bases, nearest first."""
     chain = [label]
     while FROM in variants[chain[-1]]:
         parent = variants[chain[-1]][FROM]
         if not isinstance(parent, str) or parent not in variants:
-            known = [other for other in variants if other != chain[-1]]
-            hint = did_you_mean(parent, known) if isinstance(parent, str) else ""
+            others = [other for other in variants if other != chain[-1]]
+            hint = did_you_mean(parent, others) if isinstance(parent, str) else ""
             source.add(
                 ("variants", chain[-1], FROM),
-                f"there is no variant {given(parent)}.{hint} Others: {', '.join(known) or 'none'}.",
+                f"there is no variant {given(parent)}.{hint} Others: {', '.join(others) or 'none'}.",
             )
             break
         if parent in chain:

@@ -1,4 +1,4 @@
-"""Where sweeps, checkpoints and data sets are kept: a local folder or S3."""
+"""Object storage for sweeps, checkpoints and data sets: a local folder or S3."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["ObjectInfo", "Storage", "is_remote", "open_patiently", "open_storage
 _S3 = "s3://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _LOGIN = re.compile(r"[^/:@]*:[^@]*@|[^/]*@")
-"""Before a bucket or host; nearly half of AWS's secrets have a ``/``. No bucket has a colon in its name."""
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""A login before a bucket or host; nearly half of AWS's secrets contain a ``/``. No bucket name contains a colon."""
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""Names that boto3 sends; the store decides which of them are valid."""
 
 
 def is_remote(uri: str) -> bool:
-    """Whether ``uri`` is an address that every node can reach, not a folder of this machine."""
+    """Return whether ``uri`` is an address that every node can reach, not a folder of this machine."""
     return uri.startswith(_S3)
 
 
 def open_storage(uri: str) -> Storage:
-    """The storage at ``s3://bucket[/prefix]`` or in a folder. Nothing is contacted, and nothing made, until it is used.
+    """Return the storage at ``s3://bucket[/prefix]`` or in a folder. Nothing is contacted or created before first use.
 
     Raises:
         InputError: If ``uri`` is neither.
@@ -32,7 +33,8 @@ def open_storage(uri: str) -> Storage:
     if not uri.startswith(_S3):
         if _SCHEME.match(uri) or not uri.strip():
             raise InputError(
-                f"{_without_credentials(uri)!r} is no storage: give s3://bucket/prefix, or the plain path of a folder."
+                f"{_without_credentials(uri)!r} is not a storage: give s3://bucket/prefix, or the plain path of a "
+                "folder."
             )
         from orchestrator.storage.local import LocalStorage
 
@@ -46,20 +48,20 @@ def open_storage(uri: str) -> Storage:
         )
     if not _BUCKET.fullmatch(bucket):
         raise InputError(
-            f"{uri!r} has no valid bucket name: give s3://bucket/prefix, the bucket in 3 to 63 lower-case letters, "
-            "digits, dots and hyphens."
+            f"{uri!r} has no valid bucket name: give s3://bucket/prefix, the bucket in letters, digits, dots, hyphens "
+            "and underscores."
         )
     from orchestrator.storage.s3 import S3Storage
 
     try:
         check_prefix(prefix)
     except ValueError as error:
-        raise InputError(f"{uri!r} is no storage: {error}") from error
+        raise InputError(f"{uri!r} is not a storage: {error}") from error
     return S3Storage(bucket, prefix)
 
 
 def open_patiently(uri: str) -> Storage:
-    """As ``open_storage``, for drivers and workers: a store at an address is waited for while it does not answer."""
+    """Return ``open_storage(uri)`` for drivers and workers: a remote store that does not answer is retried."""
     from orchestrator.storage.patient import PatientStorage
 
     return PatientStorage(open_storage(uri)) if is_remote(uri) else open_storage(uri)

@@ -1,4 +1,4 @@
-"""The storage: objects by key below one root, local folder or S3 bucket and prefix."""
+"""The storage interface: objects by key below one root, a local folder or an S3 bucket and prefix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Storage(Protocol):
     Keys are relative, ``/``-separated and name no parent; anything else raises ``ValueError``. Every method may be
     called from several threads and processes. Writes are atomic: a reader sees the old object, the new one, or none,
     never a part. A store that refuses or does not answer raises ``StorageError`` with the address, the operation and
-    the way out, and never a credential.
+    the way out, never a credential.
     """
 
     @property
@@ -32,15 +32,19 @@ class Storage(Protocol):
         ...
 
     def read(self, key: str) -> bytes:
-        """The object's bytes. Raises ``NotFoundError`` if there is none."""
+        """Return the object's bytes.
+
+        Raises:
+            NotFoundError: If there is no such object.
+        """
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Store ``data``, replacing what was there."""
+        """Store ``data``, replacing an existing object."""
         ...
 
     def create(self, key: str, data: bytes) -> None:
-        """Store ``data`` only if nothing is there: of several callers exactly one succeeds, durably.
+        """Store ``data`` only if the object does not exist: of several callers exactly one succeeds, durably.
 
         Raises:
             AlreadyExistsError: If the object exists.
@@ -48,27 +52,35 @@ class Storage(Protocol):
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Return whether the object exists."""
+        ...
+
+    def info(self, key: str) -> ObjectInfo:
+        """Return an object's size and time of last write, by the storage's own clock.
+
+        Raises:
+            NotFoundError: If there is no such object.
+        """
         ...
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects whose key starts with the folder ``prefix`` + ``/`` (all for ``""``), in ascending key order."""
+        """Yield the objects below the folder ``prefix`` (all objects for ``""``), in ascending key order."""
         ...
 
     def folders(self, prefix: str) -> tuple[str, ...]:
-        """Names of the folders directly below the folder ``prefix``, ascending."""
+        """Return the names of the folders directly below the folder ``prefix``, ascending."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; no error if there is none."""
+        """Delete the object; a missing one is no error."""
         ...
 
     def upload(self, path: Path, key: str) -> None:
-        """Store a file, streaming, replacing what was there."""
+        """Store a file, streaming, replacing an existing object."""
         ...
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, piece by piece, in order; a connection that breaks is taken up where it broke.
+        """Yield the object's bytes in order, in pieces; a broken connection is resumed at the byte where it broke.
 
         Raises:
             NotFoundError: If there is no such object.
@@ -76,7 +88,7 @@ class Storage(Protocol):
         ...
 
     def download(self, key: str, path: Path) -> None:
-        """Fetch an object into a file, by parallel ranges where it is large; the file appears whole or not at all.
+        """Fetch an object into a file, large ones by parallel ranges; the file appears whole or not at all.
 
         Raises:
             NotFoundError: If there is no such object.

@@ -1,13 +1,13 @@
-"""What is a key, checked alike by every storage."""
+"""Validate storage keys."""
 
 from __future__ import annotations
 
-_MAX_KEY_BYTES = 1024  # of S3
+_MAX_KEY_BYTES = 1024  # the limit of S3
 _MAX_PART_BYTES = 200  # file systems allow 255; the name of a file being written is longer than its own
 
 
 def check_key(key: str) -> str:
-    """``key`` itself, if it may name an object.
+    """Return ``key`` if it is a valid object key.
 
     Raises:
         ValueError: If it is empty, absolute, has an empty part or one starting with a dot (parents, and the hidden
@@ -16,14 +16,14 @@ def check_key(key: str) -> str:
     problem = _problem(key)
     if problem:
         raise ValueError(
-            f"{key!r} is no storage key: {problem}. A key is relative, such as 'sweeps/a/summary.json', its parts are "
-            "not empty and do not start with a dot."
+            f"{key!r} is not a storage key: {problem}. A key is relative, such as 'sweeps/a/summary.json', its parts "
+            "are not empty and do not start with a dot."
         )
     return key
 
 
 def check_prefix(prefix: str) -> str:
-    """``prefix`` itself, if it may name a folder of objects; ``""`` is the root.
+    """Return ``prefix`` if it is a valid folder of objects; ``""`` is the root.
 
     Raises:
         ValueError: As for ``check_key``.
@@ -32,7 +32,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def is_key(key: str) -> bool:
-    """Whether ``key`` may name an object; what others left in a bucket may not."""
+    """Return whether ``key`` is a valid object key; foreign objects in a bucket may have invalid ones."""
     return not _problem(key)
 
 

@@ -1,4 +1,4 @@
-"""The storage in a folder of this machine, or of a file system that several share."""
+"""Storage in a folder of this machine or of a shared file system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class LocalStorage:
-    """Each object is a file below ``root``; a file being written has a hidden name beside its own (``Storage``).
+    """Objects as files below ``root``; a file being written has a hidden name beside its own (``Storage``).
 
     A folder exists as long as there is an object in it, as on S3. The file system must have hard links: they make
     ``create`` exclusive and the object whole from its first moment.
@@ -35,7 +35,7 @@ class LocalStorage:
         return str(self.root)
 
     def read(self, key: str) -> bytes:
-        """The object's bytes (``Storage.read``)."""
+        """Return the object's bytes (``Storage.read``)."""
         path = self._path(key)
         with self._errors("reading", key):
             try:
@@ -44,28 +44,40 @@ class LocalStorage:
                 raise self._absent(key) from error
 
     def write(self, key: str, data: bytes) -> None:
-        """Store ``data``, replacing what was there (``Storage.write``)."""
+        """Store ``data``, replacing an existing object (``Storage.write``)."""
         self._put("writing", key, lambda file: file.write_bytes(data), os.replace)
 
     def create(self, key: str, data: bytes) -> None:
-        """Store ``data`` unless something is there (``Storage.create``)."""
+        """Store ``data`` unless the object exists (``Storage.create``)."""
         self._put("creating", key, lambda file: file.write_bytes(data), _link)
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there (``Storage.exists``)."""
+        """Return whether the object exists (``Storage.exists``)."""
         path = self._path(key)
         with self._errors("looking for", key):
             return path.is_file()
 
+    def info(self, key: str) -> ObjectInfo:
+        """Return an object's size and time of last write (``Storage.info``)."""
+        path = self._path(key)
+        with self._errors("looking for", key):
+            try:
+                status = path.stat()
+            except _ABSENT as error:
+                raise self._absent(key) from error
+            if not path.is_file():
+                raise self._absent(key)
+        return ObjectInfo(key, status.st_size, status.st_mtime)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects below the folder ``prefix``, ascending (``Storage.list``)."""
+        """Yield the objects below the folder ``prefix``, ascending (``Storage.list``)."""
         folder = self._folder(prefix)
         with self._errors("listing", prefix):
-            found = sorted(self._files(folder))
-        return iter(found)
+            objects = sorted(self._files(folder))
+        return iter(objects)
 
     def folders(self, prefix: str) -> tuple[str, ...]:
-        """Folders directly below the folder ``prefix`` (``Storage.folders``)."""
+        """Return the folders directly below the folder ``prefix`` (``Storage.folders``)."""
         folder = self._folder(prefix)
         with self._errors("listing", prefix):
             try:
@@ -75,7 +87,7 @@ class LocalStorage:
             return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
 
     def delete(self, key: str) -> None:
-        """Remove the object and folders left empty (``Storage.delete``)."""
+        """Delete the object and folders left empty (``Storage.delete``)."""
         path = self._path(key)
         with self._errors("deleting", key):
             try:
@@ -91,7 +103,7 @@ class LocalStorage:
         self._put("writing", key, lambda file: shutil.copyfile(path, file), os.replace)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, piece by piece (``Storage.stream``)."""
+        """Yield the object's bytes in pieces (``Storage.stream``)."""
         path = self._path(key)
         with self._errors("reading", key):
             try:
@@ -137,7 +149,7 @@ class LocalStorage:
     def _put(
         self, operation: str, key: str, fill: Callable[[Path], object], publish: Callable[[Path, Path], None]
     ) -> None:
-        """Fill a hidden file beside the object, force it to the disk, and give it the object's name."""
+        """Fill a hidden file beside the object, flush it to the disk, and rename it to the object."""
         target = self._path(key)
         temporary = _hidden(target)
         with self._errors(operation, key):
@@ -150,8 +162,8 @@ class LocalStorage:
                     _force_to_disk(target.parent)
                     return
                 except (FileNotFoundError, FileExistsError):
-                    # Another process has just removed a folder that was empty: FileExistsError is ``mkdir`` that met it
-                    # and no longer found it when it asked whether it is a folder.
+                    # Another process has just removed an empty folder: ``mkdir`` raises FileExistsError if it finds it
+                    # and then fails to confirm that it is one.
                     if attempt == _ATTEMPTS - 1:
                         raise
                 finally:
@@ -170,14 +182,14 @@ class LocalStorage:
 
     @contextmanager
     def _errors(self, operation: str, key: str, *, room: Path | None = None) -> Iterator[None]:
-        """Our errors for the system's; ``room``: a folder outside of the storage that is written to."""
+        """Raise our errors for the system's; ``room`` is a folder outside the storage that is written to."""
         try:
             yield
         except OSError as error:
             failed = f"{operation} {key!r} in {self.uri} failed: {error.strerror or error}."
             if not is_full(error):
                 raise StorageError(
-                    f"{failed} Check the folder's permissions and file system, or set AGR_STORAGE to another place."
+                    f"{failed} Check the folder's permissions and file system, or set AGR_STORAGE to another folder."
                 ) from error
             larger = "" if room else ", or set AGR_STORAGE to a larger one"
             raise StorageFullError(
@@ -193,7 +205,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileExistsError as error:
-        raise AlreadyExistsError(f"{target} exists already.") from error
+        raise AlreadyExistsError(f"{target} already exists.") from error
 
 
 def _force_to_disk(path: Path) -> None:

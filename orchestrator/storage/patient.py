@@ -1,4 +1,4 @@
-"""A storage whose outages are waited out, for those who would lose work by an error: drivers and workers."""
+"""Storage wrapper that retries during outages, for drivers and workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.errors import AlreadyExistsError, StorageUnavailableError
 from orchestrator.storage.base import ObjectInfo, Storage
 
 PATIENCE_S = 600.0
-"""An outage is waited out for so long (seconds)."""
+"""Longest outage that is waited out, in seconds."""
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
@@ -22,13 +22,13 @@ _Result = TypeVar("_Result")
 
 
 class PatientStorage:
-    """Another storage (``Storage``), asked again while it does not answer. A refusal is an error at once, as there.
+    """Another storage (``Storage``), retried while it does not answer. A refusal is raised at once.
 
     Args:
-        storage: The other one.
-        patience_s: How long an outage may take; then its ``StorageUnavailableError`` is raised.
-        sleep: Waits so many seconds.
-        clock: Seconds.
+        storage: The wrapped storage.
+        patience_s: Longest outage, in seconds; after it the ``StorageUnavailableError`` is raised.
+        sleep: Waits the given number of seconds.
+        clock: Returns a time in seconds.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class PatientStorage:
 
     @property
     def uri(self) -> str:
-        """The other's address."""
+        """The address of the wrapped storage."""
         return self._storage.uri
 
     def read(self, key: str) -> bytes:
-        """The object's bytes (``Storage.read``)."""
+        """Return the object's bytes (``Storage.read``)."""
         return self._waiting(lambda: self._storage.read(key))
 
     def write(self, key: str, data: bytes) -> None:
-        """Store ``data``, replacing what was there (``Storage.write``)."""
+        """Store ``data``, replacing an existing object (``Storage.write``)."""
         self._waiting(lambda: self._storage.write(key, data))
 
     def create(self, key: str, data: bytes) -> None:
-        """Store ``data`` unless something is there (``Storage.create``).
+        """Store ``data`` unless the object exists (``Storage.create``).
 
-        The store may have taken it before it fell silent, so after an outage an equal object is taken for ours.
+        The store may have taken the object before an outage, so after one an equal object counts as created here.
         """
         attempts = 0
 
@@ -76,9 +76,9 @@ class PatientStorage:
                 raise
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, piece by piece (``Storage.stream``).
+        """Yield the object's bytes in pieces (``Storage.stream``).
 
-        After an outage in its middle it is read from the start again, and what was given already is passed over.
+        After an outage the object is read from the start again, and the bytes already yielded are skipped.
         """
         given = 0
         pieces: Iterator[bytes] | None = None
@@ -97,19 +97,23 @@ class PatientStorage:
             yield piece
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there (``Storage.exists``)."""
+        """Return whether the object exists (``Storage.exists``)."""
         return self._waiting(lambda: self._storage.exists(key))
 
+    def info(self, key: str) -> ObjectInfo:
+        """Return an object's size and time of last write (``Storage.info``)."""
+        return self._waiting(lambda: self._storage.info(key))
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects below the folder ``prefix``, ascending (``Storage.list``)."""
+        """Yield the objects below the folder ``prefix``, ascending (``Storage.list``)."""
         return iter(self._waiting(lambda: [*self._storage.list(prefix)]))
 
     def folders(self, prefix: str) -> tuple[str, ...]:
-        """Folders directly below the folder ``prefix`` (``Storage.folders``)."""
+        """Return the folders directly below the folder ``prefix`` (``Storage.folders``)."""
         return self._waiting(lambda: self._storage.folders(prefix))
 
     def delete(self, key: str) -> None:
-        """Remove the object (``Storage.delete``)."""
+        """Delete the object (``Storage.delete``)."""
         self._waiting(lambda: self._storage.delete(key))
 
     def upload(self, path: Path, key: str) -> None:
@@ -129,7 +133,7 @@ class PatientStorage:
             except StorageUnavailableError as error:
                 if began is None:
                     began = self._clock()
-                    _LOG.warning("%s Trying again for up to %.0f s; nothing is lost.", error, self._patience_s)
+                    _LOG.warning("%s Retrying for up to %.0f s; nothing is lost.", error, self._patience_s)
                 if self._clock() - began + pause > self._patience_s:
                     raise
                 self._sleep(pause)
@@ -141,7 +145,7 @@ class PatientStorage:
 
 
 def _after(passed: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces without their first ``passed`` bytes."""
+    """Yield the pieces without their first ``passed`` bytes."""
     for piece in pieces:
         rest = piece[passed:]
         passed = max(0, passed - len(piece))

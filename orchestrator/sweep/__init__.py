@@ -1,0 +1,1 @@
+"""The driver's logic for one running sweep, independent of Ray."""

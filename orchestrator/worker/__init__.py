@@ -1,0 +1,1 @@
+"""Training of one trial on a worker, independent of Ray."""
