@@ -1,0 +1,1 @@
+"""Forecast of a sweep's duration and cost: its real search and scheduler on simulated workers."""
