@@ -1,1 +1,1 @@
-"""The command line, agr."""
+"""Command-line interface, ``agr``."""

@@ -1,4 +1,4 @@
-"""What the commands share: output, errors, exit codes, the options that several take."""
+"""Output, error handling, exit codes and options shared by the commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.cli.terminal import Terminal
-    from orchestrator.state import SweepState
+    from orchestrator.cli.render.terminal import Terminal
+    from orchestrator.journal.sweep_state import SweepState
     from orchestrator.storage.base import Storage
 
 EXIT_FAILED = 1
@@ -27,13 +27,34 @@ StorageOption = Annotated[
 ]
 ProfileOption = Annotated[
     str | None,
-    typer.Option("--profile", metavar="LABEL", help="Lay this profile of the file over it, before --set."),
+    typer.Option("--profile", metavar="LABEL", help="Apply this profile of the sweep file, before --set."),
 ]
-TrialArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Trial ID, a unique beginning of one, SWEEP/TRIAL, or its MLflow run ID; TRIAL@LABEL: an epoch it keeps."
-    ),
+_SWEEP_HELP = "Sweep: its name (the newest of that name), its ID, a beginning of either, or `last`."
+_TRIAL_HELP = (
+    "Trial: its ID, a unique beginning of one, SWEEP/TRIAL, its MLflow run ID, or its rank in the newest sweep: "
+    "`best`, `2nd`, `3rd` (SWEEP/2nd: in that sweep); TRIAL@LABEL: an epoch it keeps."
+)
+
+
+def _complete_sweep(incomplete: str) -> list[tuple[str, str]]:
+    from orchestrator.cli.arguments.completion import sweeps
+
+    return sweeps(incomplete)
+
+
+def _complete_trial(incomplete: str) -> list[tuple[str, str]]:
+    from orchestrator.cli.arguments.completion import trials
+
+    return trials(incomplete)
+
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help=_SWEEP_HELP, autocompletion=_complete_sweep)]
+SweepsArgument = Annotated[
+    list[str], typer.Argument(metavar="SWEEP...", help=_SWEEP_HELP, autocompletion=_complete_sweep)
+]
+TrialArgument = Annotated[str, typer.Argument(metavar="TRIAL", help=_TRIAL_HELP, autocompletion=_complete_trial)]
+TrialsArgument = Annotated[
+    list[str], typer.Argument(metavar="TRIAL...", help=_TRIAL_HELP, autocompletion=_complete_trial)
 ]
 
 _debug = False
@@ -51,15 +72,20 @@ def print_json(value: Any) -> None:
 
 
 def say(message: str) -> None:
-    """Print a line for people on standard error."""
-    from orchestrator.cli.terminal import harmless
+    """Print a line on standard error."""
+    from orchestrator.cli.render.terminal import harmless
 
     sys.stderr.write(harmless(message) + "\n")
 
 
+def warn(message: str) -> None:
+    """Print a warning on standard error."""
+    say(f"warning: {message}")
+
+
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Turn errors into one clear message on standard error and the right exit code; tracebacks with ``--debug``."""
+    """Turn errors into a one-line message on standard error and an exit code; with ``--debug``, show tracebacks."""
     from agr_core.disk import is_full
     from agr_core.errors import AgrError, DiskFullError, InputError
 
@@ -89,19 +115,30 @@ def _report(error: Exception) -> None:
 
 
 def storage_at(uri: str | None) -> Storage:
-    """The storage of an address, else the one of the environment."""
+    """Open the storage at ``uri``, or the one of the environment if None."""
     from orchestrator.settings import Settings
     from orchestrator.storage import open_storage
 
     return open_storage(uri or Settings.from_environment().storage)
 
 
+def sweep_of(storage: Storage, text: str) -> str:
+    """Return the ID of the sweep named by ``text``; among sweeps of that name the newest, with a notice."""
+    from orchestrator.catalog.find import find_sweep
+
+    passed_over: list[str] = []
+    sweep_id = find_sweep(storage, text, older=passed_over.extend)
+    if passed_over:
+        say(f"{sweep_id} ({len(passed_over)} older: {', '.join(passed_over[:3])}{', ...' if passed_over[3:] else ''})")
+    return sweep_id
+
+
 def run_ids_of(states: list[SweepState]) -> dict[tuple[str, str], str]:
-    """MLflow's runs of the sweeps' trials; results are shown without them when MLflow is not there."""
+    """Return MLflow run IDs by sweep ID and trial ID; empty where MLflow does not answer."""
     from orchestrator.errors import TrackerError
-    from orchestrator.lookup import run_ids
     from orchestrator.settings import Settings
     from orchestrator.tracking import open_tracker
+    from orchestrator.tracking.runs import run_ids
 
     settings = Settings.from_environment()
     try:
@@ -114,14 +151,14 @@ def run_ids_of(states: list[SweepState]) -> dict[tuple[str, str], str]:
 
 
 def console() -> Terminal:
-    """A console of the terminal's width; 100 characters where there is no terminal."""
-    from orchestrator.cli.terminal import Terminal
+    """Return a console of the terminal's width; 100 columns without a terminal."""
+    from orchestrator.cli.render.terminal import Terminal
 
     return Terminal()
 
 
 def print_pairs(title: str, pairs: dict[str, str]) -> None:
-    """Print names and values below each other, under a title."""
+    """Print a title and one line for each name and value."""
     out = console()
     out.print(f"\n{title}", style="bold")
     width = max((len(name) for name in pairs), default=0)

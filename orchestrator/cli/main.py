@@ -1,47 +1,35 @@
-"""``agr``: the commands, gathered. Each module of this package holds the commands of one subject.
+"""Entry point and global options of ``agr``. Each module of this package holds the commands of one subject.
 
-Start-up stays quick: heavy packages (torch, ray, mlflow, boto3, pandas) are imported inside the commands.
+To keep start-up fast, a command's module is imported when the command is used (``orchestrator.cli.lazy``), and heavy
+packages (torch, ray, mlflow, boto3, pandas) are imported inside the commands.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli import (
-    bins,
-    cleanup,
-    cluster,
-    compare,
-    data,
-    predict,
-    remote,
-    results,
-    run,
-    serve,
-    show,
-    stack,
-    sync,
-    table,
-    validate,
-    weights,
-)
 from orchestrator.cli.common import set_debug
+from orchestrator.cli.lazy import LazyGroup
 
 app = typer.Typer(
+    cls=LazyGroup,
     name="agr",
     help="Sweeps of face age / gender / race models: submit one YAML file, browse the leaderboard, re-run any trial.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"agr {version('agr')}")
+        from importlib.metadata import version
+
+        from orchestrator.provenance import DISTRIBUTION
+
+        typer.echo(f"agr {version(DISTRIBUTION)}")
         raise typer.Exit
 
 
@@ -55,27 +43,11 @@ def _root(
     set_debug(debug)
 
 
-data.register(app)
-stack.register(app)
-cluster.register(app)
-
-results.register(app)
-table.register(app)
-show.register(app)
-compare.register(app)
-bins.register(app)
-weights.register(app)
-predict.register(app)
-serve.register(app)
-run.register(app)
-remote.register(app)
-cleanup.register(app)
-sync.register(app)
-validate.register(app)
-
-
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script."""
+    from orchestrator.settings import prepare_process
+
+    prepare_process()
     app()
 
 

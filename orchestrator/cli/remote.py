@@ -1,20 +1,31 @@
-"""``agr submit`` and ``resume`` with ``--address http://HEAD:8265``: the driver is a job on the head."""
+"""``agr submit`` and ``resume`` with a driver elsewhere: a job on the head, or a background process here."""
 
 from __future__ import annotations
 
-import json
 import secrets
+import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from orchestrator.cli.common import EXIT_FAILED, StorageOption, errors_in_one_line, print_json, say
+from orchestrator.cli.common import (
+    EXIT_FAILED,
+    StorageOption,
+    errors_in_one_line,
+    print_json,
+    say,
+    storage_at,
+    sweep_of,
+)
 from orchestrator.cli.driving import engine_of, exit_code_of, print_result, result_document, run_new, started_of
+from orchestrator.cli.process.background import BackgroundDriver
+from orchestrator.cli.process.follow import follow
 
 if TYPE_CHECKING:
-    from orchestrator.cluster.jobs import Head
+    from orchestrator.cluster.jobs import Head, JobState
     from orchestrator.ray_tune.driver import SweepResult
     from orchestrator.spec.load import Sweep
     from orchestrator.storage.base import Storage
@@ -24,15 +35,36 @@ _LOOK_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command that jobs run."""
+    """Add the commands that jobs run to ``app``."""
     app.command(hidden=True)(drive)
+    app.command(hidden=True)(keep)
+
+
+def keep(
+    sweep: Annotated[str, typer.Argument(help="ID of a sweep submitted to the storage, or of one to resume.")],
+    storage: StorageOption = None,
+) -> None:
+    """Drive a sweep in a child process, and start it again if it dies; jobs on the head run this."""
+    with errors_in_one_line():
+        from orchestrator.cli.process.keeper import keep as keep_driver
+        from orchestrator.storage import layout
+
+        opened = storage_at(storage)
+
+        def command(restart: int) -> tuple[str, ...]:
+            begun = opened.exists(layout.segment(sweep, 1))
+            how = ("resume", sweep, "--restart", str(restart)) if begun else ("drive", sweep)
+            return (sys.executable, "-P", "-m", "orchestrator.cli.main", *how, "--storage", opened.uri)
+
+        code = keep_driver(command, tell=say)
+    raise typer.Exit(code)
 
 
 def drive(
-    sweep: Annotated[str, typer.Argument(help="ID of a sweep that was left in the storage.")],
+    sweep: Annotated[str, typer.Argument(help="ID of a sweep submitted to the storage.")],
     storage: StorageOption = None,
 ) -> None:
-    """Run a sweep that was submitted from elsewhere; what a job on the head does."""
+    """Drive a sweep already submitted to the storage; jobs on the head run this."""
     with errors_in_one_line():
         from orchestrator.cluster.submission import take_submission
 
@@ -43,61 +75,123 @@ def drive(
 
 
 def submit_to_head(sweep: Sweep, storage: Storage, url: str, *, detach: bool, as_json: bool) -> int:
-    """Give a sweep to the head at ``url``; returns the exit code, once it has begun (``detach``) or is over."""
+    """Submit a sweep to the head at ``url``; return the exit code after its start (``detach``) or its end."""
+    from orchestrator.catalog.ids import new_sweep_id
     from orchestrator.cluster.jobs import Head
     from orchestrator.cluster.submission import leave_submission
-    from orchestrator.ids import new_sweep_id
+    from orchestrator.storage.check import prove_storage
 
+    prove_storage(storage)
     head = Head(url)
     sweep_id = new_sweep_id(sweep.spec.name)
     leave_submission(storage, sweep_id, sweep)
-    job = _Job(head, sweep_id, sweep_id, storage, after_segment=0)
-    job.start("agr", "drive", sweep_id, "--storage", storage.uri)
-    return job.go_on(detach=detach, as_json=as_json)
+    job = _HeadJob(head, sweep_id)
+    head.run(job.job_id, ("agr", "keep", sweep_id, "--storage", storage.uri), {"sweep": sweep_id})
+    started = _Started(job, sweep_id, storage, after_segment=0, again=f" --address {url}")
+    return started.go_on(detach=detach, as_json=as_json)
+
+
+def submit_in_background(sweep: Sweep, storage: Storage, address: str | None, *, as_json: bool) -> int:
+    """Drive a sweep in a background process of this machine; return the exit code after its start."""
+    from orchestrator.catalog.ids import new_sweep_id
+    from orchestrator.cluster.submission import leave_submission_here
+
+    sweep_id = new_sweep_id(sweep.spec.name)
+    leave_submission_here(storage, sweep_id, sweep)
+    driver = BackgroundDriver(_log_of(sweep_id), address)
+    driver.run(("drive", sweep_id, "--storage", storage.uri))
+    return _Started(driver, sweep_id, storage, after_segment=0).go_on(detach=True, as_json=as_json)
+
+
+def resume_in_background(sweep_id: str, storage: Storage, address: str | None, *, as_json: bool) -> int:
+    """Resume a sweep in a background process of this machine; return the exit code after its start."""
+    from orchestrator.journal.segments import read_events
+
+    _, last = read_events(storage, sweep_id)
+    driver = BackgroundDriver(_log_of(sweep_id), address)
+    driver.run(("resume", sweep_id, "--storage", storage.uri))
+    return _Started(driver, sweep_id, storage, after_segment=last).go_on(detach=True, as_json=as_json)
 
 
 def resume_on_head(sweep: str, storage: Storage, url: str, *, detach: bool, as_json: bool) -> int:
-    """Let the head at ``url`` finish a sweep; returns the exit code, as ``submit_to_head``."""
+    """Resume a sweep on the head at ``url``; return the exit code as ``submit_to_head``."""
     from orchestrator.cluster.jobs import Head
-    from orchestrator.journal import read_events
-    from orchestrator.lookup import find_sweep
+    from orchestrator.journal.segments import read_events
 
     head = Head(url)
-    sweep_id = find_sweep(storage, sweep)
+    sweep_id = sweep_of(storage, sweep)
     _, last = read_events(storage, sweep_id)
-    job = _Job(head, f"{sweep_id}-resumed-{secrets.token_hex(2)}", sweep_id, storage, after_segment=last)
-    job.start("agr", "resume", sweep_id, "--storage", storage.uri)
-    return job.go_on(detach=detach, as_json=as_json)
+    job = _HeadJob(head, f"{sweep_id}-resumed-{secrets.token_hex(2)}")
+    head.run(job.job_id, ("agr", "keep", sweep_id, "--storage", storage.uri), {"sweep": sweep_id})
+    started = _Started(job, sweep_id, storage, after_segment=last, again=f" --address {url}")
+    return started.go_on(detach=detach, as_json=as_json)
 
 
-class _Job:
-    """A driver on the head, watched through the storage: its journal says all that is to be known."""
+def _log_of(sweep_id: str) -> Path:
+    from orchestrator.settings import Settings
 
-    def __init__(self, head: Head, job_id: str, sweep_id: str, storage: Storage, *, after_segment: int) -> None:
-        self._head = head
-        self._id = job_id
+    return Settings.from_environment().home / "logs" / f"{sweep_id}.log"
+
+
+class _Driver(Protocol):
+    """Driver outside this process: a job on a head, or another process of this machine."""
+
+    @property
+    def where(self) -> str:
+        """Where it runs, as text."""
+
+    def state(self) -> JobState:
+        """Return the state of the driver."""
+
+    def last_words(self) -> str:
+        """Return the last lines of its output."""
+
+
+@dataclass(frozen=True)
+class _HeadJob:
+    """Driver that runs as a job on a head."""
+
+    head: Head
+    job_id: str
+
+    @property
+    def where(self) -> str:
+        return f"job {self.job_id} at {self.head.url}"
+
+    def state(self) -> JobState:
+        return self.head.state(self.job_id)
+
+    def last_words(self) -> str:
+        return self.head.last_words(self.job_id)
+
+
+class _Started:
+    """Started driver, observed through its journal in the storage."""
+
+    def __init__(
+        self, driver: _Driver, sweep_id: str, storage: Storage, *, after_segment: int, again: str = ""
+    ) -> None:
+        self._driver = driver
         self._sweep_id = sweep_id
         self._storage = storage
         self._segment = after_segment
-
-    def start(self, *command: str) -> None:
-        """Start it, and say where everything is."""
-        self._head.run(self._id, command, {"sweep": self._sweep_id})
-        say(f"sweep    {self._sweep_id}")
-        say(f"storage  {self._storage.uri}")
-        say(f"driver   job {self._id} at {self._head.url}")
+        self._again = again
+        """Options that ``agr resume`` needs."""
 
     def go_on(self, *, detach: bool, as_json: bool) -> int:
-        """Wait until the driver has written its first words, then leave it alone or follow it."""
+        """Wait for the driver's first event, then detach from it or follow it; return the exit code."""
+        say(f"sweep    {self._sweep_id}")
+        say(f"storage  {self._storage.uri}")
+        say(f"driver   {self._driver.where}")
         if not self._wait_for_journal():
             return self._say_failure()
         if not detach:
             return self._follow(as_json=as_json)
         if as_json:
-            print_json(result_document(self._result(), None))
+            print_json(result_document(result_of(self._storage, self._sweep_id), None))
         else:
             typer.echo(self._sweep_id)
-        say(f"runs without this machine. Next: agr status {self._sweep_id}")
+        say(f"The driver continues without this terminal. Watch it: agr attach {self._sweep_id}")
         return 0
 
     def _wait_for_journal(self) -> bool:
@@ -107,80 +201,54 @@ class _Job:
             written = (layout.segment(self._sweep_id, self._segment + 1), layout.summary(self._sweep_id))
             return all(map(self._storage.exists, written))
 
+        say("waiting for the driver, which prepares the data first ...")
         until = time.monotonic() + _BEGIN_S
         while not begun():
-            if self._head.state(self._id).over and not begun():
+            if self._driver.state().over and not begun():
                 return False
             if time.monotonic() > until:
-                say("its data is being prepared still ...")
+                say("the driver is still preparing the data ...")
                 until = time.monotonic() + _BEGIN_S
             time.sleep(_LOOK_S)
         return True
 
     def _say_failure(self) -> int:
-        """The driver ended without a word in the journal, so its own words are all there is."""
-        state = self._head.state(self._id)
-        for line in self._head.last_words(self._id).splitlines():
-            say(f"head: {line}")
-        say(f"error: the driver on the head {state.words}; nothing was started.")
+        """Print the output of a driver that ended without an event in the journal; return the exit code."""
+        state = self._driver.state()
+        for line in self._driver.last_words().splitlines():
+            say(f"driver: {line}")
+        say(f"error: the driver, {self._driver.where}, {state.words}; nothing was started.")
         return 0 if state.succeeded else EXIT_FAILED
 
     def _follow(self, *, as_json: bool) -> int:
-        from orchestrator.cli.progress import Progress
-        from orchestrator.journal import read_state
-        from orchestrator.records import SweepEnded
-
-        before = read_state(self._storage, self._sweep_id)
-        progress = Progress(before.started.objectives, None)
-        try:
-            with progress:
-                ended = self._hear(progress, lambda event: isinstance(event, SweepEnded))
-        except KeyboardInterrupt:
-            say(f"this machine no longer follows; the sweep goes on. `agr stop {self._sweep_id}` ends it.")
-            raise
-        if not ended:
-            say(f"error: the driver is gone. Go on with: agr resume {self._sweep_id} --address {self._head.url}")
+        over = follow(
+            self._storage, self._sweep_id, again=self._again, driver_is_gone=lambda: self._driver.state().over
+        )
+        if not over:
             return EXIT_FAILED
-        result = self._result()
+        result = result_of(self._storage, self._sweep_id)
         if as_json:
             print_json(result_document(result, None))
         else:
             print_result(result, self._storage)
         return exit_code_of(result)
 
-    def _hear(self, listener: Callable[[Any], None], is_last: Callable[[Any], bool]) -> bool:
-        """Tell ``listener`` each event from the first one on; whether the last came before the driver's end."""
-        from orchestrator.journal import read_journal
 
-        mine, self._segment = self._segment, 0
-        while True:
-            over = self._head.state(self._id).over  # asked first: after its end nothing is added
-            for number, events in read_journal(self._storage, self._sweep_id, after_segment=self._segment):
-                self._segment = number
-                for event in events:
-                    listener(event)
-                if number > mine and any(map(is_last, events)):
-                    return True
-            if over:
-                return False
-            time.sleep(_LOOK_S)
+def result_of(storage: Storage, sweep_id: str) -> SweepResult:
+    """Return the result of a sweep so far, from its summary and journal."""
+    from orchestrator.catalog.summary import read_summary
+    from orchestrator.journal.best import Best
+    from orchestrator.journal.segments import read_state
+    from orchestrator.ray_tune.driver import SweepResult
 
-    def _result(self) -> SweepResult:
-
-        from orchestrator.journal import read_state
-        from orchestrator.pareto import point_of
-        from orchestrator.ray_tune.driver import SweepResult
-        from orchestrator.storage import layout
-
-        summary = json.loads(self._storage.read(layout.summary(self._sweep_id)))
-        state = read_state(self._storage, self._sweep_id)
-        best = summary["best"]
-        counts = {name: count for name, count in summary["trials"].items() if name != "running"}
-        return SweepResult(
-            sweep_id=self._sweep_id,
-            status=summary["status"],
-            reason="" if state.ended is None else state.ended.reason,
-            counts=counts,
-            best=None if best is None else (best["trial_id"], point_of(best["value"])),
-            wall_s=summary["wall_s"],
-        )
+    summary = read_summary(storage, sweep_id)
+    state = read_state(storage, sweep_id)
+    return SweepResult(
+        sweep_id=sweep_id,
+        status=summary.status,
+        reason="" if state.ended is None else state.ended.reason,
+        counts=summary.trials.model_dump(exclude={"running"}),
+        best=None if summary.best is None else Best(summary.best.trial_id, summary.best.point),
+        wall_s=summary.wall_s,
+        spent=summary.spent,
+    )

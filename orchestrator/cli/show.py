@@ -1,8 +1,7 @@
-"""``agr show``: what a trial was, how it did on each part and each group, and with what it was trained."""
+"""``agr show``: settings, figures by part and group, and provenance of a trial."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.arguments.output import check_folder
 from orchestrator.cli.common import (
     JsonOption,
     StorageOption,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from agr_core.objective import Objective
     from agr_core.reporting import Metrics
-    from orchestrator.state import SweepState, TrialState
+    from orchestrator.journal.sweep_state import SweepState, TrialState
     from orchestrator.storage.base import Storage
 
 _STAGE_FIELDS = {"stage", "key", "weights_sha256", "epochs", "best_epoch", "value", "seconds"}
@@ -36,80 +36,110 @@ _PARTS = ("train", "val", "test")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
+    """Add the command of this module to ``app``."""
     app.command()(show)
 
 
 def show(
     trial: TrialArgument,
     plots: Annotated[
-        Path | None, typer.Option("--plots", help="Also draw learning curves and confusion matrices into this folder.")
+        Path | None, typer.Option("--plots", help="Also write learning curves and confusion matrices to this folder.")
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Also show the full configuration, every figure, groups, classes and provenance."),
+    ] = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one trial: what it was, how it did on each part and each group, and with what it was trained."""
+    """Show one trial: settings, figures by part and by group, and provenance.
+
+    Example: agr show best
+    """
     with errors_in_one_line():
+        if plots is not None:
+            check_folder(plots, "--plots")
+        from dataclasses import asdict
+
         from agr_core.evaluation.guards import warnings
         from agr_core.evaluation.names import is_of_the_machine
         from agr_core.evaluation.scores import class_report
         from agr_core.objective import BEST
-        from orchestrator.journal import read_state
-        from orchestrator.lookup import find_trial, label_of
-        from orchestrator.trial_metrics import kept_metrics, kept_report, trial_metrics
+        from orchestrator.catalog.find import find_trial, label_of, trial_in
+        from orchestrator.journal.segments import read_state
+        from orchestrator.results.pooled import pooled_configurations
+        from orchestrator.results.trial_metrics import kept_metrics, kept_report, trial_metrics
+        from orchestrator.tracking.runs import trial_of_run
 
-        place = storage_at(storage)
-        sweep_id, trial_id = find_trial(place, trial)
-        state = read_state(place, sweep_id)
-        found = state.trials[trial_id]
+        opened = storage_at(storage)
+        sweep_id, trial_id = find_trial(opened, trial, trial_of_run)
+        state = read_state(opened, sweep_id)
+        trial_state = trial_in(state, trial_id)
         label = label_of(trial)
-        best = kept_report(found, state.started, label)
-        metrics = trial_metrics(found, state.started) if label == BEST else kept_metrics(found, state.started, label)
+        best = kept_report(trial_state, state.started, label)
+        metrics = (
+            trial_metrics(trial_state, state.started)
+            if label == BEST
+            else kept_metrics(trial_state, state.started, label)
+        )
         reported = {} if best is None else best.metrics
         trained = {name: value for name, value in reported.items() if name.startswith("train/")}
+        pooled = pooled_configurations(state, opened).get(trial_state.created.configuration, {})
         document = {
             "trial_id": trial_id,
             "sweep_id": sweep_id,
             "run_id": run_ids_of([state]).get((sweep_id, trial_id)) if as_json else None,
-            "outcome": found.outcome,
-            "config": found.created.config,
+            "outcome": trial_state.outcome,
+            "config": trial_state.created.config,
             "metrics": trained | metrics,
-            "provenance": _provenance(place, state, found),
-            "params": found.created.params,
-            "reconfigured": None if found.reconfigured is None else found.reconfigured.reason,
-            "variant": found.created.variant,
-            "number": found.created.number,
-            "epochs": found.reports[-1].epoch if found.reports else 0,
+            "provenance": _provenance(opened, state, trial_state),
+            "params": trial_state.created.params,
+            "reconfigured": None if trial_state.reconfigured is None else trial_state.reconfigured.reason,
+            "variant": trial_state.created.variant,
+            "number": trial_state.created.number,
+            "epochs": trial_state.reports[-1].epoch if trial_state.reports else 0,
             "stages": [
                 {**event.model_dump(include=_STAGE_FIELDS), "trained": event.kind == "stage_trained"}
-                for event in found.stages.values()
+                for event in trial_state.stages.values()
             ],
             "label": label,
             "best_epoch": None if best is None else best.epoch,
-            "kept_epochs": found.kept_epochs,
-            "stopped_early": found.ended is not None and found.ended.stopped_early,
-            "attempts": found.attempts,
+            "kept_epochs": trial_state.kept_epochs,
+            "stopped_early": trial_state.ended is not None and trial_state.ended.stopped_early,
+            "attempts": trial_state.attempts,
+            "drift": trial_state.drift,
             "machine": {
                 name: value
-                for report in found.reports[-1:]
+                for report in trial_state.reports[-1:]
                 for name, value in report.metrics.items()
                 if is_of_the_machine(name)
             },
-            "test_reads": found.test_reads,
-            "error": None if found.ended is None else found.ended.error,
+            "test_reads": trial_state.test_reads,
+            "pooled": {name: estimate.to_json() for name, estimate in pooled.items()},
+            "error": None if trial_state.ended is None else trial_state.ended.error,
             "warnings": warnings(reported),
-            "classes": {name: class_report(table) for name, table in _tables(place, state, found, label).items()},
+            "tags": state.annotations.tags_of(trial_id),
+            "notes": [asdict(note) for note in state.annotations.notes.get(trial_id, ())],
+            "classes": {
+                name: class_report(table) for name, table in _tables(opened, state, trial_state, label).items()
+            },
         }
         if plots is not None:
-            _draw(plots, place, state, found)
+            _draw(plots, opened, state, trial_state)
         if as_json:
             print_json(document)
+            return
+        _print_head(document, trial_state, sweep_reads=state.test_reads)
+        if everything:
+            _print_all(document, state.started.objectives)
         else:
-            _print_trial(document, found, state.started.objectives, sweep_reads=state.test_reads)
+            from orchestrator.cli.render.trial_screen import print_screen
+
+            print_screen(console(), state, trial_state, _by_part(trained | metrics), label, pooled)
 
 
 def _draw(folder: Path, storage: Storage, state: SweepState, trial: TrialState) -> None:
-    from orchestrator.tracking.describe import trial_name
+    from orchestrator.results.wording import trial_name
     from orchestrator.tracking.files import write_plots
 
     title = f"{trial.trial_id} {trial_name(trial.created)}"
@@ -118,15 +148,16 @@ def _draw(folder: Path, storage: Storage, state: SweepState, trial: TrialState) 
 
 
 def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[str, Any]:
-    """What the trial's worker recorded, else what its driver did, and the digests of what was trained."""
+    """Return the provenance recorded by the trial's worker, else by its driver, and the digests of its inputs."""
     from orchestrator.errors import NotFoundError
-    from orchestrator.tracking.files import attempt_folder
+    from orchestrator.journal.sweep_state import attempt_folder
+    from orchestrator.results.attempt_files import recorded_provenance
 
     folder = attempt_folder(state.started.sweep_id, trial)
     recorded = state.started.provenance
     if folder is not None:
-        with suppress(NotFoundError):  # it failed before it could say
-            recorded = json.loads(storage.read(f"{folder}/trial.json"))["provenance"]
+        with suppress(NotFoundError):  # it failed before recording its provenance
+            recorded = recorded_provenance(storage, folder, trial)
     created = trial.created
     names = ("config_digest", "data_digest", "split_digest", "data_uri", "weights_sha256")
     digests = {name: getattr(created, name) for name in names}
@@ -134,9 +165,9 @@ def _provenance(storage: Storage, state: SweepState, trial: TrialState) -> dict[
 
 
 def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) -> dict[str, Any]:
-    """The confusion matrices of a label's epoch, and of the test part where it was read with its weights."""
+    """Return the confusion matrices of a label's epoch, and of the test part if evaluated with its weights."""
+    from orchestrator.results.trial_metrics import kept_report
     from orchestrator.tracking.files import stored_reports
-    from orchestrator.trial_metrics import kept_report
 
     best = kept_report(trial, state.started, label)
     reports = [] if best is None else stored_reports(storage, state.started.sweep_id, trial)
@@ -144,7 +175,7 @@ def _tables(storage: Storage, state: SweepState, trial: TrialState, label: str) 
     return {**of_best, **(trial.tests[label].tables if label in trial.tests else {})}
 
 
-# ---- for people
+# ---- text output
 
 
 _UNITS = {
@@ -159,35 +190,40 @@ def _of_the_machine(figures: Mapping[str, float]) -> str:
     return ", ".join(words.format(figures[name]) for name, words in _UNITS.items() if name in figures)
 
 
-def _print_trial(
-    document: dict[str, Any], trial: TrialState, objectives: Sequence[Objective], *, sweep_reads: int
-) -> None:
+def _print_head(document: dict[str, Any], trial: TrialState, *, sweep_reads: int) -> None:
+    """Print the trial's identity, outcome and warnings."""
+    from datetime import UTC, datetime
+
     from rich.text import Text
 
-    from agr_core.config import TrialConfig
-    from orchestrator.tracking.describe import flat, short, trial_name
+    from orchestrator.journal.annotations import tag_words
+    from orchestrator.results.wording import trial_name
 
     out = console()
     outcome = document["outcome"] or "running"
     out.print(Text(document["trial_id"], style="bold"), f" {trial_name(trial.created)}  ({outcome})", highlight=False)
     early = " (stopped early)" if document["stopped_early"] else ""
-    out.print(f"sweep {document['sweep_id']}, {document['epochs']} epochs{early}, {document['attempts']} attempts")
+    epochs, attempts = (_counted(document[name], name) for name in ("epochs", "attempts"))
+    out.print(f"sweep {document['sweep_id']}, {epochs}{early}, {attempts}")
     if document["machine"]:
         out.print(f"last epoch: {_of_the_machine(document['machine'])}")
     if document["error"]:
-        out.print(f"because: {document['error']}", style="red")
+        out.print(f"reason: {document['error']}", style="red")
     for failure in trial.failures:
         out.print(f"attempt {failure.attempt} failed: {failure.error}", style="red")
     if document["reconfigured"]:
         out.print(f"not as proposed: {document['reconfigured']}", style="yellow", soft_wrap=True)
+    if document["tags"]:
+        out.print(f"tags: {', '.join(tag_words(document['tags']))}", highlight=False)
+    for note in document["notes"]:
+        written = datetime.fromtimestamp(note["time"], UTC)
+        out.print(
+            f"note of {note['author']}, {written:%Y-%m-%d %H:%M} UTC: {note['text']}", highlight=False, soft_wrap=True
+        )
+    for line in document["drift"]:
+        out.print(f"drift since the sweep began: {line}", style="yellow", soft_wrap=True)
     for words in document["warnings"]:
         out.print(f"warning: {words}", style="yellow", soft_wrap=True)
-    config = TrialConfig.from_document(document["config"])
-    given = dict(flat(config.model_dump(mode="json", exclude_defaults=True)))
-    lines = {
-        path: f"{short(value)}{'  (varies)' if path in document['params'] else ''}" for path, value in given.items()
-    }
-    print_pairs("configuration, as far as it is not the default", lines)
     for stage in document["stages"]:
         how = "trained by this trial" if stage["trained"] else "trained before, taken from the storage"
         figures = f"epoch {stage['best_epoch']} of {stage['epochs']} with {stage['value']:.5g}"
@@ -196,6 +232,25 @@ def _print_trial(
             highlight=False,
             soft_wrap=True,
         )
+    if document["test_reads"]:
+        reads = f"reads of the test part: {document['test_reads']} for this trial, {sweep_reads} in its sweep"
+        out.print(reads, style="dim", highlight=False)
+
+
+def _print_all(document: dict[str, Any], objectives: Sequence[Objective]) -> None:
+    """Print the full configuration, every figure, groups, classes and provenance."""
+    from rich.text import Text
+
+    from agr_core.config import TrialConfig
+    from orchestrator.results.wording import flat, short
+
+    out = console()
+    config = TrialConfig.from_document(document["config"])
+    given = {**dict(flat(config.model_dump(mode="json", exclude_defaults=True))), **document["params"]}
+    lines = {
+        path: f"{short(value)}{'  (varies)' if path in document['params'] else ''}" for path, value in given.items()
+    }
+    print_pairs("configuration, as far as it is not the default", lines)
     best = document["best_epoch"]
     by = "the objective" if document["label"] == "best" else f"`{document['label']}`"
     if document["label"] == "best" and len(objectives) > 1:
@@ -203,10 +258,7 @@ def _print_trial(
     out.print(Text("\nmetrics", style="bold"), "" if best is None else f"of epoch {best}, the best by {by}")
     others = {label: epoch for label, epoch in document["kept_epochs"].items() if label != document["label"]}
     for label, epoch in others.items():
-        out.print(f"kept as well: {document['trial_id']}@{label}, epoch {epoch}", style="dim", highlight=False)
-    if document["test_reads"]:
-        reads = f"reads of the test part: {document['test_reads']} for this trial, {sweep_reads} in its sweep"
-        out.print(reads, style="dim", highlight=False)
+        out.print(f"also kept: {document['trial_id']}@{label}, epoch {epoch}", style="dim", highlight=False)
     parts = _by_part(document["metrics"])
     out.print(_part_table(parts))
     for part in [part for part in parts if part != "train"]:
@@ -222,19 +274,20 @@ def _print_trial(
 
 
 def _by_part(metrics: Metrics) -> dict[str, dict[str, float]]:
-    """The figures of train, val (those of the best epoch), test and foreign data sets, without their prefixes."""
-    foreign = dict.fromkeys(part for part in (name.partition("/")[0] for name in metrics) if part.startswith("test."))
+    """Return figures of train, val (at the best epoch), test and other data sets by part, names without prefixes."""
+    prefixes = (name.partition("/")[0] for name in metrics)
+    foreign = dict.fromkeys(part for part in prefixes if part.startswith("test.") or part.endswith("_augmented"))
     parts: dict[str, dict[str, float]] = {part: {} for part in (*_PARTS, *foreign)}
     for name, value in metrics.items():
         prefix, _, figure = name.partition("/")
         part = "val" if prefix == "best" else prefix
-        if part in parts:  # what is kept for other labels is shown by TRIAL@label
+        if part in parts:  # figures of other labels are shown by TRIAL@label
             parts[part][figure] = value
     return parts
 
 
 def _part_table(parts: Mapping[str, Metrics]) -> Table:
-    """A row for each figure of the whole part, the losses first; a column for each part that was looked at."""
+    """Build a table with a row for each overall figure, losses first, and a column for each evaluated part."""
     from agr_core.evaluation.names import is_of_one_group
 
     names = {name for part in parts.values() for name in part if not is_of_one_group(name)}
@@ -246,7 +299,10 @@ def _part_table(parts: Mapping[str, Metrics]) -> Table:
 
 
 def _group_table(part: Metrics, by: str) -> Table | None:
-    """A row for each group, with its images, and one for the gap; a column for each figure. None without groups."""
+    """Build a table with a row for each group, its image count, a row for the gap, and a column for each figure.
+
+    Returns None without groups.
+    """
     groups = [name.partition(f".by_{by}.")[2] for name in part if name.startswith(f"images.by_{by}.")]
     figures = sorted({name.partition(f".by_{by}.")[0] for name in part if f".by_{by}." in name} - {"images"})
     if not groups or not figures:
@@ -272,10 +328,14 @@ def _plain_table(*titles: str) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for place, title in enumerate(titles):
-        table.add_column(title, justify="right" if place else "left", no_wrap=True)
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="right" if index else "left", no_wrap=True)
     return table
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.5g}"
+
+
+def _counted(count: int, plural: str) -> str:
+    return f"{count} {plural.removesuffix('s') if count == 1 else plural}"

@@ -1,4 +1,4 @@
-"""``agr table``: the paper's table of a sweep."""
+"""``agr table``: ablation table of a sweep, for a paper."""
 
 from __future__ import annotations
 
@@ -6,30 +6,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.common import JsonOption, StorageOption, console, errors_in_one_line, print_json, storage_at
+from orchestrator.cli.common import (
+    JsonOption,
+    StorageOption,
+    SweepArgument,
+    console,
+    errors_in_one_line,
+    print_json,
+    storage_at,
+    sweep_of,
+)
 
 if TYPE_CHECKING:
-    from orchestrator.table import Table
+    from orchestrator.results.ablation_table import Table
 
 
 _WIDEST = 10_000
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the commands of this module to ``app``."""
     app.command()(table)
 
 
 def table(
-    sweep: Annotated[str, typer.Argument(help="Sweep ID, or a unique beginning of one.")],
+    sweep: SweepArgument,
     rows: Annotated[
-        str, typer.Option("--rows", metavar="NAME,...", help="What a row is: variant, or fields such as model.name.")
+        str, typer.Option("--rows", metavar="NAME,...", help="Row keys: variant, or fields such as model.name.")
     ] = "variant",
     cols: Annotated[
         str, typer.Option("--cols", metavar="METRIC,...", help="Metrics: age_mae (of the best epoch), test/age_mae.")
     ] = "",
     against: Annotated[
-        str | None, typer.Option("--against", metavar="ROW", help="Compare with this row, not with what each is from.")
+        str | None,
+        typer.Option("--against", metavar="ROW", help="Base row of all differences; default: each row's own base."),
     ] = None,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print a booktabs tabular.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all digits.")] = False,
@@ -37,33 +47,32 @@ def table(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print means with intervals over seeds, and paired differences to what each row builds on.
+    """Print means with intervals over seeds, and paired differences to each row's base.
 
     Example: agr table ablation --cols age_mae,test/age_mae --latex
     """
     with errors_in_one_line():
         from agr_core.errors import InputError
-        from orchestrator.cli.table_formats import csv_text, html_page, latex
-        from orchestrator.journal import read_state
-        from orchestrator.lookup import find_sweep
-        from orchestrator.table import make_table
+        from orchestrator.cli.render.table_formats import csv_text, html_page, latex
+        from orchestrator.journal.segments import read_state
+        from orchestrator.results.ablation_table import make_table
 
         formats = {"--latex": as_latex, "--csv": as_csv, "--html": as_html, "--json": as_json}
         asked = [name for name, given in formats.items() if given]
         if len(asked) > 1:
             raise InputError(f"{' and '.join(asked)} given; choose one format.")
-        place = storage_at(storage)
-        state = read_state(place, find_sweep(place, sweep))
-        found = make_table(
-            state, rows=_names(rows, "--rows"), columns=_names(cols, "--cols"), against=against, storage=place
+        opened = storage_at(storage)
+        state = read_state(opened, sweep_of(opened, sweep))
+        ablation = make_table(
+            state, rows=_names(rows, "--rows"), columns=_names(cols, "--cols"), against=against, storage=opened
         )
         if as_json:
-            print_json(found.to_json())
+            print_json(ablation.to_json())
         elif as_latex or as_csv or as_html:
-            text = latex(found) if as_latex else csv_text(found) if as_csv else html_page(found)
+            text = latex(ablation) if as_latex else csv_text(ablation) if as_csv else html_page(ablation)
             typer.echo(text, nl=False)
         else:
-            _print(found)
+            _print(ablation)
 
 
 def _names(text: str, option: str) -> tuple[str, ...]:
@@ -75,15 +84,24 @@ def _names(text: str, option: str) -> tuple[str, ...]:
     return names
 
 
-def _print(found: Table) -> None:
-    from orchestrator.cli.table_formats import caption, text_table
-    from orchestrator.cli.terminal import Terminal
+def _print(ablation: Table) -> None:
+    from rich.text import Text
+
+    from orchestrator.cli.render.table_formats import caption, text_tables
+    from orchestrator.cli.render.terminal import Terminal
 
     out = console()
-    drawn = text_table(found)
-    width = max(out.width, Terminal(width=_WIDEST).measure(drawn).maximum)  # wrapped by the terminal rather than cut
-    Terminal(width=width).print(drawn)
-    out.print(caption(found), style="dim", highlight=False)
-    longest = max(len(row.label) for row in found.rows)
-    for row in found.rows:
-        out.print(f"  {row.label:<{longest}}  {' '.join(row.trials)}", highlight=False, soft_wrap=True)
+    room = out.width if out.is_terminal else _WIDEST  # a file or another program takes lines of any length
+    tables, same = text_tables(ablation, room)
+    for number, drawn in enumerate(tables):
+        if number:
+            out.print()
+        needed = Terminal(width=_WIDEST).measure(drawn).maximum  # the terminal wraps lines; nothing is truncated
+        (out if needed <= out.width else Terminal(width=needed)).print(drawn)
+    if same:
+        out.print(f"each row: {', '.join(same)}", style="dim", highlight=False)
+    out.print(caption(ablation), style="dim", highlight=False)
+    longest = max(len(row.label) for row in ablation.rows)
+    for row in ablation.rows:
+        line = f"  {row.label:<{longest}}  {' '.join(row.trials)}"
+        out.print(Text(line), soft_wrap=not out.is_terminal)  # a terminal wraps between IDs

@@ -1,8 +1,9 @@
-"""``agr validate`` and ``agr schema``: sweep files, before anything is rented."""
+"""``agr validate`` and ``agr schema``: checks of sweep files before a run."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,20 +18,21 @@ if TYPE_CHECKING:
     from orchestrator.spec.load import Sweep
 
 _SAMPLES = 3
+_SCHEMA = Path("sweeps/schema.json")
 
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Change the file first: path from its root, value as YAML; may be repeated. "
+        help="Override a value: path from the file's root, value as YAML; repeatable. "
         "Example: --set trial.data.source=faces.tar",
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the commands of this module to ``app``."""
     app.command()(validate)
     app.command()(schema)
 
@@ -39,12 +41,19 @@ def validate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file.")],
     profile: ProfileOption = None,
     overrides: SetOption = None,
+    models: Annotated[
+        bool,
+        typer.Option(
+            "--models",
+            help="Also build every choice and both ends of every range, without allocating weights; takes seconds.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a sweep file; print the size of its space, its rungs and three of its trials.
+    """Check a sweep file; print the size of its search space, its rungs and three sample trials.
 
-    Every problem is printed as FILE:LINE:COLUMN: PATH: what was given, the rule, the way out; the exit code is then 2.
-    Without --profile the file is checked as it is and under each of its profiles.
+    Every problem is printed as FILE:LINE:COLUMN: PATH: given value, rule, remedy; the exit code is then 2. Without
+    --profile the file is checked as it is and with each of its profiles.
 
     Example: agr validate sweeps/quickstart.yaml
     """
@@ -55,27 +64,36 @@ def validate(
         try:
             sweep = load_sweep(file, profile=profile, overrides=overrides or ())
             if profile is None:
-                _check_under_profiles(file, sweep.profiles, overrides or ())
+                _check_under_profiles(file, sweep.profiles, overrides or (), models=models)
+            built = _check_models(sweep, file) if models else None
         except SpecError as error:
             if as_json:
                 problems = [{**vars(problem), "file": problem.file or error.file} for problem in error.problems]
                 print_json({"problems": problems})
             say(str(error))
             raise typer.Exit(EXIT_INPUT) from error
-        found = _summary(sweep)
+        summary = _summary(sweep) | {"models": built}
         if as_json:
-            print_json(found)
+            print_json(summary)
         else:
-            _print(found)
+            _print(summary)
 
 
-def _check_under_profiles(file: Path, profiles: Sequence[str], overrides: Sequence[str]) -> None:
+def _check_models(sweep: Sweep, file: Path) -> int:
+    from orchestrator.spec.checks.models import check_models
+
+    return check_models(sweep.space, file=str(file))
+
+
+def _check_under_profiles(file: Path, profiles: Sequence[str], overrides: Sequence[str], *, models: bool) -> None:
     from orchestrator.errors import SpecError
     from orchestrator.spec.load import load_sweep
 
     for profile in profiles:
         try:
             sweep = load_sweep(file, profile=profile, overrides=overrides)
+            if models:
+                _check_models(sweep, file)
         except SpecError:
             say(f"under --profile {profile}:")
             raise
@@ -84,26 +102,42 @@ def _check_under_profiles(file: Path, profiles: Sequence[str], overrides: Sequen
 
 
 def schema(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("sweeps/schema.json"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"File to write; default: {_SCHEMA} where there is one (a checkout), else standard output.",
+        ),
+    ] = None,
 ) -> None:
-    """Write the JSON Schema of sweep files, by which editors complete and check them."""
+    """Write the JSON Schema of sweep files, for completion and checks in editors.
+
+    Example: agr schema -o sweep-schema.json
+    """
     from agr_core.errors import InputError
     from orchestrator.spec.schema import sweep_schema
 
     with errors_in_one_line():
+        document = json.dumps(sweep_schema(), indent=1) + "\n"
+        if output is None and not _SCHEMA.exists():
+            sys.stdout.write(document)
+            return
+        output = output or _SCHEMA
         try:
-            output.write_text(json.dumps(sweep_schema(), indent=1) + "\n", encoding="utf-8")
+            output.write_text(document, encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write {output}: {error.strerror}. Give another file with --output.") from error
         say(f"wrote {output}")
 
 
 def _summary(sweep: Sweep) -> dict[str, Any]:
-    """What the command says, as JSON."""
+    """Return the command's JSON document."""
+    from orchestrator.spec.checks.check import packages_of
     from orchestrator.spec.preview import rung_table, sample, stages
 
     search = sweep.spec.search
-    assert search is not None  # load_sweep fills it in
+    assert search is not None  # set by load_sweep
     samples = sample(sweep, _SAMPLES)
     return {
         "name": sweep.spec.name,
@@ -117,10 +151,12 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
             "start": len(search.start),
         },
         "repeat": 1 if sweep.spec.repeat is None else sweep.spec.repeat.seeds,
+        "folds": sweep.spec.folds,
         "confirm": None if sweep.spec.confirm is None else sweep.spec.confirm.model_dump(mode="json"),
         "objective": sweep.spec.model_dump(mode="json", include={"objective"})["objective"],
         "keep": {label: objective.model_dump(mode="json") for label, objective in sweep.spec.keep.items()},
         "stages": list(stages(samples)),
+        "plugins": packages_of(sweep.space),
         "rungs": [vars(rung) for rung in rung_table(sweep)],
         "samples": [{"variant": drawn.variant, "params": drawn.params} for drawn in samples],
         "warnings": list(sweep.warnings),
@@ -128,42 +164,50 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     from agr_core.objective import Objective
-    from orchestrator.cli.terminal import Terminal
+    from orchestrator.cli.render.terminal import Terminal
 
     console = Terminal(soft_wrap=True, highlight=False)
-    size, search, objective = found["size"], found["search"], found["objective"]
+    size, search, objective = summary["size"], summary["search"], summary["objective"]
     space = "has continuous ranges" if size is None else f"{size:,} configuration{'s' if size > 1 else ''}"
-    seeds = f" with {found['repeat']} seeds each" if found["repeat"] > 1 else ""
-    console.print(f"{found['name']}: the sweep file is right")
-    if found["profiles"]:
-        console.print(f"profiles   {', '.join(_marked(each, found['profile']) for each in found['profiles'])}")
+    seeds = f" with {summary['repeat']} seeds each" if summary["repeat"] > 1 else ""
+    if summary["folds"]:
+        seeds = f" on {summary['folds']} folds each"
+    console.print(f"{summary['name']}: the sweep file is valid")
+    if summary["profiles"]:
+        console.print(
+            f"profiles   {', '.join(_marked(profile, summary['profile']) for profile in summary['profiles'])}"
+        )
     console.print(f"space      {space}")
     console.print(f"search     {search['algorithm']}, {search['trials']} configurations{seeds}, seed {search['seed']}")
     if search["start"]:
         console.print(f"start      {search['start']} configurations tried first")
-    if found["confirm"] is not None:
-        top, fresh = found["confirm"]["top"], found["confirm"]["seeds"]
+    if summary["confirm"] is not None:
+        top, fresh = summary["confirm"]["top"], summary["confirm"]["seeds"]
         console.print(f"confirm    the best {top} again, with {fresh} fresh seeds each")
     for document in objective if isinstance(objective, list) else [objective]:
         aim = Objective.model_validate(document)
         console.print(f"objective  {aim.direction} {aim.formula}")
-    for label, document in found["keep"].items():
+    for label, document in summary["keep"].items():
         kept = Objective.model_validate(document)
         console.print(f"keep       {label}: {kept.direction} {kept.formula}")
-    for row in found["stages"]:
+    if summary["models"] is not None:
+        console.print(f"models     {summary['models']} different ones built")
+    for name, number in summary["plugins"].items():
+        console.print(f"plug-in    {name} {number}")
+    for row in summary["stages"]:
         console.print(f"stages     {row}")
     rungs = Table(title="Trials that reach an epoch", title_justify="left")
     rungs.add_column("epoch", justify="right")
     rungs.add_column("trials", justify="right")
-    for rung in found["rungs"]:
+    for rung in summary["rungs"]:
         rungs.add_row(str(rung["epochs"]), str(rung["trials"]))
     console.print(rungs)
-    console.print(_samples_table(found["samples"]))
-    for warning in found["warnings"]:
+    console.print(_samples_table(summary["samples"]))
+    for warning in summary["warnings"]:
         say(f"warning: {warning}")
 
 

@@ -1,1 +1,1 @@
-"""Ray on rented machines: start and join nodes safely, and give a cluster's head a sweep to run."""
+"""Ray on rented machines: start and join nodes safely, and submit sweeps to a cluster's head."""

@@ -1,8 +1,8 @@
-"""Before a machine joins, the head dials it: a node that the head cannot reach would join and then be lost.
+"""Reachability check before a machine joins: a node that the head cannot reach would join and then be lost.
 
-The machine listens on the ports its node would have and leaves a note on the head (behind the token) with its address
-and a word. The doorman, a small actor on the head, dials each port, expects that word, and leaves the answer. The word
-tells the machine from another one that has the same private address in the head's own network.
+The machine listens on the ports of its future node and leaves a note on the head (protected by the token) with its
+address and a random word. The doorman, a small actor on the head, connects to each port, expects that word, and leaves
+the answer. The word distinguishes the machine from another one with the same private address in the head's network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEPT_S = 60.0
 
 
 class Doorman:
-    """Dials whoever asks to join, for ever; an actor on the head.
+    """Actor on the head that connects to every machine that wants to join, forever.
 
     In a thread, because a call of a method would end with the driver that made it.
     """
@@ -40,7 +40,7 @@ class Doorman:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def watches(self) -> bool:
-        """Whether it has begun."""
+        """Return whether it has begun."""
         return True
 
     def _watch(self) -> None:
@@ -92,7 +92,7 @@ def _dial(host: str, port: int, word: str, problems: dict[int, str]) -> None:
 
 
 def ask_to_be_dialled(gcs: Gcs, host: str, ports: Sequence[int]) -> list[str] | None:
-    """What keeps the head from reaching this machine, a line for each port; empty: nothing. None: nobody answered."""
+    """Return why the head cannot reach this machine, a line per port; empty: it can. None: the doorman is silent."""
     word = secrets.token_hex(16)
     with _listening(ports, word):
         gcs.put(_CALLS + word, {"host": host, "ports": list(ports)})
@@ -108,7 +108,7 @@ def ask_to_be_dialled(gcs: Gcs, host: str, ports: Sequence[int]) -> list[str] | 
 
 @contextmanager
 def _listening(ports: Sequence[int], word: str) -> Iterator[None]:
-    """Say ``word`` to whoever calls one of ``ports``, on all addresses, as Ray listens."""
+    """Send ``word`` to every connection to one of ``ports``, on all addresses, as Ray listens."""
     listeners = [socket.create_server(("", port)) for port in ports]
     threads = [threading.Thread(target=_say_to_all, args=(listener, word), daemon=True) for listener in listeners]
     try:

@@ -1,7 +1,7 @@
-"""Words with a cluster's head from anywhere that reaches its port: no node, worker or driver is started for them.
+"""Client for Ray's global control service (GCS) that starts no driver.
 
-Ray keeps what all nodes know in its global control service (GCS), behind the head's one port and the token. These are
-the calls that Ray's own command line makes; they are not public, so the tests of ``tests/cluster`` hold them.
+The GCS holds the cluster's shared state, behind one port of the head and the token. The calls are those of Ray's own
+command line, from any machine that reaches that port.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONNECT_S = 3.0
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster, as the head sees it."""
+    """A node of the cluster, as known to the head."""
 
     node_id: str
     host: str
@@ -36,7 +36,7 @@ class Node:
     available: dict[str, float]
 
     def busy_share(self) -> float:
-        """How much of the node is taken, 0 to 1: of its GPUs, or of its CPUs where it has none."""
+        """Return the share of the node in use, 0 to 1: of its GPUs, or of its CPUs if it has none."""
         for resource in ("GPU", "CPU"):
             total = self.total.get(resource, 0.0)
             if total:
@@ -44,7 +44,7 @@ class Node:
         return 0.0
 
     def is_idle(self) -> bool:
-        """Whether nothing is taken of what trials ask for; a node with GPUs may run trials that ask for none."""
+        """Return whether no trial resource is in use; a node with GPUs may run trials that use none."""
         return all(self.available.get(name, 0.0) >= self.total.get(name, 0.0) for name in ("CPU", "GPU", "memory"))
 
 
@@ -63,86 +63,65 @@ class Gcs:
             socket.create_connection((host, port), timeout=_CONNECT_S).close()
         except OSError as error:
             raise ClusterError(
-                f"nothing answers at {address} ({error.strerror or 'no answer'}). Is the head up (`agr cluster status` "
-                "there), is it its address, does its firewall let this machine through?"
+                f"no answer at {address} ({error.strerror or 'no answer'}). Check that the head runs (`agr cluster "
+                "status` there), that this is its address, and that its firewall admits this machine."
             ) from error
         find_token()  # without one Ray's core ends this process, with a trace of its own
         speak_with_token()
-        raylet = _raylet()
         from ray.exceptions import AuthenticationError, RpcError
 
+        from orchestrator.ray_tune.internals.core import ControlClient
+
         try:
-            self._client = raylet.GcsClient(address=address)
+            self._client = ControlClient(address, namespace=NAMESPACE, timeout_s=_ANSWER_S)
         except AuthenticationError as error:
             raise InputError(
                 f"the cluster at {address} refuses this machine's token. Copy the head's: "
                 "ssh HEAD agr cluster token > ~/.ray/auth_token"
             ) from error
         except RpcError as error:
-            raise ClusterError(f"what answers at {address} is no Ray cluster: {_first_line(error)}") from error
+            raise ClusterError(f"the server at {address} is not a Ray cluster: {_first_line(error)}") from error
 
     # ---- small notes that all nodes can read
 
     def put(self, key: str, value: Any) -> None:
-        """Keep ``value`` (JSON) under ``key``."""
-        self._client.internal_kv_put(key.encode(), json.dumps(value).encode(), True, NAMESPACE, timeout=_ANSWER_S)
+        """Store ``value`` (JSON) under ``key``."""
+        self._client.put(key, json.dumps(value).encode())
 
     def get(self, key: str) -> Any:
-        """What is kept under ``key``; None if nothing."""
-        value = self._client.internal_kv_get(key.encode(), NAMESPACE, timeout=_ANSWER_S)
+        """Return the value under ``key``; None without one."""
+        value = self._client.get(key)
         return None if value is None else json.loads(value)
 
     def keys(self, prefix: str) -> list[str]:
-        """Keys that begin with ``prefix``."""
-        return [key.decode() for key in self._client.internal_kv_keys(prefix.encode(), NAMESPACE, timeout=_ANSWER_S)]
+        """Return the keys that begin with ``prefix``."""
+        return self._client.keys(prefix)
 
     def delete(self, key: str) -> None:
-        """Forget ``key``."""
-        self._client.internal_kv_del(key.encode(), False, NAMESPACE, timeout=_ANSWER_S)
+        """Delete ``key``."""
+        self._client.delete(key)
 
     # ---- nodes
 
     def nodes(self) -> list[Node]:
-        """All nodes the cluster has had, the living first."""
-        from ray._private.state import GlobalState
+        """Return all current and former nodes, the living first."""
+        from orchestrator.ray_tune.internals.core import cluster_state
 
-        state = GlobalState()
-        options = _raylet().GcsClientOptions.create(
-            self.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False
+        state = cluster_state(self.address)
+        return sorted(
+            (_node(row, state.free, state.draining) for row in state.nodes),
+            key=lambda node: (not node.alive, not node.is_head, node.host),
         )
-        state._initialize_global_state(options)
-        try:
-            available, draining = state.available_resources_per_node(), state.get_draining_nodes()
-            return sorted(
-                (_node(row, available, draining) for row in state.node_table()),
-                key=lambda node: (not node.alive, not node.is_head, node.host),
-            )
-        finally:
-            state.disconnect()
 
     def drain(self, node_id: str, *, reason: str, deadline_s: float) -> None:
-        """Give a node no more work and let it end when it is idle, at the latest after ``deadline_s``.
+        """Drain a node: no new work, and an end when it is idle, at the latest after ``deadline_s``.
 
         Raises:
             ClusterError: If the head refuses.
         """
-        from ray.core.generated import autoscaler_pb2
-
-        accepted, refusal = self._client.drain_node(
-            node_id,
-            autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
-            reason,
-            int((time.time() + deadline_s) * 1000),
-        )
-        if not accepted:
-            raise ClusterError(f"the head does not let node {node_id[:8]} go: {refusal}")
-
-
-def _raylet() -> Any:
-    """Ray's compiled part, which has no types."""
-    from ray import _raylet
-
-    return _raylet
+        refusal = self._client.drain_node(node_id, reason=reason, deadline=time.time() + deadline_s)
+        if refusal is not None:
+            raise ClusterError(f"the head refuses to drain node {node_id[:8]}: {refusal}")
 
 
 def _node(row: dict[str, Any], available: dict[str, dict[str, float]], draining: dict[str, int]) -> Node:
@@ -161,14 +140,14 @@ def _node(row: dict[str, Any], available: dict[str, dict[str, float]], draining:
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``.
+    """Return host and port of ``HOST:PORT``.
 
     Raises:
         InputError: If it is not of that form.
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
-        raise InputError(f"{address!r} is no address of a cluster: write HOST:PORT, such as 10.0.0.1:6379.")
+        raise InputError(f"{address!r} is not an address of a cluster: write HOST:PORT, such as 10.0.0.1:6379.")
     return host, int(port)
 
 

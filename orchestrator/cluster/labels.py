@@ -1,21 +1,21 @@
-"""What a node says of itself: provider, GPU, price, data it has; as Ray's node labels."""
+"""Labels of a node as Ray node labels: provider, GPU, price, cached data."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 from agr_core.errors import InputError
-from orchestrator.storage.staging import held
+from orchestrator.assets.node_cache import held
+from orchestrator.ray_tune.labels import USD_PER_HOUR as USD_PER_HOUR
+from orchestrator.ray_tune.labels import usd_per_hour as usd_per_hour
 
 PROVIDER = "agr-provider"
 GPU = "agr-gpu"
-USD_PER_HOUR = "agr-usd-per-hour"
 DATA = "agr-data-"
-"""Beginning of the label of a data set that the node had in its cache when it started; its digest follows, cut."""
+"""Prefix of the label of a data set that was in the node's cache at its start; a part of the digest follows."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _DIGEST_CHARACTERS = 32
@@ -23,11 +23,11 @@ _NVIDIA_TIMEOUT_S = 10
 
 
 def node_labels(*, provider: str | None, usd_per_hour: float | None, cache: Path) -> dict[str, str]:
-    """Labels of this machine.
+    """Return the labels of this machine.
 
     Args:
-        provider: Whose machine it is.
-        usd_per_hour: What it costs.
+        provider: Provider of the machine.
+        usd_per_hour: Price, in dollars per hour.
         cache: The node's cache of data sets, ``Settings.cache``.
 
     Raises:
@@ -49,26 +49,20 @@ def node_labels(*, provider: str | None, usd_per_hour: float | None, cache: Path
 
 
 def data_label(data_digest: str) -> str:
-    """The label of a cached data set."""
+    """Return the label of a cached data set."""
     return DATA + data_digest[:_DIGEST_CHARACTERS]
 
 
-def usd_per_hour(labels: Mapping[str, str]) -> float | None:
-    """What a node costs by its labels (dollars an hour)."""
-    text = labels.get(USD_PER_HOUR)
-    return None if text is None else float(text)
-
-
 def _gpu_model() -> str:
-    """Name of the machine's first GPU as a label's value; empty without one."""
+    """Return the name of the machine's first GPU as a label's value; empty without one."""
     if shutil.which("nvidia-smi") is None:
         return ""
     try:
-        found = subprocess.run(
+        output = subprocess.run(
             ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
             capture_output=True, text=True, timeout=_NVIDIA_TIMEOUT_S, check=True,
         )  # fmt: skip
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return ""
-    name = next(iter(found.stdout.splitlines()), "").removeprefix("NVIDIA ").removeprefix("GeForce ")
+    name = next(iter(output.stdout.splitlines()), "").removeprefix("NVIDIA ").removeprefix("GeForce ")
     return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.-")[:63]

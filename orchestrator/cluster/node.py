@@ -1,4 +1,4 @@
-"""This machine as a node: start Ray as the head or join one, and leave in good order."""
+"""Run this machine as a node: start Ray as the head or join one, and leave in good order."""
 
 from __future__ import annotations
 
@@ -37,10 +37,15 @@ _OBJECT_STORE_BYTES = 200 * 2**20
 """Trials exchange nothing through Ray's object store; without this it takes 30 % of the memory."""
 
 _PATIENCE = {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120"}
+
+_NO_METRICS = {"RAY_enable_metrics_collection": "false", "DASHBOARD_METRIC_PORT": "-1"}
+"""Ray's metrics, which nothing here reads, are served without a token, on all addresses. The dashboard's own have no
+switch: with a number that is no port it logs that it cannot serve them, and goes on."""
+
 _TOO_SLOW = "timed out during startup"
 _ATTEMPTS = 3
-"""Ray gives its agents 15 s and itself 30 s to start, which cannot be changed (ray-project/ray#65983) and which a busy
-machine exceeds; the next time its files are read already."""
+"""Number of attempts to start Ray. Ray limits the start of its agents to 15 s and its own to 30 s, which cannot be
+changed (ray-project/ray#65983) and which a busy machine exceeds; at the next attempt, its files are cached."""
 
 _START_S = 240.0
 _SEEN_S = 30.0
@@ -50,7 +55,7 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class NodeOptions:
-    """What ``agr cluster head`` and ``join`` ask."""
+    """Options of ``agr cluster head`` and ``join``."""
 
     host: str | None = None
     """Address of this machine that the other nodes reach; None: the one towards the head, or the internet."""
@@ -61,12 +66,12 @@ class NodeOptions:
     usd_per_hour: float | None = None
     provider: str | None = None
     warm: int | None = None
-    """Workers that wait for trials; None: one a core, if the memory is large enough."""
+    """Number of warm workers; None: one per core, if the memory is large enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The node this machine is, kept in ``AGR_HOME/cluster/node.json``."""
+    """The record of this machine's node, kept in ``AGR_HOME/cluster/node.json``."""
 
     address: str
     """Of the cluster, HOST:PORT."""
@@ -76,19 +81,19 @@ class Started:
     mark: str
     node_id: str
     warm: int
-    """So many workers wait for trials when none runs."""
+    """Number of warm workers when no trial runs."""
 
 
 def start_head(options: NodeOptions, settings: Settings) -> Started:
     """Start a cluster whose first node is this machine.
 
     Raises:
-        InputError: If an option cannot be, or this machine is a node already.
+        InputError: If an option is invalid, or this machine is already a node.
         ClusterError: If Ray does not start.
     """
     _refuse_second(settings)
     find_token(create=True)
-    host = options.host or own_address(("192.0.2.1", 9))  # an address of nobody: which way is out?
+    host = options.host or own_address(("192.0.2.1", 9))  # a reserved address, to find the outgoing route
     ports = Ports(options.port)
     _check_ports(host, ports, head=True)
     address = f"{host}:{options.port}"
@@ -106,10 +111,11 @@ def start_head(options: NodeOptions, settings: Settings) -> Started:
 
 
 def join(address: str, options: NodeOptions, settings: Settings) -> Started:
-    """Make this machine a node of the cluster at ``address``; asks the head first whether that can be.
+    """Make this machine a node of the cluster at ``address``, after checks with the head.
 
     Raises:
-        InputError: If an option cannot be, the token or the versions are not the head's, the head cannot reach this
+        InputError: If an option is invalid, the token or the versions differ from the head's, the head cannot reach
+        this
             machine, or it is a node already.
         ClusterError: If the head does not answer, or Ray does not start.
     """
@@ -121,19 +127,21 @@ def join(address: str, options: NodeOptions, settings: Settings) -> Started:
         raise ClusterError(f"the cluster at {address} was not started by `agr cluster head`, or is only just starting.")
     unlike = differences(theirs, versions())
     if unlike:
-        raise InputError(f"this machine cannot join {address}: {'; '.join(unlike)}. Install here what the head has.")
+        raise InputError(f"this machine cannot join {address}: {'; '.join(unlike)}. Install the head's versions here.")
     host = options.host or own_address(parse_address(address))
     ports = Ports(options.port)
     _check_ports(host, ports, head=False)
     if any(node.alive and node.host == host for node in gcs.nodes()):
         raise InputError(
-            f"the cluster has a node at {host} already. If it is this machine from before it was restarted, wait half "
-            "a minute until the head has noticed; if another one has the same private address, join them by an overlay "
+            f"the cluster already has a node at {host}. If it is this machine before a restart, wait half a minute "
+            "until the head has noticed; if another machine has the same private address, join both by an overlay "
             "network (docs/clusters.md, Behind NAT)."
         )
     problems = doorman.ask_to_be_dialled(gcs, host, ports.dialled())
     if problems is None:
-        raise ClusterError(f"the head at {address} does not say whether it can reach this machine. Is it overloaded?")
+        raise ClusterError(
+            f"the head at {address} does not answer whether it can reach this machine; it may be overloaded. Try again."
+        )
     if problems:
         raise InputError(
             f"the head at {address} cannot reach this machine: {'; '.join(problems)}. Open its firewall to the head "
@@ -147,11 +155,13 @@ def join(address: str, options: NodeOptions, settings: Settings) -> Started:
 
 
 def _start(options: NodeOptions, settings: Settings, address: str, host: str, arguments: list[str]) -> Started:
+    from orchestrator.ray_tune.internals.core import COMMAND_MODULE
+
     number = warm.worker_count(options.warm, options.cpus)
     labels = node_labels(provider=options.provider, usd_per_hour=options.usd_per_hour, cache=settings.cache)
     labels[warm.LABEL] = str(number)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
-    command += ["--include-log-monitor=false"]  # it brings workers' words to drivers, which do not ask for them
+    command = [sys.executable, "-P", "-m", COMMAND_MODULE, "start", *arguments]
+    command += ["--include-log-monitor=false"]  # it forwards workers' output to drivers, which do not use it
     command += [f"--node-ip-address={host}", f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats"]
     command += ["--labels=" + ",".join(f"{name}={value}" for name, value in labels.items())]
     command += [] if options.cpus is None else [f"--num-cpus={options.cpus}"]
@@ -167,7 +177,7 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
     try:
         node_id = _wait_for(Gcs(address), host).node_id
     except ClusterError:
-        _end_processes(mark)  # without a record of it nothing else would
+        _end_processes(mark)  # no record of the node exists that could end them later
         raise
     started = Started(
         address=address,
@@ -185,14 +195,22 @@ def _start(options: NodeOptions, settings: Settings, address: str, host: str, ar
 
 
 def _try_to_start(command: list[str], mark: str, for_workers: dict[str, str]) -> str:
-    """Why Ray does not start; empty if it does."""
+    """Start Ray; return why it does not start, empty if it does."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     # `agr` and `python` of a job are those of this installation, whatever the shell's PATH was.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     try:
         done = subprocess.run(
             command,
-            env={**_PATIENCE, **for_workers, **environment, **MODE, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"},
+            env={
+                **_PATIENCE,
+                **for_workers,
+                **environment,
+                **MODE,
+                **_NO_METRICS,
+                MARK: mark,
+                "RAY_USAGE_STATS_ENABLED": "0",
+            },
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -200,11 +218,11 @@ def _try_to_start(command: list[str], mark: str, for_workers: dict[str, str]) ->
             timeout=_START_S,
         )
     except subprocess.TimeoutExpired:
-        return f"nothing after {_START_S:.0f} s"
+        return f"no end after {_START_S:.0f} s"
     if done.returncode == 0:
         return ""
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return said[-1] if said else "it said nothing"
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _wait_for(gcs: Gcs, host: str) -> Node:
@@ -218,11 +236,11 @@ def _wait_for(gcs: Gcs, host: str) -> Node:
 
 
 def _call_doorman(address: str) -> None:
-    """Put the doorman on the head, where it stays."""
+    """Start the doorman on the head, where it stays."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    os.environ.pop("RAY_BACKEND_LOG_LEVEL", None)  # else Ray's core says on standard error that it has read it
+    os.environ.pop("RAY_BACKEND_LOG_LEVEL", None)  # otherwise Ray's core prints it on standard error
     ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace=doorman.ACTOR_NAMESPACE)
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -232,8 +250,8 @@ def _call_doorman(address: str) -> None:
         ray.get(actor.remote(address).watches.remote(), timeout=_START_S)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterError(
-            f"the head runs, but what answers machines that want to join did not start within {_START_S:.0f} s. "
-            "`agr cluster leave`, and start it again."
+            f"the head runs, but the doorman, which answers joining machines, did not start within {_START_S:.0f} s. "
+            "Run `agr cluster leave`, and start the head again."
         ) from error
     finally:
         ray.shutdown()
@@ -243,10 +261,15 @@ def _start_workers(started: Started) -> None:
     try:
         warm.fill_up(started.host, Ports(started.port).node_manager, started.warm)
     except ClusterError as error:
-        raise ClusterError(f"{error}. `agr cluster leave`, and start it again.") from error
+        raise ClusterError(f"{error}. Run `agr cluster leave`, and start the head again.") from error
 
 
 def _check_ports(host: str, ports: Ports, *, head: bool) -> None:
+    if host == "localhost" or host.startswith("127."):
+        raise InputError(
+            f"--host {host}: no other machine reaches this one by it, and Ray would replace it. Leave --host out; one "
+            "machine needs no cluster: `agr submit FILE --detach`."
+        )
     if not _is_ours(host):
         own = sorted(_own_addresses())
         raise InputError(
@@ -273,12 +296,17 @@ def _own_addresses() -> set[str]:
 
 
 def this_node(settings: Settings) -> Started | None:
-    """The node this machine is; None if it is none, or its Ray has ended."""
-    path = _record(settings)
-    if not path.exists():
+    """Return this machine's node; None if it is none, or its Ray has ended."""
+    started = joined_node(settings)
+    return started if started is not None and _processes(started.mark) else None
+
+
+def joined_node(settings: Settings) -> Started | None:
+    """Return the node that this machine joined as and did not leave as; its Ray may have ended by itself."""
+    try:
+        return Started(**json.loads(_record(settings).read_text(encoding="utf-8")))
+    except FileNotFoundError:
         return None
-    started = Started(**json.loads(path.read_text(encoding="utf-8")))
-    return started if _processes(started.mark) else None
 
 
 def _record(settings: Settings) -> Path:
@@ -289,7 +317,9 @@ def _refuse_second(settings: Settings) -> None:
     node = this_node(settings)
     if node is not None:
         what = "the head" if node.is_head else "a node"
-        raise InputError(f"this machine is {what} of the cluster at {node.address} already; `agr cluster leave` first.")
+        raise InputError(
+            f"this machine is {what} of the cluster at {node.address} already; run `agr cluster leave` first."
+        )
 
 
 # ---- leaving
@@ -305,13 +335,13 @@ def leave(settings: Settings, *, deadline_s: float, force: bool, say: Callable[[
     """
     node = this_node(settings)
     if node is None:
-        raise InputError("this machine is no node of a cluster (of this AGR_HOME): nothing to leave.")
-    if not force:  # which asks nobody, and so needs neither the head nor the token
+        raise InputError("this machine is not a node of a cluster (of this AGR_HOME): nothing to leave.")
+    if not force:  # this needs neither the head nor the token
         try:
             gcs = Gcs(node.address)
             others = [other for other in gcs.nodes() if other.alive and other.node_id != node.node_id]
         except ClusterError as error:
-            say(f"{error} Ending what runs here.")
+            say(f"{error} Ending the node's processes.")
         else:
             if node.is_head and others:
                 raise InputError(
@@ -329,26 +359,26 @@ def _drain(gcs: Gcs, node: Started, deadline_s: float, say: Callable[[str], None
     say(f"draining {node.host}: its trials move at the end of their epochs; waiting up to {deadline_s:.0f} s")
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
-        here = next((each for each in gcs.nodes() if each.node_id == node.node_id), None)
+        here = next((listed for listed in gcs.nodes() if listed.node_id == node.node_id), None)
         if here is None or not here.alive or here.is_idle():
             return
         time.sleep(_POLL_S)
-    say(f"still busy after {deadline_s:.0f} s: what runs here ends, and goes on elsewhere from its last checkpoint")
+    say(f"still busy after {deadline_s:.0f} s: its trials end here, and continue elsewhere from their last checkpoints")
 
 
 def _processes(mark: str) -> list[psutil.Process]:
-    """What runs with the node's mark, and its descendants: Ray's workers and agents write over their environment."""
-    found: dict[int, psutil.Process] = {}
+    """Return the processes with the node's mark, and their descendants: Ray's workers overwrite their environment."""
+    processes: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, PermissionError, ProcessLookupError):
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
-                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
-    found.pop(os.getpid(), None)
-    return list(found.values())
+                processes |= {member.pid: member for member in (process, *process.children(recursive=True))}
+    processes.pop(os.getpid(), None)
+    return list(processes.values())
 
 
 def _end_processes(mark: str) -> None:
-    """End all that a node started: asked first, then killed."""
+    """End all processes of a node: terminate, then kill."""
     processes = _processes(mark)
     for ask in (psutil.Process.terminate, psutil.Process.kill):
         for process in processes:
@@ -358,5 +388,5 @@ def _end_processes(mark: str) -> None:
 
 
 def dashboard_url(node: Started) -> str:
-    """Where jobs are submitted to a head."""
+    """Return the address for submitting jobs to a head."""
     return f"http://{node.host}:{DASHBOARD}"

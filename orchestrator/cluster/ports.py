@@ -1,4 +1,4 @@
-"""The ports of a node, all known beforehand, and what a firewall must let through."""
+"""The fixed ports of a node, and the firewall rules for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DASHBOARD = 8265
 """On the head: jobs are submitted here (http)."""
 
 _WORKERS = 500
-"""So many worker processes, each with a port, may run on a node."""
+"""Maximum number of worker processes of a node, each with a port."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Ports:
 
     @property
     def client(self) -> int:
-        """Ray Client, which nothing here uses; on the head."""
+        """Ray Client, on the head; unused here."""
         return self.base + 7
 
     @property
@@ -65,11 +65,11 @@ class Ports:
         return self.base + 1000, self.base + 1000 + _WORKERS - 1
 
     def dialled(self) -> tuple[int, ...]:
-        """Those that the head must reach on a node, one of each kind."""
+        """Return the ports that the head must reach on a node, one of each kind."""
         return self.node_manager, self.object_manager, self.workers[0]
 
     def options(self, *, head: bool) -> list[str]:
-        """For ``ray start``."""
+        """Return the options for ``ray start``."""
         first, last = self.workers
         options = {
             "node-manager-port": self.node_manager,
@@ -86,18 +86,18 @@ class Ports:
         return [f"--{name}={port}" for name, port in options.items()]
 
     def rules(self, host: str, *, head: bool) -> list[str]:
-        """What the firewall of the node must let through, as lines for people."""
+        """Return the firewall rules of the node, as readable lines."""
         first, last = self.workers
         begin = self.base if head else self.node_manager
         lines = [f"tcp from the other nodes to {host}: {begin}-{self.runtime_env}, {first}-{last}"]
         if head:
-            lines.append(f"tcp from where you submit to {host}: {DASHBOARD}")
+            lines.append(f"tcp from your laptop to {host}: {DASHBOARD}")
         return lines
 
     def taken(self, host: str, *, head: bool) -> list[int]:
-        """Ports somebody listens on already.
+        """Return the ports that are in use already.
 
-        Of the workers' ports Ray takes the next one, so only the one that the head dials before a machine joins counts.
+        Ray skips used worker ports, so only the one that the head connects to before a machine joins is checked.
         """
         named = [self.node_manager, self.object_manager, self.agent, self.agent_grpc, self.runtime_env, self.metrics]
         named += [self.base, self.client, DASHBOARD] if head else [self.workers[0]]
@@ -105,10 +105,10 @@ class Ports:
 
 
 def own_address(towards: tuple[str, int]) -> str:
-    """The address of this machine that connections to ``towards`` come from; nothing is sent.
+    """Return the local source address of connections to ``towards``; nothing is sent.
 
     Raises:
-        ClusterError: If there is no way there.
+        ClusterError: If there is no route.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

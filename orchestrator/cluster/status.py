@@ -1,4 +1,4 @@
-"""A cluster in figures."""
+"""Summary of a cluster in numbers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from orchestrator.cluster.labels import GPU, PROVIDER, usd_per_hour
 
 @dataclass(frozen=True)
 class ClusterSummary:
-    """Nodes, and totals over those that live; the JSON of ``agr cluster status``."""
+    """Nodes, and totals over the living ones; the JSON of ``agr cluster status``."""
 
     address: str
     nodes: list[dict[str, Any]] = field(default_factory=list)
     cpus: float = 0.0
     gpus: float = 0.0
     busy_share: float = 0.0
-    """Of the GPUs, or of the CPUs where the cluster has none; 0 to 1."""
+    """Share of the GPUs in use, or of the CPUs if the cluster has none; 0 to 1."""
     usd_per_hour: float = 0.0
-    """Of the nodes whose price is known."""
+    """Sum over the nodes with a known price."""
     unpriced: int = 0
 
     def line(self) -> str:
-        """The totals, for people."""
+        """Return the totals as a readable line."""
         alive = sum(node["alive"] for node in self.nodes)
         gone = len(self.nodes) - alive
         price = f"{self.usd_per_hour:g} $/h" + (f" ({self.unpriced} without a price)" if self.unpriced else "")
@@ -34,7 +34,7 @@ class ClusterSummary:
 
 
 def summarise(address: str, nodes: Sequence[Node]) -> ClusterSummary:
-    """Figures of a cluster."""
+    """Return the summary of a cluster."""
     alive = [node for node in nodes if node.alive]
     totals = {name: sum(node.total.get(name, 0.0) for node in alive) for name in ("CPU", "GPU")}
     counted = "GPU" if totals["GPU"] else "CPU"

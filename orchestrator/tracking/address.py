@@ -1,13 +1,15 @@
-"""MLflow's address, and the credentials in it, which are used and never shown."""
+"""MLflow's address and the credentials in it, which are used and never shown."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 _PLACE = re.compile(r"(\[[^\]@]*\]|[^:/?#@\[]*)(:\d*)?([/?#].*)?", re.DOTALL)
-"""Host, port and path, before which no login stands."""
+"""Host, port and path without a login before them."""
 
 _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)([^&#]+)", re.IGNORECASE)
 """psycopg takes ``?password=...`` too."""
@@ -15,7 +17,7 @@ _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)([^&#]+
 
 @dataclass(frozen=True)
 class Address:
-    """An address as it may be shown, the login in it, and the texts that give something away."""
+    """An address safe to show, its login, and its secret texts."""
 
     shown: str
     user: str | None
@@ -23,17 +25,17 @@ class Address:
     secrets: tuple[str, ...]
 
     def hide(self, text: str) -> str:
-        """``text`` without anything secret of the address, as it stands there or with its escapes undone."""
+        """Remove the address's secrets from ``text``, whether escaped or not."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 
 
 def read_address(uri: str) -> Address:
-    """What is in ``uri``.
+    """Parse ``uri``.
 
     A login may hold any character, escaped or not: SQLAlchemy takes ``/``, ``#`` and ``?`` in a password as they are,
-    and ``urlsplit``, for which the host ends there, would show it. All up to the last ``@`` is taken for the login.
+    and ``urlsplit``, for which the host ends there, would expose it. Everything up to the last ``@`` is the login.
     """
     scheme, separator, rest = uri.partition("://")
     login = ""
@@ -51,10 +53,19 @@ def read_address(uri: str) -> Address:
 
 
 def without_credentials(uri: str) -> str:
-    """``uri`` with ``user:password@`` taken out, and what is secret in its query; safe to print and to store."""
+    """Return ``uri`` without ``user:password@`` and without secrets in its query; safe to print and to store."""
     return read_address(uri).shown
 
 
 def database_uri(uri: str) -> str:
-    """``uri`` for SQLAlchemy 2.1, which reads ``postgresql://`` as psycopg 3, and we have psycopg 2."""
+    """Return ``uri`` for SQLAlchemy 2.1, which reads ``postgresql://`` as psycopg 3, while we use psycopg 2."""
     return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
+
+
+def remove_misnamed(made: Path, meant: Path) -> None:
+    """Remove the empty folder that MLflow creates beside a database's own: it uses the address's escapes as a name."""
+    if made == meant:
+        return
+    with suppress(OSError):  # not empty from here on, or not there
+        for folder in (made, *made.parents):
+            folder.rmdir()

@@ -1,4 +1,4 @@
-"""The tracker: where people browse results. MLflow is one; the journal stays the record."""
+"""The tracker interface, implemented for MLflow; the journal stays the record."""
 
 from __future__ import annotations
 
@@ -39,18 +39,32 @@ class MetricPoint:
 
 
 @dataclass(frozen=True)
+class TrackedData:
+    """A data set as an input of a run: ``digest`` has at most 36 characters."""
+
+    name: str
+    digest: str
+    source: str
+    """Its address, without credentials."""
+
+
+@dataclass(frozen=True)
 class TrackedRun:
-    """A run as the tracker has it."""
+    """A run in the tracker."""
 
     run_id: str
     status: RunStatus
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def is_closed(self, tag: str, value: str) -> bool:
+        """Return whether it has ended with the given value of a tag."""
+        return self.status != "RUNNING" and self.tags.get(tag) == value
+
 
 class Tracker(Protocol):
-    """Experiments hold runs; a run has params, metrics, tags and artifacts. Runs are known by a key of ours.
+    """Experiments hold runs; a run has params, metrics, tags and artifacts. Runs are identified by a key of ours.
 
-    Every method is idempotent: called again with the same arguments it changes nothing and doubles nothing. A server
+    Every method is idempotent: a repeated call with the same arguments changes and duplicates nothing. A server
     that does not answer, or not in time, raises ``TrackerUnavailableError``: try again later. One that refuses raises
     another ``TrackerError``: the same call will be refused again. No text of an error holds a credential.
     """
@@ -61,15 +75,15 @@ class Tracker(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise ``TrackerError``, saying how to fix it, unless the tracker answers."""
+        """Raise ``TrackerError`` with a way out unless the tracker answers."""
         ...
 
     def experiment(self, name: str) -> str:
-        """ID of the experiment of that name, made if need be."""
+        """Return the ID of the experiment of that name, created if missing."""
         ...
 
     def find_experiment(self, name: str) -> str | None:
-        """ID of the experiment of that name, or None."""
+        """Return the ID of the experiment of that name, or None."""
         ...
 
     def set_experiment_tags(self, experiment_id: str, tags: Mapping[str, str]) -> None:
@@ -86,26 +100,35 @@ class Tracker(Protocol):
         parent_run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """ID of the one run whose tags include all of ``key``, made if there is none.
+        """Return the ID of the only run whose tags include all of ``key``, created if missing.
 
-        A creation that timed out may still happen later: where several runs have the key, it is the one with most data.
+        A creation that timed out may still happen later: of several runs with the key, the one with most data counts.
         """
+        found = self.find_run(experiment_id, key)
+        if found is not None:
+            return found
+        parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
+        return self.create_run(experiment_id, name, start_time, {**(tags or {}), **key, **parent})
+
+    def create_run(self, experiment_id: str, name: str, start_time: float, tags: dict[str, str]) -> str:
+        """Create a run, whatever others there are; return its ID. Not idempotent: ``run`` is."""
         ...
 
     def find_run(self, experiment_id: str, key: Mapping[str, str]) -> str | None:
-        """ID of the run whose tags include all of ``key``, or None."""
-        ...
+        """Return the ID of the run whose tags include all of ``key``, or None."""
+        found = self.runs(experiment_id, key)
+        return found[0].run_id if found else None
 
     def runs(self, experiment_id: str, tags: Mapping[str, str]) -> list[TrackedRun]:
-        """All runs of an experiment whose tags include all of ``tags``, those with most data first."""
+        """Return all runs of an experiment whose tags include all of ``tags``, those with most data first."""
         ...
 
     def get_run(self, run_id: str) -> TrackedRun | None:
-        """The run of that ID, or None."""
+        """Return the run of that ID, or None."""
         ...
 
     def delete_run(self, run_id: str) -> None:
-        """Remove a run from sight; no error if that was done before."""
+        """Hide a run; a repeated call is no error."""
         ...
 
     def log(
@@ -116,15 +139,19 @@ class Tracker(Protocol):
         metrics: Sequence[MetricPoint] = (),
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Add params, points and tags to a run, in as few calls as the tracker allows.
+        """Add params, points and tags to a run, in as few requests as the tracker allows.
 
-        A param keeps its value: another one for it raises ``TrackerError``. Values that are longer than the tracker
-        takes end in a remark that says so.
+        A param keeps its value: another one for it raises ``TrackerError``. Values longer than the tracker's limit are
+        cut and end in a remark.
         """
         ...
 
+    def log_data(self, run_id: str, data: Sequence[TrackedData]) -> None:
+        """Show data sets as the inputs of a run."""
+        ...
+
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Store a file, or all that is in a folder, under the run."""
+        """Store a file, or all files of a folder, under the run."""
         ...
 
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
@@ -134,3 +161,12 @@ class Tracker(Protocol):
     def reopen(self, run_id: str) -> None:
         """Make a closed run ``RUNNING`` again."""
         ...
+
+
+def answers(tracker: Tracker) -> bool:
+    """Return whether the tracker answers: then a request that failed did so by itself."""
+    try:
+        tracker.check()
+    except TrackerError:
+        return False
+    return True

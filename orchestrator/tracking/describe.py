@@ -1,29 +1,41 @@
-"""What a sweep and its trials look like in the tracker: names, params, tags, points. Pure functions of the records."""
+"""Names, params, tags and points of a sweep and its trials in the tracker. Pure functions of the records."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from agr_core.config import TrialConfig
 from agr_core.evaluation.guards import warnings
 from agr_core.evaluation.names import headline_metrics, is_of_one_group
 from agr_core.objective import BEST, Objective
-from orchestrator.outcome import Outcome, SweepStatus
-from orchestrator.records import SweepStarted, TrialCreated, TrialReported, label_name
-from orchestrator.state import SweepState, TrialState
-from orchestrator.tracking.base import MetricPoint, RunStatus
+from orchestrator.journal.annotations import Annotations
+from orchestrator.journal.events import DataRef, SweepStarted, TrialCreated, TrialReported
+from orchestrator.journal.labels import label_name
+from orchestrator.journal.outcome import Outcome, SweepStatus
+from orchestrator.journal.sweep_state import SweepState, TrialState
+from orchestrator.results.leaderboard import Row
+from orchestrator.results.wording import flat, trial_params
+from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedData
+from orchestrator.tracking.notes import NOTE, running_note
 
 SWEEP_ID, TRIAL_ID, KIND = "agr.sweep_id", "agr.trial_id", "agr.kind"
 PARENT = "mlflow.parentRunId"
 OUTCOME, RANK, STATUS, EPOCHS = "agr.outcome", "agr.rank", "agr.status", "agr.epochs"
+LEAKS = "agr.leaks"
+"""Number of groups of one picture, or one subject, in several parts of the split; absent if none."""
+
+DRIFT = "agr.drift"
+"""Versions, code and hardware that differed from the sweep's start in an attempt; absent where nothing did."""
+
+_MAX_DATA = 20
+"""Number of data sets shown with a sweep; one that varies its split has many."""
+
 FRONT = "agr.front"
 RANK_METRIC = "rank"
 """The rank as a figure: MLflow sorts tags as text, so that 10 comes before 2."""
 
-KEY_METRICS = ("age_mae", "age_interval_mae", "gender_acc", "race_acc", "age_cs5", "age_f1.utk7")
-"""What a leaderboard shows beside the objective, the most telling first."""
 
 RUN_STATUS: Mapping[Outcome, RunStatus] = {
     "completed": "FINISHED",
@@ -41,79 +53,26 @@ SWEEP_RUN_STATUS: Mapping[SweepStatus, RunStatus] = {
     "paused": "KILLED",
 }
 
-_NAME_LENGTH = 60
-_NAMED_FIRST = ("model.name", "optimizer.name")
-
 
 def sweep_key(sweep_id: str) -> dict[str, str]:
-    """Tags that only the run of this sweep has."""
+    """Return the tags that identify the run of this sweep."""
     return {SWEEP_ID: sweep_id, KIND: "sweep"}
 
 
 def trial_key(sweep_id: str, trial_id: str) -> dict[str, str]:
-    """Tags that only the run of this trial has."""
+    """Return the tags that identify the run of this trial."""
     return {SWEEP_ID: sweep_id, TRIAL_ID: trial_id}
 
 
-def trial_name(created: TrialCreated, *, repeated: bool = False) -> str:
-    """A name a person recognises: the number and, in few words, what varies, as ``007 resnet10t adam onehot/utk7``."""
-    params = dict(created.params)
-    words = [f"{created.number:03d}"]
-    if created.variant is not None:
-        words.append(created.variant)
-    encoding, bins = params.pop("age.encoding", None), params.pop("age.bins", None)
-    ordered = {path: params[path] for path in (*_NAMED_FIRST, *params) if path in params}
-    words += [value.rstrip("/").rsplit("/", 1)[-1] for value in ordered.values() if isinstance(value, str)]
-    if encoding is not None or bins is not None:
-        words.append("/".join(short(part) for part in (encoding, bins) if part is not None))
-    if len(words) == 1:  # only figures vary
-        words += [f"{path.rsplit('.', 1)[-1]}={short(value)}" for path, value in ordered.items()]
-    if repeated:
-        words.append(f"seed {created.config['seed']}")
-    name = " ".join(words)
-    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
-
-
-def short(value: Any) -> str:
-    """A param for a narrow column: figures with three digits, lists without spaces."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def varying(trials: Iterable[TrialCreated]) -> tuple[str, ...]:
-    """Paths of what varies among some trials, in the order they came up, those of one part side by side."""
-    paths = dict.fromkeys(path for trial in trials for path in trial.params)
-    parts = {path.split(".", 1)[0]: None for path in paths}
-    return tuple(path for part in parts for path in paths if path.split(".", 1)[0] == part)
-
-
-def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of every leaf of a configuration; lists are leaves."""
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def trial_params(created: TrialCreated) -> dict[str, Any]:
-    """The complete configuration, flat, what varies first."""
-    complete = dict(flat(created.config))
-    varying = {path: complete.get(path, value) for path, value in created.params.items()}
-    return {**varying, **complete}
-
-
-def trial_tags(created: TrialCreated, sweep: SweepStarted) -> dict[str, str]:
-    """What is known of a trial when it starts."""
+def trial_tags(created: TrialCreated, sweep: SweepStarted, *, leaks: int = 0) -> dict[str, str]:
+    """Return the tags of a started trial; ``leaks``: groups in several parts of its split."""
     tags = {
         KIND: "trial",
         "agr.number": str(created.number),
         "agr.config_digest": created.config_digest,
         "agr.data_digest": created.data_digest,
         "agr.split_digest": created.split_digest,
+        **source_tags(sweep),
     }
     if created.weights_sha256 is not None:
         tags["agr.weights_sha256"] = created.weights_sha256
@@ -125,11 +84,13 @@ def trial_tags(created: TrialCreated, sweep: SweepStarted) -> dict[str, str]:
         tags["agr.variant"] = created.variant
     if sweep.rerun_of is not None:
         tags["agr.rerun_of"] = sweep.rerun_of
+    if leaks:
+        tags[LEAKS] = str(leaks)
     return tags
 
 
 def end_tags(trial: TrialState) -> dict[str, str]:
-    """What is known of a trial once it has ended."""
+    """Return the tags of an ended trial."""
     ended = trial.ended
     assert ended is not None, "only for trials that ended"
     tags = {OUTCOME: ended.outcome, EPOCHS: str(ended.epochs), "agr.attempts": str(trial.attempts)}
@@ -148,20 +109,60 @@ def end_tags(trial: TrialState) -> dict[str, str]:
     if trial.reconfigured is not None:  # the run may have been made before
         tags["agr.reconfigured"] = trial.reconfigured.reason
         tags["agr.config_digest"] = trial.created.config_digest
+    if trial.drift:
+        tags[DRIFT] = "; ".join(trial.drift)
+    if trial.reopened is not None:
+        tags["agr.reopened"] = trial.reopened.reason
+        tags["agr.config_digest"] = trial.created.config_digest
     best = trial.best_report
-    said = [] if best is None else warnings(best.metrics)
-    if said:
-        tags["agr.warnings"] = " ".join(said)
+    messages = [] if best is None else warnings(best.metrics)
+    if messages:
+        tags["agr.warnings"] = " ".join(messages)
+    return tags
+
+
+def run_params(trial: TrialState) -> dict[str, Any]:
+    """Return the params of a trial's run. MLflow params are immutable, so a continued trial's epochs are left out."""
+    params = dict(trial_params(trial.created))
+    if trial.reopened is not None:
+        params.pop("schedule.epochs", None)
+    return params
+
+
+def annotation_tags(annotations: Annotations, subject: str | None, *, removed: Iterable[str] = ()) -> dict[str, str]:
+    """Return the notes and tags of a trial, or of the sweep, as MLflow tags; ``removed`` ones become empty."""
+    tags = {f"agr.tag.{name}": "" for name in removed}
+    tags |= {f"agr.tag.{name}": value or "yes" for name, value in annotations.tags_of(subject).items()}
+    texts = annotations.texts(subject)[::-1]  # the newest first: a long tag is cut
+    return {**tags, "agr.note": "\n".join(texts)} if texts else tags
+
+
+def is_settled(sweep: SweepStarted, trial: TrialState) -> bool:
+    """Return whether its configuration is final: MLflow params are immutable, and a batch may still be halved."""
+    may_change = sweep.document.get("out_of_memory") == "halve_batch"
+    return not may_change or trial.reconfigured is not None or bool(trial.reports) or trial.ended is not None
+
+
+def source_tags(sweep: SweepStarted) -> dict[str, str]:
+    """Return MLflow's tags of a run on its origin: the command, the commit of the code, and who started the sweep."""
+    command = f"agr submit {sweep.name}" if sweep.rerun_of is None else f"agr rerun {sweep.rerun_of}"
+    tags = {"mlflow.source.type": "PROJECT", "mlflow.source.name": command}
+    commit = sweep.provenance.get("code", {}).get("commit")
+    if commit is not None:
+        tags["mlflow.source.git.commit"] = str(commit)
+    if sweep.started_by is not None:
+        tags["mlflow.user"] = sweep.started_by
     return tags
 
 
 def sweep_tags(sweep: SweepStarted, storage_uri: str) -> dict[str, str]:
-    """What is known of a sweep when it starts."""
+    """Return the tags of a started sweep."""
     tags = {
         "agr.name": sweep.name,
-        "agr.objective": ", ".join(f"{each.direction} {each.formula}" for each in sweep.objectives),
+        "agr.objective": ", ".join(f"{objective.direction} {objective.formula}" for objective in sweep.objectives),
         "agr.storage": storage_uri,
-        "mlflow.note.content": f"{sweep.description}\n\n`agr leaderboard {sweep.sweep_id}`".strip(),
+        NOTE: running_note(sweep),
+        **source_tags(sweep),
     }
     if sweep.profile is not None:
         tags["agr.profile"] = sweep.profile
@@ -172,41 +173,73 @@ def sweep_tags(sweep: SweepStarted, storage_uri: str) -> dict[str, str]:
     return tags
 
 
+def sweep_data(state: SweepState) -> list[TrackedData]:
+    """Return the data sets and splits of a sweep's trials, each once, at most ``_MAX_DATA``."""
+    refs = dict.fromkeys(trial.created.data for trial in state.trials.values())
+    return [
+        TrackedData(f"{_data_name(ref)} split {ref.split_digest[:8]}", ref.data_digest[:32], ref.data_uri)
+        for ref in list(refs)[:_MAX_DATA]
+    ]
+
+
+def _data_name(ref: DataRef) -> str:
+    """Return the last part of the data set's address; a digest there is shortened."""
+    name = ref.data_uri.rstrip("/").rsplit("/", 1)[-1]
+    return name[:8] if name.startswith(ref.data_digest[:16]) else name
+
+
 def sweep_params(sweep: SweepStarted) -> dict[str, Any]:
-    """How the sweep searches, flat; what its trials have in common is among the params of each."""
+    """Return the search settings of the sweep, flat; settings common to its trials are among the params of each."""
     parts = ("objective", "search", "scheduler", "repeat", "budget", "resources", "out_of_memory", "limits")
     return dict(flat({part: sweep.document[part] for part in parts if part in sweep.document}))
 
 
 def sweep_end_tags(state: SweepState) -> dict[str, str]:
-    """What is known of a sweep once its driver let go of it."""
+    """Return the tags of a sweep that its driver released."""
     ended = state.ended
     assert ended is not None, "only for sweeps that ended"
     tags = {STATUS: ended.status, "agr.test_reads": str(state.test_reads)}
     if ended.reason:
         tags["agr.reason"] = ended.reason
-    best = state.best()
-    if best is not None and best.ended is not None:
-        tags["agr.best_trial"] = best.trial_id
-        tags["agr.best_value"] = ", ".join(f"{value:.6g}" for value in best.ended.point)
+    winner = state.winner()
+    if winner is not None:
+        tags["agr.best_trial"] = winner.best.trial_id
+        tags["agr.best_value"] = ", ".join(f"{value:.6g}" for value in winner.best.point)
     return tags
 
 
 def sweep_end_points(state: SweepState) -> list[MetricPoint]:
-    """Counts of trials by outcome, and the seconds all drivers took."""
+    """Return the counts of trials by outcome, and the run time of all drivers."""
     ended = state.ended
     assert ended is not None, "only for sweeps that ended"
     figures = {f"trials/{outcome}": float(count) for outcome, count in state.counts().items()}
-    return [MetricPoint(name, value, 0, ended.time) for name, value in {**figures, "wall_s": ended.wall_s}.items()]
+    figures |= {"wall_s": ended.wall_s, **spent_figures(state)}
+    return [MetricPoint(name, value, 0, ended.time) for name, value in figures.items()]
+
+
+def spent_figures(state: SweepState) -> dict[str, float]:
+    """Return the amounts spent by an ended sweep, and what is left of its budgets of dollars and GPU-hours."""
+    spent = None if state.ended is None else state.ended.spent
+    if spent is None:
+        return {}
+    amounts = {"usd": spent.usd, "gpu_hours": spent.gpu_hours or None}
+    budget, added = state.started.document.get("budget") or {}, state.steering.added_budget
+    names: tuple[Literal["usd", "gpu_hours"], ...] = ("usd", "gpu_hours")
+    figures = {f"spent/{name}": amount for name, amount in amounts.items() if amount is not None}
+    for name in names:
+        amount = amounts[name]
+        if name in budget and amount is not None:
+            figures[f"left/{name}"] = max(0.0, budget[name] + added.get(name, 0.0) - amount)
+    return figures
 
 
 def shown_metrics(created: TrialCreated, objectives: Sequence[Objective]) -> tuple[str, ...]:
-    """The metrics of an epoch that go to the tracker, about fifteen."""
+    """Return the metrics of an epoch that go to the tracker, about fifteen."""
     return headline_metrics(TrialConfig.from_document(created.config), objectives)
 
 
 def epoch_points(reports: Iterable[TrialReported], names: Iterable[str]) -> list[MetricPoint]:
-    """The points of some epochs; a metric an epoch did not report has none."""
+    """Return the points of some epochs; a metric that an epoch did not report has none."""
     wanted = tuple(names)
     return [
         MetricPoint(name, report.metrics[name], report.epoch, report.time)
@@ -217,14 +250,17 @@ def epoch_points(reports: Iterable[TrialReported], names: Iterable[str]) -> list
 
 
 def test_points(trial: TrialState) -> list[MetricPoint]:
-    """``test/...`` of the best weights, and ``best.<label>.test/...`` of those kept for a label, at their epochs.
+    """Return ``test/...`` of the best weights, and ``best.<label>.test/...`` of a label's, at their epochs.
 
+    Figures of the train part with the best weights are ``kept_train/...``, beside the curves ``train/...``.
     The figures of single groups are for ``agr show``.
     """
     ended = trial.ended
     assert ended is not None, "the test part is read of trials that ended"
     return [
-        MetricPoint(_labelled(name, label), value, trial.kept_epochs.get(label, 0), ended.time)
+        MetricPoint(
+            _labelled(re.sub("^train/", "kept_train/", name), label), value, trial.kept_epochs.get(label, 0), ended.time
+        )
         for label, read in trial.tests.items()
         for name, value in read.metrics.items()
         if not is_of_one_group(name)
@@ -232,26 +268,58 @@ def test_points(trial: TrialState) -> list[MetricPoint]:
 
 
 def best_name(name: str) -> str:
-    """``val/age_mae`` of the best epoch is ``best/age_mae``."""
+    """Return ``best/age_mae`` for ``val/age_mae``."""
     return f"best/{name.removeprefix('val/')}"
 
 
 def mean_name(name: str) -> str:
-    """``best/age_mae`` averaged over the seeds of a configuration is ``mean/age_mae``."""
+    """Return ``mean/age_mae``, the mean over a configuration's seeds, for ``best/age_mae``."""
     return f"mean/{name.removeprefix('val/')}"
 
 
 def mean_point(objective: Objective, mean: float, time: float) -> MetricPoint:
-    """The mean of the objective over a configuration's seeds, as each of their runs shows it."""
-    return MetricPoint(mean_name(objective.name), mean, 0, time)
+    """Return the point of the objective's mean over a configuration's seeds, logged to each of their runs."""
+    return MetricPoint(mean_name(objective.name), rounded(mean), 0, time)
+
+
+def fold_points(row: Row, objective: Objective, time: float) -> list[MetricPoint]:
+    """Return what a configuration's folds say together, logged to each of their runs; none without folds.
+
+    ``mean/age_mae.margin`` is half of the 95 % interval of the mean over the validation parts; ``pooled/age_mae`` is
+    over the test images of all folds together, with ``pooled/age_mae.margin``.
+    """
+    if not row.folds:
+        return []
+    figures = {f"pooled/{name.removeprefix('test/')}": estimate for name, estimate in row.pooled.items()}
+    values = {name: estimate.mean for name, estimate in figures.items()}
+    margins = {f"{name}.margin": each.margin for name, each in figures.items()}
+    margins[f"{mean_name(objective.name)}.margin"] = row.margin
+    known = {name: margin for name, margin in margins.items() if margin is not None}
+    return [MetricPoint(name, value, 0, time) for name, value in (values | known).items()]
+
+
+def rounded(value: float) -> float:
+    """Return the value with four significant digits."""
+    return float(f"{value:.4g}")
+
+
+def gap_names(trial: TrialState) -> list[str]:
+    """Return the gaps between groups of people of the trial's best epoch: ``val/age_mae.gap_by_race``."""
+    report = trial.best_report
+    return [] if report is None else [name for name in report.metrics if re.match(r"val/[^.]+\.gap_by_", name)]
 
 
 def best_points(trial: TrialState, names: Iterable[str]) -> list[MetricPoint]:
-    """``best/...``: the validation metrics of the best epoch; ``best.<label>/...`` those kept for a label."""
+    """Return ``best/...``, the validation metrics of the best epoch, and ``best.<label>/...`` for each label.
+
+    They have four significant digits, as many as a table can show; the curves and the journal have all.
+    """
     wanted = tuple(name for name in names if name.startswith("val/"))
     reports = {report.epoch: report for report in trial.reports}
     return [
-        MetricPoint(_labelled(best_name(name), label), reports[epoch].metrics[name], epoch, reports[epoch].time)
+        MetricPoint(
+            _labelled(best_name(name), label), rounded(reports[epoch].metrics[name]), epoch, reports[epoch].time
+        )
         for label, epoch in trial.kept_epochs.items()
         for name in wanted
         if name in reports[epoch].metrics

@@ -1,21 +1,30 @@
-"""The files a run shows: a trial's record, its learning curves and confusion matrices, the weights of the best."""
+"""Write the artifacts of a run: a trial's record, learning curves, confusion matrices, the best weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agr_core.errors import IntegrityError
 from agr_core.reporting import EpochReport
-from orchestrator.errors import NotFoundError
-from orchestrator.records import SweepStarted
-from orchestrator.state import TrialState
+from orchestrator.assets.recorded import download_recorded, read_recorded, read_recorded_lines
+from orchestrator.errors import DamagedError, NotFoundError
+from orchestrator.journal.events import SweepStarted
+from orchestrator.journal.sweep_state import TrialState, attempt_folder
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 
 _COPIED = ("trial.json", "metrics.jsonl", "log.txt")
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield a folder for the artifacts of a run, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="agr-sync-") as folder:
+        yield Path(folder)
 
 
 def write_sweep_files(folder: Path, sweep: SweepStarted) -> None:
@@ -29,16 +38,16 @@ def write_sweep_files(folder: Path, sweep: SweepStarted) -> None:
 
 
 def write_trial_files(folder: Path, storage: Storage, sweep: SweepStarted, trial: TrialState, *, title: str) -> None:
-    """Write what is shown of a trial that ended, as far as there is such a thing.
+    """Write the available artifacts of an ended trial.
 
     ``trial.json``, ``metrics.jsonl`` and ``log.txt`` of its attempt, ``errors.txt`` of the attempts that failed,
     ``plots/curves.png``, and ``plots/<table>.png`` for each confusion matrix of the best epoch.
 
     Raises:
-        IntegrityError: If ``metrics.jsonl`` is not what a trial writes.
+        DamagedError: If ``metrics.jsonl`` is not a metrics file of a trial, or does not match the journal.
     """
     source = attempt_folder(sweep.sweep_id, trial)
-    stored = {name: _read(storage, f"{source}/{name}") for name in _COPIED} if source is not None else {}
+    stored = {name: _read(storage, f"{source}/{name}", trial) for name in _COPIED} if source is not None else {}
     for name, data in stored.items():
         if data is not None:
             (folder / name).write_bytes(data)
@@ -62,7 +71,7 @@ def write_plots(folder: Path, storage: Storage, sweep: SweepStarted, trial: Tria
 
     Raises:
         NotFoundError: If the storage has no epoch of the trial.
-        IntegrityError: If ``metrics.jsonl`` is not what a trial writes.
+        DamagedError: If ``metrics.jsonl`` is not a metrics file of a trial, or does not match the journal.
     """
     from agr_core.evaluation.curves import task_curves_png
 
@@ -85,7 +94,7 @@ def write_test_tables(folder: Path, trial: TrialState, *, title: str) -> None:
 def write_weights(folder: Path, storage: Storage, sweep_id: str, trial: TrialState) -> bool:
     """Write ``weights/best.safetensors``, one such file for each label of ``keep``, their configuration and classes.
 
-    Returns False if the storage has no weights.
+    Return False if the storage has no weights.
     """
     source = attempt_folder(sweep_id, trial)
     keys = {label: layout.best_weights(source, epoch) for label, epoch in trial.kept_epochs.items() if source}
@@ -94,20 +103,12 @@ def write_weights(folder: Path, storage: Storage, sweep_id: str, trial: TrialSta
     target = folder / "weights"
     target.mkdir()
     for label, key in keys.items():
-        storage.download(key, target / f"{label}.safetensors")
+        download_recorded(storage, key, target / f"{label}.safetensors", trial.recorded_sha256(key))
     _write_json(target / "config.json", trial.created.config)
-    labels = _read(storage, f"{source}/{layout.LABELS}")
+    labels = _read(storage, f"{source}/{layout.LABELS}", trial)
     if labels is not None:
         (target / layout.LABELS).write_bytes(labels)
     return True
-
-
-def attempt_folder(sweep_id: str, trial: TrialState) -> str | None:
-    """Folder, in the storage, of the attempt whose files are the trial's; None if it never started."""
-    attempt = trial.attempts - 1
-    if trial.ended is not None and trial.ended.attempt is not None:
-        attempt = trial.ended.attempt
-    return layout.attempt(sweep_id, trial.trial_id, attempt) if attempt >= 0 else None
 
 
 def _plot(folder: Path, reports: list[EpochReport], sweep: SweepStarted, trial: TrialState, title: str) -> None:
@@ -132,26 +133,28 @@ def _plot_tables(folder: Path, tables: Mapping[str, Any], title: str) -> None:
 
 
 def stored_reports(storage: Storage, sweep_id: str, trial: TrialState) -> list[EpochReport]:
-    """All reports of a trial with their tables, as its attempt stored them; [] where it stored none.
+    """Return all reports of a trial with their tables, as stored by its attempt; [] if there are none.
 
     Raises:
-        IntegrityError: If ``metrics.jsonl`` is not what a trial writes.
+        DamagedError: If ``metrics.jsonl`` is not a metrics file of a trial, or does not match the journal.
     """
     source = attempt_folder(sweep_id, trial)
-    lines = None if source is None else _read(storage, f"{source}/metrics.jsonl")
+    lines = None if source is None else _read(storage, f"{source}/metrics.jsonl", trial)
     return [] if lines is None else _parsed(lines, f"{storage.uri}/{source}/metrics.jsonl")
 
 
 def _parsed(lines: bytes, source: str) -> list[EpochReport]:
     try:
         return [EpochReport.from_json(json.loads(line)) for line in lines.splitlines()]
-    except (ValueError, TypeError) as error:
-        raise IntegrityError(f"{source} is not what a trial writes: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{source} is not a metrics file of a trial: {error}") from error
 
 
-def _read(storage: Storage, key: str) -> bytes | None:
+def _read(storage: Storage, key: str, trial: TrialState) -> bytes | None:
     try:
-        return storage.read(key)
+        if key.endswith("/metrics.jsonl"):
+            return b"".join(read_recorded_lines(storage, key, trial))
+        return read_recorded(storage, key, trial)
     except NotFoundError:
         return None
 

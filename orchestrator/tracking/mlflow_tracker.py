@@ -1,10 +1,11 @@
-"""MLflow as the tracker; the only module that imports mlflow, and only when the first call needs it (two seconds)."""
+"""The tracker for MLflow; it imports mlflow at the first call (two seconds)."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,15 +15,18 @@ from typing import Any
 
 from filelock import FileLock
 
-from orchestrator.errors import TrackerError, TrackerUnavailableError
-from orchestrator.tracking.address import database_uri, read_address
-from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedRun
+from orchestrator.errors import TrackerError, TrackerFaultError, TrackerUnavailableError
+from orchestrator.settings import sqlite_path
+from orchestrator.tracking.address import database_uri, read_address, remove_misnamed
+from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedData, TrackedRun, Tracker
+from orchestrator.tracking.inputs import dataset_inputs
 
 CUT = " …(cut, see trial.json)"
 """End of a param or tag that is longer than MLflow takes."""
 
 _MAX_PARAM = 6_000
 _MAX_TAG = 8_000
+_MAX_NAME = 250
 _MAX_BATCH = {"params": 100, "tags": 100, "metrics": 800}  # together the 1,000 entities MLflow takes at most
 _MAX_BATCH_BYTES = 500_000  # MLflow takes 1 MB of JSON
 
@@ -42,6 +46,13 @@ _PERMANENT = frozenset(
     }
 )
 
+_OLDER_LIMIT = re.compile(r"length limit of (\d+)")
+"""Servers before MLflow 2.0 take 250 characters of a param, those before 2.8 take 500."""
+
+_PERMANENT_TEXTS = ("out-of-date database schema", "CERTIFICATE_VERIFY_FAILED")
+_ANSWERED_500 = re.compile(r"failed with error code 500|too many 500 error responses")
+"""MLflow's text for an answer of the server, unlike a failed connection or a gateway's 502 to 504."""
+
 _REFUSED_LOGIN = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _HOW_TO_LOG_IN = (
     "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account of that server that may do this."
@@ -49,11 +60,11 @@ _HOW_TO_LOG_IN = (
 _HOW_TO_FIX = "Start it (`agr stack up`), correct MLFLOW_TRACKING_URI, or unset it to use SQLite below AGR_HOME."
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """An MLflow server, or an MLflow database (SQLite, PostgreSQL) without one.
 
-    One process at a time may use an instance, from one thread. ``artifacts`` is where a database without a server puts
-    the artifacts of new experiments.
+    One process at a time may use an instance, from one thread. ``artifacts`` is the folder for artifacts of new
+    experiments in a database without a server.
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None, *, timeout_s: int = 30) -> None:
@@ -62,10 +73,11 @@ class MlflowTracker:
         self._uri = self._address.shown
         self._artifacts = artifacts
         self._timeout_s = timeout_s
+        self._max_param = _MAX_PARAM
         self._served = uri.startswith(("http://", "https://"))
         self._client_uri = self._uri if self._served else database_uri(uri)
         self._environment = {
-            # MLflow would repeat ``create_run`` blindly and double the run; our callers search before they retry.
+            # MLflow would repeat ``create_run`` blindly and duplicate the run; our callers search before they retry.
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -82,7 +94,7 @@ class MlflowTracker:
         return self._uri
 
     def check(self) -> None:
-        """Raise ``TrackerError`` unless MLflow answers. Server and SQLite are asked without importing mlflow."""
+        """Raise ``TrackerError`` unless MLflow answers. Servers and SQLite are checked without importing mlflow."""
         if self._served:
             self._check_server()
         elif self._sqlite_path is not None:
@@ -92,12 +104,12 @@ class MlflowTracker:
                 self._client.search_experiments(max_results=1)
 
     def experiment(self, name: str) -> str:
-        """ID of the experiment of that name, made if need be."""
+        """Return the ID of the experiment of that name, created if missing."""
         from mlflow.exceptions import MlflowException
 
-        found = self.find_experiment(name)
-        if found is not None:
-            return found
+        existing_id = self.find_experiment(name)
+        if existing_id is not None:
+            return existing_id
         location = self._artifacts.as_uri() if self._artifacts is not None and not self._served else None
         with self._errors(f"create experiment {name!r} in"):
             try:
@@ -108,7 +120,7 @@ class MlflowTracker:
         return self.experiment(name)
 
     def find_experiment(self, name: str) -> str | None:
-        """ID of the experiment of that name, or None.
+        """Return the ID of the experiment of that name, or None.
 
         Raises:
             TrackerError: If it was deleted: its name stays taken.
@@ -132,48 +144,31 @@ class MlflowTracker:
             for name, value in tags.items():
                 self._client.set_experiment_tag(experiment_id, name, value)
 
-    def run(
-        self,
-        experiment_id: str,
-        key: Mapping[str, str],
-        *,
-        name: str,
-        start_time: float,
-        parent_run_id: str | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> str:
-        """ID of the one run whose tags include all of ``key``, made if there is none."""
-        found = self.find_run(experiment_id, key)
-        if found is not None:
-            return found
-        all_tags = {name: _cut(value, _MAX_TAG) for name, value in {**(tags or {}), **key}.items()}
-        if parent_run_id is not None:
-            all_tags["mlflow.parentRunId"] = parent_run_id
+    def create_run(self, experiment_id: str, name: str, start_time: float, tags: dict[str, str]) -> str:
+        """Create a run; return its ID."""
+        cut_tags = {tag: _cut(value, _MAX_TAG) for tag, value in tags.items()}
         with self._errors(f"create run {name!r} in"):
-            run = self._client.create_run(experiment_id, start_time=_ms(start_time), tags=all_tags, run_name=name)
+            run = self._client.create_run(
+                experiment_id, start_time=_ms(start_time), tags=cut_tags, run_name=_cut(name, _MAX_NAME)
+            )
         return str(run.info.run_id)
 
-    def find_run(self, experiment_id: str, key: Mapping[str, str]) -> str | None:
-        """ID of the run whose tags include all of ``key``, or None."""
-        found = self.runs(experiment_id, key)
-        return found[0].run_id if found else None
-
     def runs(self, experiment_id: str, tags: Mapping[str, str]) -> list[TrackedRun]:
-        """All runs of an experiment whose tags include all of ``tags``, those with most data first."""
+        """Return all runs of an experiment whose tags include all of ``tags``, those with most data first."""
         query = " AND ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
-        found, token = [], None
+        all_runs, token = [], None
         with self._errors("search runs in"):
             while True:
                 page = self._client.search_runs([experiment_id], query, max_results=1000, page_token=token)
-                found.extend(page)
+                all_runs.extend(page)
                 token = page.token
                 if not token:
                     break
-        found.sort(key=lambda run: (-len(run.data.metrics) - len(run.data.params), run.info.run_id))
-        return [TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags)) for run in found]
+        all_runs.sort(key=lambda run: (-len(run.data.metrics) - len(run.data.params), run.info.run_id))
+        return [TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags)) for run in all_runs]
 
     def get_run(self, run_id: str) -> TrackedRun | None:
-        """The run of that ID, or None."""
+        """Return the run of that ID, or None."""
         if self._is_blank:
             return None
         from mlflow.exceptions import MlflowException
@@ -190,7 +185,7 @@ class MlflowTracker:
         return TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags))
 
     def delete_run(self, run_id: str) -> None:
-        """Remove a run from sight; MLflow keeps it among the deleted ones."""
+        """Hide a run; MLflow keeps it among the deleted ones."""
         with self._errors(f"delete run {run_id} from"):
             self._client.delete_run(run_id)
 
@@ -202,12 +197,13 @@ class MlflowTracker:
         metrics: Sequence[MetricPoint] = (),
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Add params, points and tags to a run, in as few calls as MLflow's limits allow."""
+        """Add params, points and tags to a run, in as few requests as MLflow's limits allow."""
         from mlflow.entities import Metric, Param, RunTag
+        from mlflow.exceptions import MlflowException
 
         entities: list[tuple[str, Any, int]] = []  # kind, entity, rough size in bytes
         for name, value in (params or {}).items():
-            text = _cut(_text(value), _MAX_PARAM)
+            text = _cut(_text(value), self._max_param)
             entities.append(("params", Param(name, text), len(text.encode())))
         for name, value in (tags or {}).items():
             text = _cut(value, _MAX_TAG)
@@ -217,11 +213,26 @@ class MlflowTracker:
         )
         with self._errors(f"log to run {run_id} of"):
             for batch in _batches(entities):
-                self._client.log_batch(run_id, **batch)
+                try:
+                    self._client.log_batch(run_id, **batch)
+                except MlflowException as error:
+                    limit = _OLDER_LIMIT.search(str(error))
+                    if limit is None or not batch["params"] or int(limit[1]) >= self._max_param:
+                        raise
+                    self._max_param = int(limit[1])
+                    batch["params"] = [
+                        Param(param.key, _cut(param.value, self._max_param)) for param in batch["params"]
+                    ]
+                    self._client.log_batch(run_id, **batch)
+
+    def log_data(self, run_id: str, data: Sequence[TrackedData]) -> None:
+        """Show data sets as the inputs of a run."""
+        with self._errors(f"log the data of run {run_id} to"):
+            self._client.log_inputs(run_id, datasets=dataset_inputs(data))
 
     def log_artifact(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Store a file, or all that is in a folder, under the run."""
-        # An artifact store is a plug-in of MLflow (S3, Azure, ...) and raises what it likes.
+        """Store a file, or all files of a folder, under the run."""
+        # An artifact store is a plug-in of MLflow (S3, Azure, ...) and may raise any exception.
         with self._errors(f"store artifact {path.name} in", Exception, timeout_s=_ARTIFACT_TIMEOUT_S):
             store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             store(run_id, str(path), folder or None)
@@ -248,16 +259,17 @@ class MlflowTracker:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The client makes the schema of a new database. Two processes that do so at once break each other.
         with FileLock(f"{path}.lock"):
-            return MlflowClient(tracking_uri=self._client_uri)
+            client = MlflowClient(tracking_uri=self._client_uri)
+        remove_misnamed(Path(self._client_uri.removeprefix("sqlite:///")).parent, path.parent)
+        return client
 
     @property
     def _sqlite_path(self) -> Path | None:
-        scheme, _, path = self._client_uri.partition("sqlite:///")
-        return None if scheme else Path(path)
+        return sqlite_path(self._client_uri)
 
     @property
     def _is_blank(self) -> bool:
-        """Whether it is a database without tables. MLflow would make them, in seconds, to find nothing in them."""
+        """Return whether it is a database without tables. MLflow would create them, in seconds, and find them empty."""
         path = self._sqlite_path
         return path is not None and (not path.exists() or path.stat().st_size == 0)
 
@@ -270,6 +282,24 @@ class MlflowTracker:
             raise TrackerError(f"cannot use the MLflow database {path}: {error}. {_HOW_TO_FIX}") from error
 
     def _check_server(self) -> None:
+        """Check by one plain request and, if that fails, by MLflow's own client.
+
+        The client supports more ways to log in and to trust a certificate (``~/.mlflow/credentials``,
+        ``MLFLOW_TRACKING_SERVER_CERT_PATH``, plug-ins), and takes two seconds to import.
+        """
+        problem = self._plain_problem()
+        if problem is None:
+            return
+        if isinstance(problem, TrackerUnavailableError):
+            raise problem
+        try:
+            with self._errors("look at", timeout_s=min(_CHECK_TIMEOUT_S, self._timeout_s)):
+                self._client.search_experiments(max_results=1)
+        except TrackerError as error:
+            raise problem from error
+
+    def _plain_problem(self) -> TrackerError | None:
+        """Return why a plain ``requests`` call fails; None if it succeeds."""
         import requests
 
         login = (
@@ -285,21 +315,25 @@ class MlflowTracker:
                 headers={"Authorization": f"Bearer {token}"} if token and not login[0] else None,
                 timeout=min(_CHECK_TIMEOUT_S, self._timeout_s),
             )
-        except requests.RequestException as error:
-            reason = "no answer in time" if isinstance(error, requests.Timeout) else "nothing there takes a connection"
-            raise TrackerUnavailableError(f"MLflow at {self._uri} does not answer: {reason}. {_HOW_TO_FIX}") from error
-        if response.status_code in (401, 403):
-            raise TrackerError(f"MLflow at {self._uri} refuses the login: {_HOW_TO_LOG_IN}")
-        if not response.ok or not response.headers.get("Content-Type", "").startswith("application/json"):
-            raise TrackerError(
-                f"what answers at {self._uri} (HTTP {response.status_code}) is not MLflow. {_HOW_TO_FIX}"
+        except requests.exceptions.SSLError:
+            return TrackerError(
+                f"the certificate of MLflow at {self._uri} is not trusted. Set MLFLOW_TRACKING_SERVER_CERT_PATH to the "
+                "PEM file of the authority that signed it."
             )
+        except requests.RequestException as error:
+            reason = "no answer in time" if isinstance(error, requests.Timeout) else "the connection is refused"
+            return TrackerUnavailableError(f"MLflow at {self._uri} does not answer: {reason}. {_HOW_TO_FIX}")
+        if response.status_code in (401, 403):
+            return TrackerError(f"MLflow at {self._uri} refuses the login: {_HOW_TO_LOG_IN}")
+        if not response.ok or not response.headers.get("Content-Type", "").startswith("application/json"):
+            return TrackerError(f"the server at {self._uri} (HTTP {response.status_code}) is not MLflow. {_HOW_TO_FIX}")
+        return None
 
     @contextmanager
     def _errors(self, doing: str, *unavailable: type[Exception], timeout_s: int | None = None) -> Iterator[None]:
-        """Turn what MLflow raises into ``TrackerError``, telling refusal from silence.
+        """Translate MLflow's exceptions into ``TrackerError``, separating refusals from outages.
 
-        ``unavailable`` names further exceptions that mean silence.
+        ``unavailable`` lists further exceptions that mean an outage.
         """
         # MLflow reads these at each call.
         os.environ.update({**self._environment, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s or self._timeout_s)})
@@ -311,8 +345,10 @@ class MlflowTracker:
         try:
             yield
         except MlflowException as error:
-            permanent = error.error_code in _PERMANENT or "out-of-date database schema" in str(error)
+            permanent = error.error_code in _PERMANENT or any(text in str(error) for text in _PERMANENT_TEXTS)
             kind = TrackerError if permanent else TrackerUnavailableError
+            if not permanent and _ANSWERED_500.search(str(error)):
+                kind = TrackerFaultError
             text = self._describe(doing, error)
             if error.error_code in _REFUSED_LOGIN:
                 text = f"{text.rstrip('.')}. The login is refused: {_HOW_TO_LOG_IN}"
@@ -326,7 +362,7 @@ class MlflowTracker:
 
 
 def _batches(entities: Sequence[tuple[str, Any, int]]) -> Iterator[dict[str, list[Any]]]:
-    """Arguments of ``log_batch`` calls that keep within MLflow's limits, in order."""
+    """Yield arguments of ``log_batch`` calls within MLflow's limits, in order."""
     batch: dict[str, list[Any]] = {kind: [] for kind in _MAX_BATCH}
     size = 0
     for kind, entity, entity_bytes in entities:
@@ -340,21 +376,23 @@ def _batches(entities: Sequence[tuple[str, Any, int]]) -> Iterator[dict[str, lis
 
 
 def _text(value: Any) -> str:
-    """A param as YAML would show it: words as they are, everything else as JSON."""
+    """Format a param like YAML: words unquoted, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _cut(text: str, limit: int) -> str:
+    """Return ``text`` as MLflow's database accepts it: no NUL (PostgreSQL refuses it), at most ``limit`` characters."""
+    text = text.replace("\0", "\u2400")
     return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
 
 
 def _quoted(value: str) -> str:
-    """A string literal of MLflow's filter language, which has no escapes."""
+    """Return a string literal of MLflow's filter language, which has no escapes."""
     if "'" not in value:
         return f"'{value}'"
     if '"' not in value:
         return f'"{value}"'
-    raise TrackerError(f"{value!r} holds both kinds of quotes; MLflow cannot search for it.")
+    raise TrackerError(f"{value!r} contains both kinds of quotes; MLflow cannot search for it.")
 
 
 def _ms(seconds: float) -> int:

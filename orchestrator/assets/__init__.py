@@ -1,0 +1,1 @@
+"""Data sets and weights: prepared once, stored by content, cached on each node."""

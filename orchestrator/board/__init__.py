@@ -1,0 +1,1 @@
+"""Live web page about sweeps, updated from their journals."""

@@ -1,0 +1,1 @@
+"""Find sweeps in a storage, and read their state without their journals."""

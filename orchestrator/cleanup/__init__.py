@@ -1,0 +1,1 @@
+"""Delete checkpoints, weights and data that no sweep needs."""

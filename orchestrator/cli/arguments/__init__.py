@@ -1,0 +1,1 @@
+"""Shared handling of command arguments: shell completion and output files."""

@@ -1,0 +1,1 @@
+"""Commands that control a sweep, while it runs and after its end."""

@@ -1,0 +1,1 @@
+"""``agr data``: the commands for data sets."""

@@ -1,0 +1,1 @@
+"""Commands on the stored predictions of trials: ensembles."""

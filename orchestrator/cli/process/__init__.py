@@ -1,0 +1,1 @@
+"""Driver processes: background start, following from another process, and Ctrl-C."""

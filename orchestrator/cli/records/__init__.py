@@ -1,0 +1,1 @@
+"""Commands that verify and repair the contents of a storage."""

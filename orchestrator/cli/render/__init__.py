@@ -1,0 +1,1 @@
+"""Tables, progress displays and text for the terminal."""

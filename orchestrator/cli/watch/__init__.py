@@ -1,0 +1,1 @@
+"""Commands that watch sweeps: list, live view, board and report."""

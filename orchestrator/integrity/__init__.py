@@ -1,0 +1,1 @@
+"""Verification of a storage against recorded digests, and repair of journals with a damaged end."""

@@ -1,0 +1,1 @@
+"""Leaderboards, ablation tables and comparisons of recorded trials."""
