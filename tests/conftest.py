@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment; and the parts that many use, each a module of tests/parts."""
+"""Shared test setup: a clean environment, and registration of the modules of tests/parts."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = [f"tests.parts.{part}" for part in ("s3", "s3_proxy", "mlflow_server", "small_disk", "recorded_sweep")]
+pytest_plugins = [
+    f"tests.parts.{part}"
+    for part in ("s3", "s3_proxy", "odd_s3", "http_server", "mlflow_server", "small_disk", "recorded_sweep")
+]
 
-# How long one example takes says more about the machine's other work than about our code.
+# The duration of one example depends more on the machine's other load than on the code.
 hypothesis.settings.register_profile("agr", deadline=None)
 hypothesis.settings.load_profile("agr")
+
+# Ray's workers import test modules from this folder, because a driver's working folder is not on their path.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
 
 _OURS = ("AGR_", "AWS_", "MLFLOW_", "RAY_")
 
 
 _FIRST = (
     "cluster",
-    "integration/test_seeds.py",
+    "integration/test_pages.py",
+    "integration/test_control.py",
+    "integration/test_shipped_s3_and_s4.py",
+    "integration/test_shipped_s0_to_s2.py",
     "integration/test_disturbed.py",
     "integration/test_services.py",
     "integration/test_undisturbed.py",
+    "integration/test_seeds.py",
+    "integration/test_check.py",
+    "benchmarks/test_bench.py",
     "orchestrator/cli/test_sync.py",
     "integration",
 )
@@ -30,20 +42,20 @@ _FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: where files run side by side, a long one begun last runs alone."""
+    """Sort the longest files first: in a parallel run, a long file started last would run alone."""
     tests = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
+    def position(item: pytest.Item) -> int:
         path = item.path.relative_to(tests)
         among = (number for number, first in enumerate(_FIRST) if path.is_relative_to(first))
         return next(among, len(_FIRST))
 
-    items.sort(key=place)
+    items.sort(key=position)
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the person who runs the tests reaches them, and nothing of theirs is written to."""
+    """Isolate tests from the user's settings and files."""
     for name in [name for name in os.environ if name.startswith(_OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AGR_HOME", str(tmp_path / "agr-home"))

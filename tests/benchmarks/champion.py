@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agr_core.bins import SCHEMES, Bins, nearest_year
 from agr_core.evaluation.predictions import Predictions
 from agr_core.evaluation.scores import accuracy, confusion_counts, macro_scores
-from agr_core.labels.bins import SCHEMES, Bins, nearest_year
 
 DRAWS = 4000
 LEVEL = 0.95
@@ -91,10 +91,10 @@ def within_chance(difference: NDArray[np.float64]) -> bool:
 
 def winners_answers(storage_uri: str | None, sweep: str) -> tuple[list[Predictions], list[str], Path]:
     """What each seed of the confirmed winner said of the test part, the trials' IDs, and the data set's folder here."""
+    from orchestrator.assets.datasets import stage
+    from orchestrator.catalog.find import find_sweep
     from orchestrator.cli.common import storage_at
-    from orchestrator.datasets import DataRef, stage
-    from orchestrator.journal import read_state
-    from orchestrator.lookup import find_sweep
+    from orchestrator.journal.segments import read_state
     from orchestrator.settings import Settings
     from orchestrator.storage import layout
 
@@ -111,15 +111,14 @@ def winners_answers(storage_uri: str | None, sweep: str) -> tuple[list[Predictio
         key = layout.predictions(folder, "test", trial.kept_epochs["best"])
         found.append(Predictions.from_parquet(storage.read(key), source=key))
     created = best.created
-    ref = DataRef(created.data_uri, created.data_digest, created.split_digest)
-    staged = stage(ref, storage=storage, cache=Settings.from_environment().cache)
+    staged = stage(created.data, storage=storage, cache=Settings.from_environment().cache)
     print(f"sweep {sweep_id}: reads of the test part {state.test_reads}, one for each seed of the winner")
     return found, [trial.trial_id for trial in trials], staged.packed
 
 
 def packages_answers(packed: Path, sample_ids: Sequence[str], interpreter: Path) -> dict[str, list[list]]:
     """What the package says of images, in their order: by way, ``[age, gender]`` of each."""
-    from agr_core.data.pack import Packed
+    from agr_core.data.packed.pack import Packed
 
     data = Packed.open(packed)
     row_of = {sample: row for row, sample in enumerate(data.table["sample_id"])}

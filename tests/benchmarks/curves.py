@@ -14,7 +14,7 @@ from pathlib import Path
 
 from replay.table import TABLE, columns
 
-from orchestrator.journal import read_state
+from orchestrator.journal.segments import read_state
 from orchestrator.settings import Settings
 from orchestrator.storage import open_storage
 

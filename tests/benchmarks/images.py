@@ -11,7 +11,6 @@ another ``--augment`` is measured against the same way.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -23,16 +22,18 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
 import cv2
+import measured
 import numpy as np
 import torch
+from measured import Figure
 
+from agr_core.batch import Labels
 from agr_core.config import SyntheticConfig, TrialConfig
-from agr_core.data.augment import build_augment
-from agr_core.data.batch import Labels
-from agr_core.data.cache import DecodedPixels
+from agr_core.data.augment.augment import build_augment
 from agr_core.data.decode import decode, square
-from agr_core.data.loader import BatchMaker, training_jobs
-from agr_core.data.synthetic import draw_faces
+from agr_core.data.drawn.synthetic import draw_faces
+from agr_core.data.loading.cache import DecodedPixels
+from agr_core.data.loading.loader import BatchMaker, training_jobs
 from agr_core.trainer.images import Normalizer
 
 SIZE, BATCH = 224, 64
@@ -40,12 +41,12 @@ GOAL = 5.0
 
 
 def main() -> None:
-    """Measure and print one JSON line."""
+    """Measure and report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--augment", default="agecnn")
-    arguments = parser.parse_args()
+    arguments = measured.parse(parser, tiny={"rounds": 1, "images": 16})
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     files = [face.data for face in draw_faces(SyntheticConfig(images=arguments.images, size=SIZE))]
@@ -59,9 +60,10 @@ def main() -> None:
                 seconds[way].append(time.process_time() - started)
     rate = {way: len(files) / statistics.median(took) for way, took in seconds.items()}
     ratio = rate["ours"] / rate["the report's"]
-    figures = {"augment": arguments.augment, **{f"images_per_cpu_s, {way}": round(rate[way]) for way in ways}}
-    print(json.dumps(figures | {"ratio": round(ratio, 2)}))
-    sys.exit(0 if ratio >= GOAL or arguments.augment != "agecnn" else 1)
+    goal = GOAL if arguments.augment == "agecnn" else None
+    figures = [Figure(name=f"{way}, {arguments.augment}", value=rate[way], unit="images/s") for way in ways]
+    figures.append(Figure(name="ours over the report's", value=ratio, unit="times", at_least=goal))
+    sys.exit(measured.report(figures, arguments))
 
 
 def our_way(files: list[bytes], augment: str) -> Callable[[int], None]:

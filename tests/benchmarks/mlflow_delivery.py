@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+import measured
+from measured import Figure
+
 from agr_core.config import TrialConfig
 from agr_core.objective import Objective
 from agr_core.reporting import EpochReport
-from orchestrator.ids import new_sweep_id, trial_id
-from orchestrator.journal import JournalWriter
-from orchestrator.records import (
+from orchestrator.catalog.ids import new_sweep_id, trial_id
+from orchestrator.journal.events import (
     AttemptStarted,
     DriverStarted,
     SweepEnded,
@@ -29,11 +32,15 @@ from orchestrator.records import (
     TrialEnded,
     TrialReported,
 )
+from orchestrator.journal.segments import JournalWriter
 from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
-from orchestrator.sync import Syncer
 from orchestrator.tracking import open_tracker
+from orchestrator.tracking.delivery import Syncer
 from orchestrator.tracking.describe import shown_metrics
+
+GOAL_MS = 250.0
+"""With SQLite."""
 
 EPOCHS = 6
 OBJECTIVE = Objective(metric="val/age_mae", direction="minimize")
@@ -99,12 +106,12 @@ def write_trial(storage: Storage, journal: JournalWriter, sweep_id: str, number:
 
 
 def main() -> None:
-    """Write a journal, deliver it, print the cost."""
+    """Write a journal, deliver it, report the cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uri", help="MLflow server; default: a new SQLite file")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--bare", action="store_true", help="trials that leave no files")
-    arguments = parser.parse_args()
+    arguments = measured.parse(parser, tiny={"trials": 2})
 
     with tempfile.TemporaryDirectory() as folder:
         storage = open_storage(f"{folder}/storage")
@@ -130,9 +137,10 @@ def main() -> None:
         tracker = open_tracker(arguments.uri or f"sqlite:///{folder}/mlflow.db", Path(folder) / "artifacts")
         tracker.experiment("delivery")  # the import of mlflow and a new database's tables are not the trials' cost
         syncer = Syncer(storage, tracker, sweep_id)
+        figures = []
         for words, event in (
             ("trials", None),
-            ("ranks, at the end of the sweep", SweepEnded(time=now + 99, status="completed", wall_s=99.0)),
+            ("ranks at the end", SweepEnded(time=now + 99, status="completed", wall_s=99.0)),
         ):
             if event is not None:
                 journal.append(event)
@@ -140,7 +148,11 @@ def main() -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             syncer.run_once()
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            print(f"{words}: {wall / arguments.trials * 1e3:.0f} ms a trial, {cpu / arguments.trials * 1e3:.0f} ms CPU")
+            wall_ms, cpu_ms = wall / arguments.trials * 1e3, cpu / arguments.trials * 1e3
+            goal = GOAL_MS if event is None and arguments.uri is None else None
+            figures.append(Figure(name=f"{words}: wall", value=wall_ms, unit="ms/trial", at_most=goal))
+            figures.append(Figure(name=f"{words}: CPU", value=cpu_ms, unit="ms/trial"))
+    sys.exit(measured.report(figures, arguments))
 
 
 if __name__ == "__main__":

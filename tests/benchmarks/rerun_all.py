@@ -21,15 +21,16 @@ from collections.abc import Sequence
 
 from agr_core.reporting import EpochReport
 from orchestrator import rerun
-from orchestrator.ids import new_sweep_id
-from orchestrator.journal import read_state
-from orchestrator.lookup import find_sweep
-from orchestrator.ray_tune.trainable import EpochSource, Job
-from orchestrator.records import TrialReported
+from orchestrator.catalog.find import find_sweep
+from orchestrator.catalog.ids import new_sweep_id
+from orchestrator.journal.events import TrialReported
+from orchestrator.journal.segments import read_state
+from orchestrator.journal.sweep_state import SweepState, TrialState
 from orchestrator.settings import Settings
-from orchestrator.state import SweepState, TrialState
 from orchestrator.storage import layout, open_storage
 from orchestrator.storage.base import Storage
+from orchestrator.worker.epochs import EpochSource
+from orchestrator.worker.job import Job
 
 
 def train_again(state: SweepState, trial: TrialState, storage: Storage) -> rerun.Comparison:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,10 +24,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import measured
 import psutil
+from measured import Figure
 
 PATIENCE_S = 600
 PORT = 16379
+GOAL_WARM_S = 10.0
 HELD_WARM = 200e6
 """A worker holds more when its imports are done (bytes, resident)."""
 
@@ -37,14 +41,18 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--warm", action="store_true")
-    arguments = parser.parse_args()
+    arguments = measured.parse(parser, tiny={"slots": 2})
+    from orchestrator.cluster.token import find_token
+
     with tempfile.TemporaryDirectory(prefix="agr-slots-") as folder:
         os.environ["AGR_HOME"] = str(Path(folder, "home"))
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(folder, "token"))
+        find_token(create=True)  # Ray makes none at a path that is named to it
         print(f"{arguments.slots} slots, {os.cpu_count()} cores here")
         on = warm_node(arguments.slots) if arguments.warm else cold_ray(Path(folder), arguments.slots)
         with on as address:
-            measure(Path(folder), arguments.slots, address, with_torch=arguments.torch)
+            figures = measure(Path(folder), arguments.slots, address, with_torch=arguments.torch)
+    sys.exit(measured.report(figures, arguments))
 
 
 @contextmanager
@@ -121,15 +129,16 @@ def imported(pids: list[int]) -> bool:
     return min(held) > HELD_WARM
 
 
-def measure(folder: Path, slots: int, address: str | None, *, with_torch: bool) -> None:
+def measure(folder: Path, slots: int, address: str | None, *, with_torch: bool) -> list[Figure]:
     """One sweep of twice as many trials as slots."""
     from agr_core.reporting import EpochReport
     from orchestrator.cli.driving import started_of
     from orchestrator.ray_tune.driver import Engine, start_sweep
-    from orchestrator.ray_tune.trainable import Job, TrialTrainable
+    from orchestrator.ray_tune.trainable import TrialTrainable
     from orchestrator.settings import Settings
     from orchestrator.spec.load import sweep_from_document
     from orchestrator.storage import open_storage
+    from orchestrator.worker.job import Job
 
     seen = folder / "seen"
     seen.mkdir()
@@ -143,7 +152,13 @@ def measure(folder: Path, slots: int, address: str | None, *, with_torch: bool) 
         def next_stage(self) -> None:
             """There is none."""
 
+        def stored_files(self) -> dict[str, str]:
+            return {}
+
         def data_staged(self) -> None:
+            """There is none."""
+
+        def baseline(self) -> None:
             """There is none."""
 
         def next_epoch(self) -> tuple[EpochReport, float]:
@@ -182,11 +197,18 @@ def measure(folder: Path, slots: int, address: str | None, *, with_torch: bool) 
     rows = sorted(tuple(map(float, path.read_text().split())) for path in seen.iterdir())[:slots]
     first, last = rows[0][0], rows[-1][0]
     print(f"torch and timm are {'imported' if with_torch else 'not imported'}")
-    print(f"agr: all slots are busy {last - begin:.1f} s after the driver's start")
-    print(f"first trial begins {first - begin:.1f} s after the driver, all slots are busy {last - first:.1f} s later")
-    print(
-        f"a worker holds {max(row[1] for row in rows) / 1e6:.0f} MB, {max(row[2] for row in rows) / 1e6:.0f} of its own"
-    )
+    waited = address is not None
+    return [
+        Figure(
+            name=f"{slots} slots busy, {'warm' if waited else 'cold'}",
+            value=last - begin,
+            unit="s",
+            at_most=GOAL_WARM_S if waited and not with_torch else None,
+        ),
+        Figure(name="first trial begins", value=first - begin, unit="s"),
+        Figure(name="a worker holds", value=max(row[1] for row in rows) / 1e6, unit="MB"),
+        Figure(name="of its own", value=max(row[2] for row in rows) / 1e6, unit="MB"),
+    ]
 
 
 if __name__ == "__main__":

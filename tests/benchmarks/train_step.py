@@ -21,6 +21,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import measured
+from measured import Figure
+
 CASES: dict[str, dict[str, Any]] = {
     "basic_cnn": {
         "model": {"name": "basic_cnn", "conv_layers": 4, "base_features": 16},
@@ -44,14 +47,22 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure the cases and print one JSON line each."""
+    """Measure the cases, print one JSON line each, and report the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=6, help="steps of a turn")
     parser.add_argument("--case", choices=CASES, action="append")
-    arguments = parser.parse_args()
-    ratios = [measure(case, arguments.rounds, arguments.steps) for case in arguments.case or CASES]
-    sys.exit(0 if min(ratios) >= 1.0 else 1)
+    arguments = measured.parse(parser, tiny={"rounds": 1, "steps": 1, "case": ["basic_cnn"]})
+    figures = [
+        Figure(
+            name=f"by hand over ours, {case}",
+            value=measure(case, arguments.rounds, arguments.steps),
+            unit="times",
+            at_least=1.0,
+        )
+        for case in arguments.case or CASES
+    ]
+    sys.exit(measured.report(figures, arguments))
 
 
 def measure(case: str, rounds: int, steps: int) -> float:
@@ -180,7 +191,7 @@ def _batches(config: Any, steps: int) -> list[Any]:
     """Random batches as ``TrialData`` makes them: bytes in the order height, width, channel."""
     import torch
 
-    from agr_core.data.batch import Batch, Labels
+    from agr_core.batch import Batch, Labels
 
     draw = torch.Generator().manual_seed(0)
     count, size = config.batch_size, config.image.size

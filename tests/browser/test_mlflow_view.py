@@ -12,11 +12,13 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from agr_core.objective import Objective
-from orchestrator.journal import read_state
-from orchestrator.leaderboard import rows
-from orchestrator.records import TrialEnded
-from orchestrator.sync import Place, Syncer
+from orchestrator.journal.events import TrialEnded
+from orchestrator.journal.segments import read_state
+from orchestrator.results.leaderboard import rows
+from orchestrator.settings import Settings
 from orchestrator.tracking import open_tracker
+from orchestrator.tracking.delivery import Place, Syncer
+from orchestrator.tracking.ui import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.services, pytest.mark.slow]
 
@@ -81,26 +83,27 @@ def test_the_view_shows_the_leaderboard_in_its_order(page: Page, delivered: tupl
 
     page.goto(place.link)
 
-    expect(page.locator(".ag-center-cols-container .ag-row")).to_have_count(len(ranked))
+    expect(page.locator(".ag-center-cols-container .ag-row")).to_have_count(5)
     page.screenshot(path=tmp_path / "view.png")
     shown = [cell(page, row, "attributes.`Run Name`") for row in range(len(ranked))]
     assert shown == ["001 basic_cnn nadam onehot/utk7", "002 resnet10t nadam", "000 resnet10t sgd"]
     assert [int(name.split()[0]) for name in shown] == [row.number for row in ranked]
-    assert [cell(page, row, "tags.`agr.rank`") for row in range(3)] == ["1", "2", "3"]
+    assert [cell(page, row, "metrics.`rank`") for row in range(3)] == ["1", "2", "3"]
+    assert {cell(page, row, "tags.`agr.outcome`") for row in (3, 4)} == {"pruned", "failed"}
     assert [float(cell(page, row, "metrics.`best/age_mae`")) for row in range(3)] == [row.value for row in ranked]
     assert titles(page) == [
         "Run Name",
         "Created",
-        "agr.rank",
-        "best/age_mae",
-        "best/gender_acc",
-        "best/race_acc",
-        "best/age_cs5",
+        "rank",
         "model.name",
         "optimizer.name",
         "optimizer.lr",
         "age.encoding",
         "age.bins",
+        "best/age_mae",
+        "best/gender_acc",
+        "best/race_acc",
+        "best/age_cs5",
         "agr.epochs",
         "agr.outcome",
         "Duration",
@@ -133,7 +136,7 @@ def test_a_confirmed_sweep_is_in_the_order_of_its_ranks(
     means = [cell(page, row, "metrics.`mean/age_mae`") for row in range(7)]
     assert [float(mean) for mean in means[:6]] == pytest.approx([7.85] * 3 + [8.2] * 3)
     assert means[6] in ("", "-")
-    assert titles(page)[2:5] == ["rank", "mean/age_mae", "best/age_mae"]
+    assert titles(page)[2:7] == ["rank", "optimizer.name", "seed", "mean/age_mae", "best/age_mae"]
 
 
 def test_of_several_objectives_the_front_comes_first(
@@ -157,7 +160,43 @@ def test_of_several_objectives_the_front_comes_first(
     columns = ("tags.`agr.front`", "metrics.`rank`", "metrics.`best/age_mae`", "metrics.`best/gender_acc`")
     shown = [[float(cell(page, row, column)) for column in columns] for row in range(4)]
     assert shown == [[1, 1, 5.0, 0.70], [1, 2, 6.0, 0.80], [1, 3, 9.0, 0.95], [2, 4, 6.5, 0.75]]
-    assert titles(page)[2:6] == ["agr.front", "rank", "best/age_mae", "best/gender_acc"]
+    assert titles(page)[2:6] == ["rank", "agr.front", "optimizer.lr", "best/age_mae"]
+
+
+def test_the_charts_open_on_the_validation_curves(page: Page, delivered: tuple[Any, Place], tmp_path: Path) -> None:
+    _, place = delivered
+
+    page.goto(f"{place.link}&compareRunsMode=CHART")  # what the button "Chart view" does
+
+    expect(page.locator(".js-plotly-plot .lines path.js-line").first).to_be_visible()
+    page.screenshot(path=tmp_path / "charts.png")
+    headers = page.locator("[data-testid='experiment-view-compare-runs-section-header']")
+    assert headers.first.inner_text().split("\n")[0].strip() == "val"
+    first_chart = page.locator("[data-testid='experiment-view-compare-runs-card']").first.inner_text()
+    assert first_chart.startswith("val/age_mae")
+
+
+def test_agr_ui_opens_in_model_training_with_the_assistant_closed(
+    page: Page, record_sweep: Callable[..., Any], embedded_mlflow: None, tmp_path: Path
+) -> None:
+    """MLflow's own page opens for language models, with its Assistant over the table, in a browser new to it."""
+    settings = Settings.from_environment()
+    sweep = record_sweep()
+    sweep.trial(0, [9.0, 8.0])
+    sweep.end()
+    tracker = open_tracker(settings.tracking_uri, settings.mlflow_artifacts)
+    Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
+    experiment_id = tracker.find_experiment("faces")
+    with serve(settings.tracking_uri, port=None, log=tmp_path / "mlflow.log") as address:
+        page.goto(address)
+        expect(page.locator("button[data-assistant-ui]")).to_be_visible()  # the closed Assistant's
+        page.screenshot(path=tmp_path / "home.png")
+        expect(page.get_by_role("link", name="Model registry")).to_be_visible()  # only there in the side bar
+        expect(page.get_by_placeholder("Ask a question")).to_have_count(0)
+        page.goto(f"{address}/#/experiments/{experiment_id}")  # no link of ours
+        page.reload()
+        expect(page.get_by_role("link", name=sweep.sweep_id)).to_be_visible()  # the table of runs, not of traces
+        page.screenshot(path=tmp_path / "experiment.png")
 
 
 def test_a_confusion_matrix_is_a_picture(page: Page, delivered: tuple[Any, Place], mlflow_server: Any) -> None:
@@ -182,4 +221,4 @@ def test_the_trials_lie_beneath_their_sweep(page: Page, delivered: tuple[Any, Pl
 
     for name in ("001 basic_cnn nadam onehot/utk7", "003 basic_cnn sgd", "004 basic_cnn sgd"):
         expect(page.get_by_text(name).first).to_be_visible()
-    expect(page.get_by_text("Which small model reads faces best?")).to_be_visible()
+    expect(page.get_by_text("Which small model reads faces best?").first).to_be_visible()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from agr_core.predict import Face, FileFaces
+from agr_core.predict.model import Face, FileFaces
 from orchestrator.serving.app import HOST, build_app, listen, server_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -101,7 +101,7 @@ def test_a_picture_is_shown_with_its_faces(page: Page, url: str, tmp_path: Path)
     assert troubles == []
 
 
-def test_pictures_without_faces_and_files_that_are_none_are_said_to_be_so(page: Page, url: str, tmp_path: Path) -> None:
+def test_pictures_without_faces_and_files_that_are_not_pictures_are_named(page: Page, url: str, tmp_path: Path) -> None:
     page.goto(url)
     page.set_input_files("#file", picture(tmp_path / "sky.png"))
     expect(page.get_by_role("alert")).to_contain_text("No face was found")

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from agr_core.config import SyntheticConfig
-from agr_core.data.pack import Packed, pack
-from agr_core.data.stats_page import stats_page
+from agr_core.data.packed.pack import Packed, pack
+from agr_core.data.stats.stats_page import stats_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

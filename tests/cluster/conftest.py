@@ -1,4 +1,4 @@
-"""A rented cluster on one machine: a store, a laptop, a head and nodes, each a machine of its own (``machines``).
+"""Fixtures: a rented cluster on one machine, with store, laptop, head and nodes as separate ``machines``.
 
     def test_...(cluster: Cluster) -> None:
         head = cluster.head()                                    # agr cluster head
@@ -21,7 +21,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ from tests.cluster.machines import Machine, Network
 BIN = Path(sys.executable).parent
 _S3, _MLFLOW = 8333, 5000
 _ANSWERS_S = 300
-_LOOK_S = 2.0  # each look is a process that takes half a second of a core or more, from the nodes
+_LOOK_S = 2.0  # each poll is a process that takes at least half a second of a core from the nodes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder are of the cluster."""
+    """Mark all tests of this folder as cluster tests."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -51,7 +51,7 @@ _PACKAGES = "iproute2 util-linux iptables wireguard-tools wireguard-go dropbear-
 
 
 def missing() -> str:
-    """Why a network of machines cannot be had here; empty: it can."""
+    """Return why a network of machines cannot be created here; empty if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root, and this is not root"
     if BIN.resolve().is_relative_to("/tmp"):
@@ -64,24 +64,46 @@ def missing() -> str:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """An empty network. Skips, in words, where that cannot be; where CI is set it fails instead."""
+    """Return an empty network; skip with the reason if impossible, fail instead if CI is set."""
     lack = missing()
     if lack and os.environ.get("CI"):
         pytest.fail(f"CI must run the cluster tests: {lack}")
     if lack:
         pytest.skip(lack)
-    with Network(tmp_path_factory.mktemp("network")) as found:
-        yield found
+    with Network(tmp_path_factory.mktemp("network")) as created:
+        yield created
 
 
 @pytest.fixture(scope="module")
 def cluster(network: Network) -> Cluster:
-    """A store and a laptop; head and nodes are started by the tests."""
+    """Return a cluster with a store and a laptop; tests start head and nodes."""
     return Cluster(network)
 
 
+def random_sweep(
+    name: str, trials: int, *, images: int = 1200, tasks: Sequence[str] = ("age",), epochs: int = 6, **more: Any
+) -> dict[str, Any]:
+    """Return a sweep of trials that take a few seconds each; ``more``: further parts of its file."""
+    return {
+        "name": name,
+        "trial": {
+            "data": {"source": "synthetic", "synthetic": {"images": images, "size": 32}},
+            "tasks": list(tasks),
+            "image": {"size": 32},
+            "batch_size": 60,
+            "schedule": {"name": "cosine", "epochs": epochs},
+            "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 8, "hidden": 8},
+        },
+        "space": {"optimizer": [{"name": "nadam", "lr": {"loguniform": [1.0e-4, 1.0e-2]}}]},
+        "search": {"algorithm": "random", "trials": trials, "seed": 7},
+        "scheduler": "none",
+        "objective": {"metric": "val/age_mae", "direction": "minimize"},
+        **more,
+    }
+
+
 class Cluster:
-    """Machines and what runs on them. ``secrets_used`` are all credentials there are."""
+    """Machines and their processes. ``secrets_used`` holds all credentials."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -92,15 +114,16 @@ class Cluster:
         self.mlflow_password = secrets.token_urlsafe(20)
         self.token = secrets.token_hex(32)
         self.head_address = ""
+        self.head_machine: Machine = self.laptop  # until there is one
         self._start_store()
         self.make_bucket()
         self.give_token(self.laptop)
 
-    # ---- what every machine is told
+    # ---- environment of every machine
 
     @property
     def secrets_used(self) -> dict[str, str]:
-        """Name and value of each credential."""
+        """Return name and value of each credential."""
         return {
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -110,7 +133,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a user sets on a node, and on the laptop."""
+        """Return the environment that a user sets on a node and on the laptop."""
         return {
             "AGR_HOME": "/tmp/home/agr",
             "AGR_STORAGE": f"s3://{self.bucket}/sweeps-of-{self.network.name}",
@@ -124,7 +147,7 @@ class Cluster:
         }
 
     def give_token(self, machine: Machine) -> None:
-        """Put the token where Ray looks for it."""
+        """Write the token to the path that Ray reads."""
         folder = machine.folder / "home" / ".ray"
         folder.mkdir(exist_ok=True)
         (folder / "auth_token").write_text(self.token)
@@ -139,25 +162,37 @@ class Cluster:
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 300,
     ) -> str:
-        """What an ``agr`` command prints there: its result, or what it says of an error."""
+        """Run an ``agr`` command on a machine; return its output, or its error message."""
         mine = {**self.environment, **(environment or {})}
         done = machine.run(str(BIN / "agr"), *arguments, environment=mine, code=code, timeout_s=timeout_s)
         return done.stdout if code == 0 else done.stderr
 
-    def head(self, name: str = "head", *options: str, cpus: int = 2) -> Machine:
-        """A new machine as the head of a new cluster."""
+    def head(
+        self, name: str = "head", *options: str, cpus: int = 2, before: Callable[[Machine], None] | None = None
+    ) -> Machine:
+        """Start a new machine as the head of a new cluster; ``before`` is done to it first."""
         machine = self.network.machine(name)
+        if before is not None:
+            before(machine)
         self.give_token(machine)
         self.wait_for_mlflow()
         command = ("cluster", "head", "--host", machine.address, "--cpus", str(cpus), *options)
         self.agr(machine, *command, timeout_s=600)
-        self.head_address = machine.address
+        self.head_address, self.head_machine = machine.address, machine
         return machine
 
-    def join(self, *names: str, options: Sequence[str] = (), cpus: int = 2) -> list[Machine]:
-        """New machines as nodes."""
+    def join(
+        self,
+        *names: str,
+        options: Sequence[str] = (),
+        cpus: int = 2,
+        before: Callable[[Machine], None] | None = None,
+    ) -> list[Machine]:
+        """Start new machines as nodes; ``before`` is done to each first."""
         machines = [self.network.machine(name) for name in names]
         for machine in machines:
+            if before is not None:
+                before(machine)
             self.give_token(machine)
             self.agr(
                 machine, "cluster", "join", f"{self.head_address}:6379", "--cpus", str(cpus), *options, timeout_s=600
@@ -166,32 +201,32 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Where jobs are submitted."""
+        """Return the URL for job submission."""
         return f"http://{self.head_address}:8265"
 
     # ---- sweeps, from the laptop
 
     def write(self, sweep: Mapping[str, Any]) -> str:
-        """A sweep as a file on the laptop; its path there."""
+        """Write a sweep file on the laptop; return its path there."""
         path = self.laptop.folder / "home" / f"{sweep['name']}.yaml"
         YAML(typ="safe").dump(dict(sweep), path)
         return f"/tmp/home/{path.name}"
 
     def submit(self, sweep: Mapping[str, Any], *options: str) -> str:
-        """Submit a sweep and leave it alone; its ID."""
+        """Submit a sweep and detach; return its ID."""
         return self.agr(self.laptop, "submit", self.write(sweep), "--address", self.url, "--detach", *options).strip()
 
     def resume(self, sweep_id: str) -> None:
-        """Let the head go on with a sweep."""
+        """Resume a sweep on the head."""
         self.agr(self.laptop, "resume", sweep_id, "--address", self.url, "--detach")
 
     def status(self, sweep_id: str) -> dict[str, Any]:
-        """``agr status``."""
+        """Return the output of ``agr status``."""
         summary: dict[str, Any] = json.loads(self.agr(self.laptop, "status", sweep_id, "--json"))
         return summary
 
     def wait(self, sweep_id: str, *statuses: str, timeout_s: float = 240) -> dict[str, Any]:
-        """The summary as soon as the sweep's status is one of these."""
+        """Wait until the sweep has one of these statuses; return its summary."""
         until = time.monotonic() + timeout_s
         while (summary := self.status(sweep_id))["status"] not in statuses:
             assert time.monotonic() < until, f"sweep {sweep_id} is {summary} after {timeout_s:.0f} s"
@@ -199,7 +234,7 @@ class Cluster:
         return summary
 
     def events(self, sweep_id: str) -> list[dict[str, Any]]:
-        """The journal, read through the store."""
+        """Return the events of the journal, read through the store."""
         prefix = f"sweeps-of-{self.network.name}/sweeps/{sweep_id}/journal/"
         script = (
             "import boto3, sys\n"
@@ -213,15 +248,15 @@ class Cluster:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def wait_for(self, sweep_id: str, kind: str, number: int, timeout_s: float = 120) -> list[dict[str, Any]]:
-        """The journal's events of a kind as soon as there are so many."""
+        """Wait for a number of events of a kind in the journal; return them."""
         until = time.monotonic() + timeout_s
-        while len(found := [event for event in self.events(sweep_id) if event["kind"] == kind]) < number:
-            assert time.monotonic() < until, f"{len(found)} of {number} {kind} after {timeout_s:.0f} s"
+        while len(events := [event for event in self.events(sweep_id) if event["kind"] == kind]) < number:
+            assert time.monotonic() < until, f"{len(events)} of {number} {kind} after {timeout_s:.0f} s"
             time.sleep(_LOOK_S / 2)
-        return found
+        return events
 
     def runs(self, sweep_id: str) -> list[dict[str, Any]]:
-        """MLflow's runs of the sweep's trials: tags and status."""
+        """Return tags and status of MLflow's runs of the sweep's trials."""
         script = (
             "import json, mlflow, sys\n"
             "client = mlflow.MlflowClient()\n"
@@ -231,8 +266,8 @@ class Cluster:
             "print(json.dumps([row for row in rows if 'agr.trial_id' in row['tags']]))\n"
         )
         done = self.laptop.run(sys.executable, "-c", script, sweep_id, environment=self.environment)
-        found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        runs: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        return runs
 
     # ---- the store
 
@@ -259,7 +294,7 @@ class Cluster:
         )  # fmt: skip
 
     def make_bucket(self) -> None:
-        """Wait until the S3 server takes writes."""
+        """Wait until the S3 server accepts writes."""
         self._until_answers(
             "import boto3\n"
             "from botocore.config import Config\n"
@@ -269,7 +304,7 @@ class Cluster:
         )
 
     def wait_for_mlflow(self) -> None:
-        """It takes long to start, so it is waited for only where it is needed, and never together with a head."""
+        """Wait for MLflow. It starts slowly, so only tests that need it wait, and never while a head starts."""
         address = f"http://{self.store.address}:{_MLFLOW}/health"
         self._until_answers("import urllib.request\n", f"urllib.request.urlopen({address!r})")
 

@@ -30,6 +30,9 @@ SUBNET = "10.77.0"
 PRIVATE = "192.168.7"
 """Behind every router the same, as in people's homes."""
 
+PACKAGES = "/tmp/home/site-packages"
+"""Packages that only this machine has; the folder is not there before a test installs one."""
+
 _INIT = """
 set -e
 hostname "$1"
@@ -65,7 +68,7 @@ class Machine:
     def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """What a login shell there has: nothing of ours but where programs and the project lie."""
         kept = {name: os.environ[name] for name in ("LANG", "PATH") if name in os.environ}
-        ours = {"HOME": "/tmp/home", "COLUMNS": "120", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        ours = {"HOME": "/tmp/home", "COLUMNS": "120", "PYTHONPATH": f"{ROOT}:{PACKAGES}", "OMP_NUM_THREADS": "1"}
         return {**kept, **ours, "AWS_EC2_METADATA_DISABLED": "true", **extra}
 
     def start(

@@ -15,28 +15,15 @@ import pytest
 
 from agr_core.evaluation.names import is_of_the_machine
 from orchestrator.cli.driving import started_of
+from orchestrator.cluster.ports import DASHBOARD, Ports
 from orchestrator.ray_tune.driver import Engine, start_sweep
 from orchestrator.settings import Settings
 from orchestrator.spec.load import sweep_from_document
 from orchestrator.storage import open_storage
-from tests.cluster.conftest import BIN, Cluster
+from tests.cluster.conftest import BIN, Cluster, random_sweep
 from tests.cluster.machines import Machine
 
-SWEEP: dict[str, Any] = {
-    "name": "disturbed",
-    "trial": {
-        "data": {"source": "synthetic", "synthetic": {"images": 1200, "size": 32}},
-        "tasks": ["age", "gender"],
-        "image": {"size": 32},
-        "batch_size": 60,
-        "schedule": {"name": "cosine", "epochs": 8},
-        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 8, "hidden": 8},
-    },
-    "space": {"optimizer": [{"name": "nadam", "lr": {"loguniform": [1.0e-4, 1.0e-2]}}]},
-    "search": {"algorithm": "random", "trials": 12, "seed": 7},
-    "scheduler": "none",
-    "objective": {"metric": "val/age_mae", "direction": "minimize"},
-}
+SWEEP = random_sweep("disturbed", 12, tasks=("age", "gender"), epochs=8)
 CUT_S = 30
 
 
@@ -85,15 +72,13 @@ def sweep_id(cluster: Cluster) -> str:
     time.sleep(max(0.0, mend_at - time.monotonic()))
     cut.mend()
     kill_driver(head)
-    cluster.wait(sweep_id, "lost")
-    cluster.resume(sweep_id)
     cluster.wait(sweep_id, "completed", "failed", "stopped", timeout_s=600)
     return sweep_id
 
 
 def kill_driver(head: Machine) -> None:
     """Kill -9 the process that drives the sweep."""
-    pids = head.run("pgrep", "-f", "agr (drive|resume)").stdout.split()
+    pids = head.run("pgrep", "-f", "orchestrator.cli.main (drive|resume)").stdout.split()
     assert len(pids) == 1, pids
     head.run("kill", f"-{int(signal.SIGKILL)}", pids[0])
 
@@ -111,12 +96,30 @@ def test_all_that_was_to_happen_happened(cluster: Cluster, sweep_id: str) -> Non
     events = cluster.events(sweep_id)
     hosts = {event["node"] for event in events if event["kind"] == "attempt_started"}
     assert len(hosts) == 4
-    assert sum(event["kind"] == "driver_started" for event in events) == 2
+    drivers = [event["restart"] for event in events if event["kind"] == "driver_started"]
+    assert drivers == [0, 1], "the driver that was killed is started again by itself, by its job on the head"
     failed = [event for event in events if event["kind"] == "attempt_failed"]
     assert failed
     moved = [event for event in failed if "drained" in event["error"]]
     assert moved
     assert not any(event["charged"] for event in moved)
+
+
+def test_only_the_ports_of_the_table_listen_beyond_the_loopback_address(cluster: Cluster, sweep_id: str) -> None:
+    script = (
+        "import json, psutil\n"
+        "sockets = [s for s in psutil.net_connections('tcp') if s.status == psutil.CONN_LISTEN]\n"
+        "names = {s.pid: ' '.join(psutil.Process(s.pid).cmdline())[:200] for s in sockets if s.pid}\n"
+        "print(json.dumps([[s.laddr.ip.removeprefix('::ffff:'), s.laddr.port, names.get(s.pid)] for s in sockets]))\n"
+    )
+    sockets = json.loads(cluster.head_machine.run(sys.executable, "-c", script).stdout)
+    ports = Ports(6379)
+    first, last = ports.workers
+    meant = {*range(ports.base, ports.runtime_env + 1), ports.client, DASHBOARD, *range(first, last + 1)}
+    open_to_others = {port: name for at, port, name in sockets if at != "::1" and not at.startswith("127.")}
+    assert {ports.base, ports.node_manager, DASHBOARD} <= open_to_others.keys()
+    assert {port: name for port, name in open_to_others.items() if port not in meant} == {}
+    assert ports.metrics not in {port for _, port, _ in sockets}, "it needs no token"
 
 
 def test_every_trial_is_closed_exactly_once_in_mlflow(cluster: Cluster, sweep_id: str) -> None:

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.conftest import Cluster, random_sweep
 from tests.cluster.machines import Machine
 
-EPOCHS = 5
-SWEEP: dict[str, Any] = {
-    "name": "gone",
-    "trial": {
-        "data": {"source": "synthetic", "synthetic": {"images": 900, "size": 32}},
-        "tasks": ["age", "gender"],
-        "image": {"size": 32},
-        "batch_size": 60,
-        "schedule": {"name": "cosine", "epochs": EPOCHS},
-        "model": {"name": "basic_cnn", "conv_layers": 2, "base_features": 8, "hidden": 8},
-    },
-    "space": {"optimizer": [{"name": "nadam", "lr": {"loguniform": [1.0e-4, 1.0e-2]}}]},
-    "search": {"algorithm": "random", "trials": 5, "seed": 7},
-    "scheduler": "none",
-    "objective": {"metric": "val/age_mae", "direction": "minimize"},
-}
+EPOCHS = 10
+TRIALS = 8
+"""After two, and all that is killed, more than one must be left."""
+SWEEP = random_sweep("gone", TRIALS, images=900, tasks=("age", "gender"), epochs=EPOCHS)
 
 
 def test_a_sweep_outlives_its_laptop_and_all_its_nodes_and_ends_on_a_new_cluster(cluster: Cluster) -> None:
@@ -45,11 +32,11 @@ def test_a_sweep_outlives_its_laptop_and_all_its_nodes_and_ends_on_a_new_cluster
     working = workers(fresh, "TrialTrainable", at_least=2)
     summary = cluster.wait(sweep_id, "completed", "failed")
 
-    assert summary["trials"] == {**dict.fromkeys(summary["trials"], 0), "completed": 5}
+    assert summary["trials"] == {**dict.fromkeys(summary["trials"], 0), "completed": TRIALS}
     events = cluster.events(sweep_id)
     assert events[: len(before)] == before
     numbers = [event["number"] for event in events if event["kind"] == "trial_created"]
-    assert sorted(numbers) == list(range(5)), "no trial is created again under another ID"
+    assert sorted(numbers) == list(range(TRIALS)), "no trial is created again under another ID"
     trials = {event["trial_id"] for event in events if event["kind"] == "trial_created"}
     assert Counter(event["trial_id"] for event in events if event["kind"] == "trial_ended") == Counter(trials)
     epochs = Counter((event["trial_id"], event["epoch"]) for event in events if event["kind"] == "trial_reported")

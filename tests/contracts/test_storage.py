@@ -198,7 +198,7 @@ def test_an_empty_storage_is_empty(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("key", HOSTILE_KEYS.values(), ids=HOSTILE_KEYS)
-def test_a_key_that_is_none_is_refused_by_every_method(storage: Storage, tmp_path: Path, key: str) -> None:
+def test_an_invalid_key_is_refused_by_every_method(storage: Storage, tmp_path: Path, key: str) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x")
     calls: list[Callable[[], object]] = [
@@ -214,7 +214,7 @@ def test_a_key_that_is_none_is_refused_by_every_method(storage: Storage, tmp_pat
         calls += [lambda: list(storage.list(key)), lambda: storage.folders(key)]
 
     for call in calls:
-        with pytest.raises(ValueError, match="is no storage key"):
+        with pytest.raises(ValueError, match="is not a storage key"):
             call()
     assert keys(storage) == []
 

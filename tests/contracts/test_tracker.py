@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 import shutil
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import TrackerError
+from orchestrator.simulation.memory_tracker import MemoryTracker
 from orchestrator.tracking import open_tracker
-from orchestrator.tracking.base import MetricPoint, Tracker
-from orchestrator.tracking.memory import MemoryTracker
+from orchestrator.tracking.base import MetricPoint, TrackedData, Tracker
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +255,21 @@ def test_names_with_dots_slashes_dashes_colons_and_spaces_are_taken(
     tracker.log(run_id, metrics=[MetricPoint(name, 0.5, 1, 1e9)])
 
     assert contents(tracker, run_id)["points"] == {name: {1: 0.5}}
+
+
+def test_data_sets_are_inputs_of_a_run_once(tracker: Tracker, experiment_id: str) -> None:
+    run_id = start(tracker, experiment_id)
+    data = [TrackedData("faces split 55555555", "d" * 32, "s3://bucket/datasets/d"), TrackedData("b", "e" * 32, "/b")]
+    for _ in range(2):
+        tracker.log_data(run_id, data)
+    if isinstance(tracker, MemoryTracker):
+        assert tracker.all_runs[run_id].data == data
+        return
+    from mlflow import MlflowClient
+
+    shown = MlflowClient(tracking_uri=tracker.uri).get_run(run_id).inputs.dataset_inputs
+    assert sorted((each.dataset.name, each.dataset.digest) for each in shown) == [
+        ("b", "e" * 32),
+        ("faces split 55555555", "d" * 32),
+    ]
+    assert {json.loads(each.dataset.source)["uri"] for each in shown} == {"s3://bucket/datasets/d", "/b"}

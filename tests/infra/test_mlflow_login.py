@@ -20,8 +20,8 @@ import pytest
 import requests
 
 from orchestrator.errors import TrackerError
-from orchestrator.sync import Syncer
 from orchestrator.tracking import open_tracker
+from orchestrator.tracking.delivery import Syncer
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 

@@ -111,6 +111,19 @@ def test_the_token_and_the_price_come_from_the_environment_or_the_file_and_the_t
     assert "hunter2" not in started.stdout + started.stderr
 
 
+def test_a_machine_leaves_when_it_is_idle_and_its_task_ends(tmp_path: Path) -> None:
+    options = {"RAY_AUTH_TOKEN": "x", "IDLE": "20m", "ON_IDLE": "vastai destroy instance 7", "ON_END": "true"}
+    for command in (["head", "10.0.0.1"], ["join", "10.0.0.1:7379"]):
+        started = node(tmp_path, *command, **options)
+        assert "--idle 20m --on-idle vastai destroy instance 7 --on-end true" in started.stdout
+    left = node(tmp_path, "stay", "10.0.0.1:7379")  # its record went with the node
+    assert (left.returncode, left.stdout.strip()) == (0, "node: this machine has left the cluster (IDLE, ON_END)")
+    for name in ("many-nodes", "spot-workers"):
+        task = yaml(CLUSTER / f"sky/{name}.yaml")
+        assert task["envs"]["IDLE"] == "20m"
+        assert "node.sh stay" in task["run"], "which ends with the node, and the task with it"
+
+
 def test_joining_waits_for_a_head_that_is_not_there_yet_and_not_for_one_that_refuses(tmp_path: Path) -> None:
     refusing = tmp_path / "refuse"
     refusing.write_text("#!/bin/sh\necho asked >&2\nexit $CODE\n")
@@ -133,7 +146,9 @@ def test_leaving_removes_the_secrets(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_secrets_stay_with_a_node_that_cannot_leave_and_go_from_a_machine_that_is_none(tmp_path: Path) -> None:
+def test_secrets_stay_on_a_node_that_cannot_leave_and_are_removed_from_a_machine_that_is_no_node(
+    tmp_path: Path,
+) -> None:
     (tmp_path / ".agr").mkdir()
     secrets = tmp_path / ".agr/node.env"
     secrets.write_text("RAY_AUTH_TOKEN=hunter2\n")

@@ -1,4 +1,4 @@
-"""The command line as a user has it: real processes, a home of their own, real Ray, MLflow on SQLite.
+"""Fixtures: ``agr`` as real processes with a separate home, real Ray, and MLflow on SQLite.
 
 Sweeps join one Ray cluster, but for those of ``Agr.embedded()``.
 """
@@ -22,7 +22,7 @@ import ray
 from ruamel.yaml import YAML
 
 from agr_core.evaluation.names import is_of_the_machine
-from orchestrator.ray_tune.driver import start_ray
+from orchestrator.ray_tune.session import start_ray
 
 SWEEP: dict[str, Any] = {
     "name": "tiny",
@@ -50,43 +50,43 @@ SWEEP: dict[str, Any] = {
 
 @dataclass
 class Agr:
-    """``agr`` with a home of its own."""
+    """``agr`` with a separate home."""
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def embedded(self) -> Agr:
-        """The same home, and a Ray of its own for each sweep."""
+        """Return ``agr`` with the same home and an embedded Ray for each sweep."""
         return replace(self, environment={k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"})
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "AGR_HOME": str(self.home), "COLUMNS": "160", **self.environment}
 
     def start(self, *arguments: str, stderr: Path | None = None) -> subprocess.Popen[str]:
-        """A running command; what it says goes to a pipe, or into a file."""
+        """Start a command with its output in a pipe or a file."""
         with contextlib.ExitStack() as stack:
-            said = subprocess.PIPE if stderr is None else stack.enter_context(stderr.open("w"))
+            stderr_target = subprocess.PIPE if stderr is None else stack.enter_context(stderr.open("w"))
             return subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.cli.main", *arguments],
                 env=self._environment(),
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=stderr_target,
                 text=True,
             )
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """A command, to its end; fails with its words if it does not end with ``code``."""
+        """Run a command to its end; fail with its output if its exit code is not ``code``."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=280)
         assert process.returncode == code, f"agr {' '.join(arguments)} ended with {process.returncode}:\n{out}\n{err}"
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
-        """The JSON a command prints."""
+        """Run a command; return the JSON that it prints."""
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
     def sweep_file(self, **changes: Any) -> str:
-        """The tiny sweep with top-level parts replaced (None: removed), as a file."""
+        """Write the tiny sweep file with top-level parts replaced (None: removed)."""
         document = {key: value for key, value in {**SWEEP, **changes}.items() if value is not None}
         self.home.mkdir(parents=True, exist_ok=True)
         path = self.home / f"{document['name']}.yaml"
@@ -94,18 +94,19 @@ class Agr:
         return str(path)
 
     def summaries(self) -> list[dict[str, Any]]:
-        """What ``agr list`` shows, newest first."""
+        """Return the summaries printed by ``agr list``, newest first."""
         listed: list[dict[str, Any]] = self.json("list")
         return listed
 
     def events(self, sweep_id: str) -> list[dict[str, Any]]:
-        """The journal of a sweep in the local storage, read from its files."""
+        """Return the events of a sweep's journal, read from the files of the local storage."""
         folder = self.home / "storage" / "sweeps" / sweep_id / "journal"
-        return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+        return [line for line in lines if line["kind"] != "segment"]  # a segment's first line is its link in the chain
 
 
 def histories(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each trial in order of creation: configuration, value of each epoch, and how it ended. No IDs, no times."""
+    """Return configuration, value of each epoch and outcome of each trial, in order of creation; no IDs, no times."""
     trials: dict[str, dict[str, Any]] = {}
     for event in events:
         if event["kind"] == "trial_created":
@@ -122,7 +123,7 @@ def histories(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def wait_for_ends(agr: Agr, number: int, *, sweep: str = "", timeout_s: float = 120) -> str:
-    """Wait until a sweep whose ID starts with ``sweep`` has ``number`` ended trials; its ID."""
+    """Wait until a sweep whose ID starts with ``sweep`` has ``number`` ended trials; return its ID."""
     folder = agr.home / "storage" / "sweeps"
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
@@ -135,7 +136,7 @@ def wait_for_ends(agr: Agr, number: int, *, sweep: str = "", timeout_s: float = 
 
 
 def wait_for_a_half_trained_trial(agr: Agr, ended: int, *, sweep: str, timeout_s: float = 120) -> str:
-    """Wait until so many trials have ended and the next has trained past its first rungs; the sweep's ID."""
+    """Wait until a number of trials have ended and the next has passed its first rungs; return the sweep's ID."""
     sweep_id = wait_for_ends(agr, ended, sweep=sweep, timeout_s=timeout_s)
     folder = agr.home / "storage" / "sweeps" / sweep_id / "trials"
     until = time.monotonic() + timeout_s
@@ -152,17 +153,17 @@ def wait_for_a_half_trained_trial(agr: Agr, ended: int, *, sweep: str, timeout_s
 
 @pytest.fixture(scope="session")
 def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray cluster of one node, which sweeps join: starting one for each costs seven seconds of two cores."""
+    """Start a one-node Ray cluster shared by all sweeps; one per sweep would cost seven seconds of two cores each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGR_HOME", str(tmp_path_factory.mktemp("node") / "home"))  # workers have their node's environment
-        start_ray(num_cpus=2)
+        start_ray(num_cpus=2, loopback=False)  # commands in other processes join it
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
 
 @pytest.fixture(scope="session")
 def furnished(ray_address: str, empty_mlflow_database: Path) -> Callable[[Path], Agr]:
-    """``agr`` with this home, MLflow's tables in it: to make them costs every home five seconds of a core."""
+    """Return a function that prepares a home with MLflow's tables (five seconds of a core to create) for ``agr``."""
 
     def furnish(home: Path) -> Agr:
         home.mkdir(mode=0o700)

@@ -13,30 +13,28 @@ import pytest
 import ray
 from ray import cloudpickle
 
-sys.path.insert(0, str(Path(__file__).parent))
-import test_faults
-from test_faults import DOCUMENT, Empty, ExtraNode, by_lr, extra_node, no_fault, trainable, wait_for
-
 from agr_core.config import DataConfig
-from orchestrator import control, recorder
+from orchestrator.assets.datasets import prepare_data
+from orchestrator.catalog import control
+from orchestrator.catalog.summary import read_summary
 from orchestrator.cli.driving import started_of
-from orchestrator.datasets import DataRef, prepare_data
-from orchestrator.journal import read_state
-from orchestrator.lookup import read_summary
-from orchestrator.node_health import QUARANTINE_AFTER
+from orchestrator.journal.events import AttemptFailed, DataRef, Event, TrialReported
+from orchestrator.journal.segments import read_state
+from orchestrator.journal.sweep_state import SweepState
 from orchestrator.ray_tune.driver import Engine, start_sweep
-from orchestrator.ray_tune.trainable import Job, TrialTrainable
-from orchestrator.records import AttemptFailed, Event, TrialReported
+from orchestrator.ray_tune.trainable import TrialTrainable
 from orchestrator.settings import Settings
 from orchestrator.spec.load import sweep_from_document
-from orchestrator.state import SweepState
 from orchestrator.storage import open_storage
+from orchestrator.sweep import recorder
+from orchestrator.sweep.node_health import QUARANTINE_AFTER
+from orchestrator.worker.job import Job
+from tests.parts.faults import DOCUMENT, Empty, ExtraNode, by_lr, extra_node, no_fault, trainable, wait_for
 
 __all__ = ["extra_node"]  # a fixture
 
 pytestmark = pytest.mark.slow
-for module in (sys.modules[__name__], test_faults):
-    cloudpickle.register_pickle_by_value(module)  # workers cannot import a test
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 
 
 def sweep_with(home: Path, worker: type, given: dict[str, Any] | None = None, **changes: Any) -> SweepState:
@@ -78,9 +76,7 @@ def hangs(job: Job, epoch: int) -> None:
         time.sleep(3600)
 
 
-def test_a_trial_that_is_killed_while_it_hangs_takes_its_worker_with_it_and_the_sweep_goes_on(
-    ray_address: str, tmp_path: Path
-) -> None:
+def test_killing_a_trial_that_hangs_ends_its_worker_and_the_sweep_continues(ray_address: str, tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path / "storage"))
 
     def heard(event: Event) -> None:
@@ -161,7 +157,7 @@ def test_a_driver_that_fetches_data_between_two_trials_is_heard_of_meanwhile(
             (sweep_id,) = storage.folders("sweeps")
 
             def another() -> bool:
-                beats.append(read_summary(storage, sweep_id, now=time.time())["heartbeat"])
+                beats.append(read_summary(storage, sweep_id).heartbeat)
                 return len(set(beats)) > 3
 
             wait_for(another)

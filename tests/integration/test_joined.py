@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agr_core.config import SyntheticConfig
-from agr_core.data.pack import pack
+from agr_core.data.packed.pack import pack
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from ray.cluster_utils import Cluster
 from agr_core.config import TrialConfig
 from agr_core.reporting import EpochReport
 from orchestrator.cli.driving import started_of
-from orchestrator.datasets import prepare_data
+from orchestrator.assets.datasets import prepare_data
 from orchestrator.ray_tune.driver import Engine, start_sweep
 from orchestrator.ray_tune.trainable import TrialTrainable
 from orchestrator.settings import Settings
@@ -49,7 +49,13 @@ class Watched:
     def next_stage(self):
         return None
 
+    def stored_files(self) -> dict[str, str]:
+        return {}
+
     def data_staged(self):
+        return None
+
+    def baseline(self):
         return None
 
     def next_epoch(self):

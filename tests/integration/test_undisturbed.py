@@ -14,6 +14,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.catalog.summary import read_summary, write_summary
+from orchestrator.journal.events import TrialReported
+from orchestrator.journal.segments import JournalWriter, read_segments
+from orchestrator.storage import layout, open_storage
+
 pytestmark = pytest.mark.slow
 
 
@@ -39,6 +44,14 @@ def test_submit_prints_the_result_as_json(submitted: dict[str, Any]) -> None:
     assert submitted["trials"]["pruned"] >= 1
     assert submitted["trials"]["failed"] == 0
     assert submitted["mlflow"]["run_id"]
+
+
+def test_the_baseline_is_known_before_the_first_epoch_is_shown_and_journalled_once(
+    shared_agr: Any, submitted: dict[str, Any]
+) -> None:
+    kinds = [event["kind"] for event in shared_agr.events(submitted["sweep_id"])]
+    assert kinds.count("baseline_measured") == 1
+    assert kinds.index("baseline_measured") < kinds.index("trial_reported")
 
 
 def test_the_leaderboard_ranks_completed_trials_and_lists_all(
@@ -139,7 +152,7 @@ def test_the_same_seed_gives_the_same_sweep_and_nothing_of_ray_is_printed(
     assert first == second
 
     lines = done.stderr.splitlines()
-    assert not [line for line in lines if "ray" in line.lower() and "/" not in line]
+    assert [line for line in lines if "ray" in line.lower() and "/" not in line] == ["starting Ray ..."]
     assert not [line for line in lines if "Warning" in line or "INFO" in line]
     assert len([line for line in lines if re.search(r"\d/14 ", line)]) == 14
 
@@ -205,19 +218,24 @@ def test_nothing_is_pickled_in_the_storage(shared_agr: Any, submitted: dict[str,
 def test_a_rerun_that_comes_out_otherwise_says_so_and_exits_with_1(
     shared_agr: Any, submitted: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A journal with one figure changed stands for a trial that cannot be repeated."""
+    """A journal with one figure changed, and its chain made anew, stands for a trial that cannot be repeated."""
     other = replace(shared_agr, home=tmp_path / "other")
     shutil.copytree(shared_agr.home, other.home)
-    best = submitted["best"]["trial_id"]
+    best, sweep_id = submitted["best"]["trial_id"], submitted["sweep_id"]
+    storage = open_storage(str(other.home / "storage"))
+    segments = list(read_segments(storage, sweep_id))
+    writer = JournalWriter(storage, sweep_id)
     changed = 0
-    for segment in sorted((other.home / "storage" / "sweeps" / submitted["sweep_id"] / "journal").glob("*.jsonl")):
-        events = [json.loads(line) for line in segment.read_text().splitlines()]
-        for event in events:
-            if event["kind"] == "trial_reported" and event["trial_id"] == best and event["epoch"] == 1:
-                event["metrics"]["val/age_loss"] += 0.5
+    for segment in segments:
+        storage.delete(layout.segment(sweep_id, segment.number))
+        for event in segment.events:
+            if isinstance(event, TrialReported) and event.trial_id == best and event.epoch == 1:
+                metrics = event.metrics | {"val/age_loss": event.metrics["val/age_loss"] + 0.5}
+                event = event.model_copy(update={"metrics": metrics})
                 changed += 1
-        segment.chmod(0o644)
-        segment.write_text("".join(json.dumps(event) + "\n" for event in events))
+            writer.append(event)
+        writer.flush()
+    write_summary(storage, read_summary(storage, sweep_id).model_copy(update={"journal": writer.head}))
     assert changed == 1
     again = other.json("rerun", best, code=1)
     assert not again["identical"]

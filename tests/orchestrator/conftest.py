@@ -1,4 +1,4 @@
-"""A recorded sweep with every outcome, what a tracker in memory holds of it, and both kinds of storage."""
+"""Fixtures: a recorded sweep with every outcome, the contents of an in-memory tracker, and both kinds of storage."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 import pytest
 
+from orchestrator.simulation.memory_tracker import MemoryRun, MemoryTracker
 from orchestrator.storage import Storage, open_storage
-from orchestrator.tracking.memory import MemoryRun, MemoryTracker
 
 Recorder = Callable[..., Any]
 
 
 def run_of(tracker: MemoryTracker, trial_id: str) -> MemoryRun:
-    found = [run for run in tracker.all_runs.values() if run.tags.get("agr.trial_id") == trial_id]
-    assert len(found) == 1
-    return found[0]
+    runs = [run for run in tracker.all_runs.values() if run.tags.get("agr.trial_id") == trial_id]
+    assert len(runs) == 1
+    return runs[0]
 
 
 def parent_of(tracker: MemoryTracker) -> tuple[str, MemoryRun]:
-    found = [(run_id, run) for run_id, run in tracker.all_runs.items() if run.tags["agr.kind"] == "sweep"]
-    assert len(found) == 1
-    return found[0]
+    sweep_runs = [(run_id, run) for run_id, run in tracker.all_runs.items() if run.tags["agr.kind"] == "sweep"]
+    assert len(sweep_runs) == 1
+    return sweep_runs[0]
 
 
 def contents(tracker: MemoryTracker) -> list[Any]:
-    """All that people see, without the run IDs."""
+    """Return all visible contents without run IDs."""
     runs = []
     for run in tracker.all_runs.values():
         tags = {name: value for name, value in run.tags.items() if name != "mlflow.parentRunId"}
@@ -49,7 +49,7 @@ def whole_sweep(record_sweep: Recorder, **more: Any) -> Any:
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.services)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """A folder, and where servers may be started an S3 bucket."""
+    """Return a folder storage and, if servers may be started, an S3 bucket."""
     if request.param == "local":
         return open_storage(str(tmp_path / "storage"))
     return open_storage(request.getfixturevalue("s3_uri"))

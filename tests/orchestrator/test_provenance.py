@@ -109,6 +109,38 @@ def test_what_cannot_change_the_bits_is_no_drift(path: str, value: Any) -> None:
     assert drift(collect(), changed(path, value)) == []
 
 
+def recorded_in_form_1(**code: Any) -> dict[str, Any]:
+    """As before the digest was one of what the code does: it has no ``form``."""
+    recorded = collect()
+    del recorded["code"]["form"]
+    recorded["code"] |= {"digest": "1" * 64, "commit": "a" * 40, "dirty": False, **code}
+    return recorded
+
+
+@pytest.mark.parametrize(
+    ("code", "sources"),
+    [
+        ({}, "commit aaaaaaaaaa"),
+        ({"dirty": True}, "commit aaaaaaaaaa, uncommitted changes"),
+        ({"commit": None, "dirty": None}, "no git checkout"),
+    ],
+)
+def test_a_digest_of_an_older_form_is_named_as_one_that_cannot_be_compared(code: dict[str, Any], sources: str) -> None:
+    now = changed("code", collect()["code"] | {"commit": "b" * 40, "dirty": False})
+
+    assert drift(recorded_in_form_1(**code), now) == [
+        "agr_core: cannot be compared, its digest was recorded in form 1 and now has form 2; "
+        f"compare the sources yourself: {sources} -> commit bbbbbbbbbb"
+    ]
+
+
+@pytest.mark.parametrize(("dirty", "lines"), [(False, 0), (True, 1)])
+def test_one_clean_commit_has_no_drift_in_whatever_form_it_was_recorded(dirty: bool, lines: int) -> None:
+    now = changed("code", collect()["code"] | {"commit": "a" * 40, "dirty": dirty})
+
+    assert len(drift(recorded_in_form_1(), now)) == lines
+
+
 def test_a_record_that_lacks_a_part_drifts_from_unknown() -> None:
     older = collect()
     del older["packages"]["torch"]

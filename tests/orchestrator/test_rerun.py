@@ -10,11 +10,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from agr_core.reporting import EpochReport
 from orchestrator import rerun
 from orchestrator.errors import NotFoundError, SpecError
-from orchestrator.journal import read_state
+from orchestrator.journal.segments import read_state
+from orchestrator.journal.sweep_state import SweepState, TrialState
 from orchestrator.rerun import Original
-from orchestrator.state import SweepState, TrialState
-from orchestrator.trial_metrics import reports_of
-from sweeps import local, make_run, report, small_sweep
+from orchestrator.results.trial_metrics import reports_of
+from tests.parts.sweeps import local, make_run, report, small_sweep
 
 SWEEP = "small-20260101-000000-abcd"
 
@@ -68,6 +68,18 @@ def test_what_only_one_of_them_has_is_a_difference(tmp_path: Path, again: list[E
     comparison = rerun.compare(original, trial_with(tmp_path / "b", again)[1])
     assert not comparison.identical
     assert comparison.differences
+
+
+def test_a_figure_that_the_originals_version_did_not_know_is_new_and_no_difference(tmp_path: Path) -> None:
+    original = original_with(tmp_path / "a", [timed(1, 5.0, 3.0), timed(2, 4.0, 3.0)])
+    richer = [
+        EpochReport(epoch=each.epoch, metrics={**each.metrics, "val/age_f1.mean_by_race": 0.5})
+        for each in (timed(1, 5.0, 3.0), timed(2, 4.0, 3.0))
+    ]
+    _, again = trial_with(tmp_path / "b", richer)
+    comparison = rerun.compare(original, again)
+    assert (comparison.identical, comparison.differences) == (True, ())
+    assert comparison.added == ("val/age_f1.mean_by_race",)
 
 
 def test_a_trial_without_an_epoch_cannot_be_compared_with(tmp_path: Path) -> None:

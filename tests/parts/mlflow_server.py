@@ -1,4 +1,4 @@
-"""A real MLflow server, and the tables of an embedded one."""
+"""Fixtures: a real MLflow server, and an embedded MLflow with prepared tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START_TIMEOUT_S = 90.0
 
 @dataclass
 class MlflowServer:
-    """An MLflow server on a free loopback port, its database and artifacts below ``folder``."""
+    """MLflow server on a free loopback port, with its database and artifacts below ``folder``."""
 
     folder: Path
     port: int
@@ -29,11 +29,11 @@ class MlflowServer:
 
     @property
     def uri(self) -> str:
-        """Its address."""
+        """Return its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, again after a stop, and wait until it answers."""
+        """Start or restart the server and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         options += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
@@ -55,7 +55,7 @@ class MlflowServer:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop it and its workers; no error if it does not run."""
+        """Stop the server and its workers; no error if it is not running."""
         if self._process is not None:
             import psutil
 
@@ -69,7 +69,7 @@ class MlflowServer:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """An MLflow server of this test session, started when the first test asks for it. Leave it running."""
+    """Return the MLflow server of this test session, started on first use. Tests must not stop it."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow"), _free_port())
     server.start()
     yield server
@@ -78,7 +78,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 
 @pytest.fixture
 def own_mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
-    """An MLflow server of this test alone, not started yet."""
+    """Return an MLflow server for this test only, not yet started."""
     server = MlflowServer(tmp_path / "mlflow", _free_port())
     yield server
     server.stop()
@@ -86,7 +86,7 @@ def own_mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 @pytest.fixture(scope="session")
 def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with MLflow's tables, which take seconds to make: tests that run side by side share it."""
+    """Return an SQLite file with MLflow's tables, shared by parallel tests because creation takes seconds."""
     from orchestrator.tracking import open_tracker
 
     folder = tmp_path_factory.getbasetemp()
@@ -103,7 +103,7 @@ def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def embedded_mlflow(empty_mlflow_database: Path, clean_environment: None) -> None:
-    """The embedded MLflow of this test, empty."""
+    """Return the empty embedded MLflow of this test."""
     home = Path(os.environ["AGR_HOME"])
     home.mkdir(parents=True)
     shutil.copy(empty_mlflow_database, home / "mlflow.db")

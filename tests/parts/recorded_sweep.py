@@ -1,4 +1,4 @@
-"""Sweeps that never ran, as their storage would have them."""
+"""Recorded sweeps: storage contents of sweeps without a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 
 class RecordedSweep:
-    """Writes the journal, and the files of the trials, of a sweep that never ran."""
+    """Writer of the journal and trial files of a sweep that never ran."""
 
     def __init__(self, storage: Any, sweep_id: str = "faces-20260102-030405-abcd", **more: Any) -> None:
         from agr_core.objective import Objective
-        from orchestrator.journal import JournalWriter
-        from orchestrator.records import DriverStarted, SweepStarted
+        from orchestrator.journal.events import DriverStarted, SweepStarted
+        from orchestrator.journal.segments import JournalWriter
 
         self.storage = storage
         self.sweep_id = sweep_id
@@ -37,45 +37,44 @@ class RecordedSweep:
         self.record(DriverStarted(time=self.tick(), driver_id="0", host="here", pid=1, resumed=False))
 
     def tick(self, seconds: float = 1.0) -> float:
-        """Let time pass; returns the time it is."""
+        """Advance the clock; return the new time."""
         self.now += seconds
         return self.now
 
     def record(self, *events: Any) -> None:
         """Store events as the next segment, and the summary, as a driver does at each flush."""
-        from orchestrator.pareto import plain
-        from orchestrator.state import SweepState
-        from orchestrator.storage import layout
+        from orchestrator.catalog.summary import BestTrial, Summary, TrialCounts, write_summary
+        from orchestrator.journal.sweep_state import SweepState
 
         for event in events:
             self.writer.append(event)
         self.writer.flush()
         self._events = [*self._events, *events]
         state = SweepState.from_events(self._events)
-        best = state.best()
-        summary = {
-            "sweep_id": self.sweep_id,
-            "name": self.started.name,
-            "status": state.status,
-            "started": self.started.time,
-            "heartbeat": self.now,
-            "wall_s": self.now - self.started.time,
-            "budget_wall_s": None,
-            "objective": self.started.objective_document,
-            "trials": {**state.counts(), "running": state.running},
-            "planned": 4,
-            "best": None
-            if best is None or best.ended is None
-            else {"trial_id": best.trial_id, "value": plain(best.ended.point)},
-            "rerun_of": self.started.rerun_of,
-        }
-        self.storage.write(layout.summary(self.sweep_id), json.dumps(summary).encode())
+        winner = state.winner()
+        objectives = self.started.objectives
+        summary = Summary(
+            sweep_id=self.sweep_id,
+            name=self.started.name,
+            status=state.status,
+            started=self.started.time,
+            heartbeat=self.now,
+            wall_s=self.now - self.started.time,
+            budget_wall_s=None,
+            objective=objectives[0] if len(objectives) == 1 else objectives,
+            trials=TrialCounts(**state.counts(), running=state.running),
+            planned=4,
+            best=None if winner is None else BestTrial.of(*winner.best),
+            rerun_of=self.started.rerun_of,
+            journal=self.writer.head,
+        )
+        write_summary(self.storage, summary)
 
     def create(self, number: int, params: dict[str, Any] | None = None, **more: Any) -> str:
-        """A trial is proposed; ``params`` are dotted paths, laid over the default configuration."""
+        """Record a proposed trial; ``params`` maps dotted paths to values that override the default configuration."""
         from agr_core.config import TrialConfig
-        from orchestrator.ids import trial_id
-        from orchestrator.records import TrialCreated
+        from orchestrator.catalog.ids import trial_id
+        from orchestrator.journal.events import TrialCreated
 
         document: dict[str, Any] = {"model": {"name": "basic_cnn"}, "schedule": {"name": "constant", "epochs": 6}}
         document |= {"optimizer": {"name": "adam"}, "age": {"encoding": "onehot"}}
@@ -104,15 +103,15 @@ class RecordedSweep:
         return event.trial_id
 
     def start(self, trial: str, attempt: int = 0) -> None:
-        """An attempt begins."""
-        from orchestrator.records import AttemptStarted
+        """Record the start of an attempt."""
+        from orchestrator.journal.events import AttemptStarted
 
         self.record(AttemptStarted(time=self.tick(), trial_id=trial, attempt=attempt, node="node-1"))
 
     def report(self, trial: str, epoch: int, value: float, attempt: int = 0, **more: float) -> None:
-        """An epoch is over; ``value`` is its age error."""
+        """Record the report of an epoch; ``value`` is its age error."""
         from agr_core.objective import weighted_sums
-        from orchestrator.records import TrialReported
+        from orchestrator.journal.events import TrialReported
 
         metrics = {"train/loss": value / 10, "val/loss": value / 9, "val/age_mae": value, "val/age_cs5": 1 / value}
         metrics |= {"val/gender_acc": 1 - value / 40, "val/race_acc": 1 - value / 30, "time/epoch_s": 1.0, **more}
@@ -124,8 +123,8 @@ class RecordedSweep:
         self.record(event)
 
     def end_trial(self, trial: str, outcome: Any, values: list[float], **more: Any) -> None:
-        """A trial is over; ``values`` are those it reported."""
-        from orchestrator.records import TrialEnded
+        """Record the end of a trial; ``values`` are its reported values."""
+        from orchestrator.journal.events import TrialEnded
 
         best = None
         if values:
@@ -145,7 +144,7 @@ class RecordedSweep:
         kept_epochs: dict[str, int] | None = None,
         **more: Any,
     ) -> str:
-        """A whole trial, from proposal to end; its files only where asked for, because pictures of them take time."""
+        """Record a trial from proposal to end; files are optional, because drawing their pictures takes time."""
         trial = self.create(number, params, **more)
         self.start(trial)
         for epoch, value in enumerate(values, start=1):
@@ -156,7 +155,7 @@ class RecordedSweep:
         return trial
 
     def write_files(self, trial: str, values: list[float], attempt: int = 0) -> None:
-        """What an attempt leaves in the storage: record, metrics with a confusion matrix, log, weights."""
+        """Write the files of an attempt: record, metrics with a confusion matrix, log, weights."""
         from agr_core.reporting import EpochReport
         from orchestrator.storage import layout
 
@@ -176,28 +175,37 @@ class RecordedSweep:
             self.storage.write(layout.best_weights(folder, epoch), f"weights of {trial}, {epoch}".encode())
 
     def read_test(self, trial: str, metrics: dict[str, float], label: str = "best") -> None:
-        """The sealed test part is read with the weights kept for ``label``."""
-        from orchestrator.records import TestRead
+        """Record an evaluation on the sealed test part with the weights kept for ``label``."""
+        from orchestrator.journal.events import TestRead
 
         tables = {"test/gender_confusion": {"labels": ["female", "male"], "counts": [[4, 1], [0, 5]]}}
         self.record(TestRead(time=self.tick(), trial_id=trial, label=label, metrics=metrics, tables=tables))
 
     def end(self, status: Any = "completed", reason: str = "") -> None:
-        """The driver lets go."""
-        from orchestrator.records import SweepEnded
+        """Record the end of the driver."""
+        from orchestrator.journal.events import SweepEnded
 
         self.record(SweepEnded(time=self.tick(), status=status, reason=reason, wall_s=60.0))
 
+    def fall_silent(self, seconds: float = 3600.0) -> None:
+        """Set the age of the driver's last sign of life, by the storage's clock."""
+        import os
+        import time
+
+        then = time.time() - seconds
+        for info in self.storage.list(f"sweeps/{self.sweep_id}"):
+            os.utime(Path(self.storage.uri, info.key), (then, then))
+
     def resume(self) -> None:
-        """Another driver takes over."""
-        from orchestrator.records import DriverStarted
+        """Record the start of another driver."""
+        from orchestrator.journal.events import DriverStarted
 
         self.record(DriverStarted(time=self.tick(), driver_id="1", host="there", pid=2, resumed=True))
 
 
 @pytest.fixture
 def record_sweep(tmp_path: Path) -> Callable[..., RecordedSweep]:
-    """Begins a recorded sweep in the storage folder ``tmp_path / "storage"``."""
+    """Start a recorded sweep in the storage folder ``tmp_path / "storage"``."""
     from orchestrator.storage import open_storage
 
     return lambda *arguments, **more: RecordedSweep(open_storage(str(tmp_path / "storage")), *arguments, **more)

@@ -1,4 +1,4 @@
-"""A real S3 store, SeaweedFS, for the tests that need one."""
+"""Fixtures: a real S3 store, SeaweedFS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running SeaweedFS with one bucket. The keys exist only for this run."""
+    """Running SeaweedFS with one bucket. The keys exist only for this run."""
 
     endpoint: str
     bucket: str
@@ -23,7 +23,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to reach it."""
+        """Return the environment variables that a client process needs."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -32,7 +32,7 @@ class S3Server:
         }
 
     def client(self) -> Any:
-        """A plain boto3 client of it, to look at the store from outside."""
+        """Return a plain boto3 client, to inspect the store directly."""
         import boto3
         from botocore.config import Config
 
@@ -48,7 +48,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The local stack's S3 store alone, of this test session, started when the first test asks for it."""
+    """Return the S3 store of the local stack, started on first use in this test session."""
     from orchestrator.services.process import end, last_lines, start
     from orchestrator.services.record import StackFolder, choose_ports
     from orchestrator.services.seaweedfs import BUCKETS, SeaweedFS
@@ -78,7 +78,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_environment(s3_server: S3Server, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """The S3 server, with the environment of this test pointing at it."""
+    """Return the S3 server and point this test's environment at it."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server
@@ -86,5 +86,5 @@ def s3_environment(s3_server: S3Server, clean_environment: None, monkeypatch: py
 
 @pytest.fixture
 def s3_uri(s3_environment: S3Server) -> str:
-    """An empty place on the S3 server that no other test uses."""
+    """Return an empty prefix on the S3 server for this test only."""
     return f"s3://{s3_environment.bucket}/{secrets.token_hex(6)}"

@@ -1,4 +1,4 @@
-"""What stands between a test and its S3 store, and harms what passes."""
+"""Proxy between a test and its S3 store that injects faults."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.parts.s3 import S3Server
 
 
 class S3Proxy:
-    """Stands between a test and the S3 server: writes down every request, and does harm when told to.
+    """Proxy in front of the S3 server that records every request and injects faults.
 
     Attributes:
         server: The S3 server, at the proxy's address.
         requests: Method and path of each request, in order.
         down: Answer every request with 503; ``refused`` counts them.
-        slow: Wait so long before each answer (seconds).
-        lose: Let so many of the next writes through, and drop the connection instead of answering.
-        damage: Change one byte in so many of the next answers to object reads.
-        cut: Break off so many of the next answers to object reads in their middle.
-        hold: Answer no read of an object of this file name until it is "".
-        stop: Answer no write of an object of this file name until it is "".
+        slow: Delay before each answer, in seconds.
+        lose: Number of following writes to forward and then drop the connection instead of answering.
+        damage: Number of following answers to object reads in which to change one byte.
+        cut: Number of following answers to object reads to truncate in the middle.
+        hold: File name of objects whose reads are not answered until this is "".
+        stop: File name of objects whose writes are not answered until this is "".
     """
 
     def __init__(self, server: S3Server, port: int) -> None:
@@ -42,11 +42,11 @@ class S3Proxy:
         self._lock = Lock()
 
     def reads_of(self, name: str) -> int:
-        """How often objects of this file name were read, whole or in part."""
+        """Return the number of full or partial reads of objects of this file name."""
         return sum(method == "GET" and path.partition("?")[0].endswith(f"/{name}") for method, path in self.requests)
 
     def take(self, harm: str) -> bool:
-        """Whether this harm is due, counting it down."""
+        """Return whether this fault is due, and decrement its count."""
         with self._lock:
             due = getattr(self, harm) > 0
             setattr(self, harm, getattr(self, harm) - due)
@@ -69,7 +69,7 @@ def _forwarding(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
                 return
             try:
                 answer, data = self.ask(body)
-            except (OSError, HTTPException):  # the server is down: so is what stands before it
+            except (OSError, HTTPException):  # the server is down, so the proxy is down too
                 self.close_connection = True
                 return
             is_object = self.command == "GET" and answer.status in (200, 206) and "list-type" not in self.path
@@ -107,7 +107,7 @@ def _forwarding(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Tests look at ``requests``."""
+            """Log nothing; tests read ``requests``."""
 
     return Forward
 
@@ -127,13 +127,13 @@ def _before(server: S3Server) -> Iterator[S3Proxy]:
 
 @pytest.fixture(scope="session")
 def proxy_before() -> Callable[[S3Server], contextlib.AbstractContextManager[S3Proxy]]:
-    """Puts a proxy before an S3 server."""
+    """Put a proxy in front of an S3 server."""
     return _before
 
 
 @pytest.fixture
 def s3_proxy(s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """A proxy before the S3 server, with the environment of this test pointing at it."""
+    """Return a proxy in front of the S3 server and point this test's environment at it."""
     with _before(s3_environment) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
         yield proxy

@@ -1,4 +1,4 @@
-"""A disk that is soon full."""
+"""Fixture: a small file system that can be filled."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import pytest
 
 
 class SmallDisk:
-    """A file system of 8 MB, to be filled."""
+    """File system of 8 MB that can be filled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
 
     def fill(self, *, leave: int = 0) -> None:
-        """Leave room for so many bytes, a whole number of pages."""
+        """Fill the disk except for the given number of bytes, a whole number of pages."""
         with self._ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(2**12)):
                 pass
         os.truncate(self._ballast, self._ballast.stat().st_size - leave)
 
     def make_room(self) -> None:
-        """Free what ``fill`` took."""
+        """Free the space taken by ``fill``."""
         self._ballast.unlink()
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A disk of this test alone. Mounting one needs root: skips without, in words; where CI is set it fails instead."""
+    """Return a disk for this test only. Mounting needs root: skip with the reason without it, fail if CI is set."""
     if os.geteuid() != 0:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
             "a disk to be filled is mounted by root, and this is not"

@@ -92,25 +92,26 @@ def test_a_report_without_its_epoch_is_never_considered() -> None:
 RUNTIME_ENVIRONMENTS = """
 from ray.runtime_env import RuntimeEnv
 from ray.tune.execution import class_cache
-from orchestrator.ray_tune import controller
+from orchestrator.ray_tune.internals.tune import changed
 
 def asked_for():
     return class_cache._ActorClassCache().get(type("Trainable", (), {}))._default_options["runtime_env"]
 
 print(asked_for()["env_vars"].get("AWS_SECRET_ACCESS_KEY"))
-controller.install()
-print(RuntimeEnv(**asked_for()).serialize())
+with changed():
+    print(RuntimeEnv(**asked_for()).serialize())
+print(asked_for()["env_vars"].get("AWS_SECRET_ACCESS_KEY"))
 """
 
 
 def test_tunes_workers_have_no_runtime_environment() -> None:
     """Tune would copy the driver's credentials into it; and workers that wait go to those who ask for none."""
-    # In a process of its own: in this one a driver may have changed Tune already.
+    # In a process of its own, which has the secret in its environment.
     secret = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "RAY_CHDIR_TO_TRIAL_DIR": "1"}
     environment = {**os.environ, **secret, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", RUNTIME_ENVIRONMENTS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["secret", "{}"]
+    assert done.stdout.split() == ["secret", "{}", "secret"]
 
 
 def test_a_result_that_says_done_is_not_shown_to_the_scheduler() -> None:
@@ -127,8 +128,8 @@ def test_a_worker_ended_by_the_memory_monitor_is_a_failed_attempt() -> None:
     from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
     from ray.exceptions import OutOfMemoryError
 
-    from orchestrator.ray_tune.controller import ActorManager
     from orchestrator.ray_tune.failure import WorkerOutOfMemoryError
+    from orchestrator.ray_tune.internals.tune import ActorManager
 
     class Bare(ActorManager):
         """Without a cluster, so without anything to clean up."""

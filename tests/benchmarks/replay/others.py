@@ -20,7 +20,7 @@ import optuna
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from orchestrator.search import suggest
+from orchestrator.search.search import suggest
 from orchestrator.spec.space import Space
 from replay.table import columns
 

@@ -5,30 +5,25 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agr_core.reporting import EpochReport
-from orchestrator import control
-from orchestrator.journal import read_events
-from orchestrator.ray_tune.driver import Engine, build_run, build_scheduler
-from orchestrator.records import SweepStarted, TrialCreated
+from orchestrator.catalog import control
+from orchestrator.journal.events import DataRef, SweepStarted, TrialCreated
+from orchestrator.journal.segments import read_events
+from orchestrator.ray_tune.driver import Engine, build_run
 from orchestrator.settings import Settings
 from orchestrator.spec.load import Sweep
 from orchestrator.storage import open_storage
+from orchestrator.sweep.halving import early_stopping
 from replay.table import columns
 
 _IN_MEMORY = Path("/dev/shm")
 
 
-@dataclass(frozen=True)
-class NoData:
-    """Where a trial's data would be: nothing is trained here."""
-
-    data_uri: str = "/nowhere"
-    data_digest: str = "0" * 64
-    split_digest: str = "0" * 64
+_NO_DATA = DataRef(data_uri="/nowhere", data_digest="0" * 64, split_digest="0" * 64)
+"""Where a trial's data would be: nothing is trained here."""
 
 
 class Ours(AbstractContextManager["Ours"]):
@@ -43,22 +38,15 @@ class Ours(AbstractContextManager["Ours"]):
         self.storage = open_storage(str(home / "storage"))
         settings = Settings(home=home, storage=self.storage.uri, tracking_uri="", ray_address=None)
         self._engine = Engine(
-            settings=settings, storage=self.storage, prepare=lambda _: NoData(), prepare_weights=lambda _: None
+            settings=settings, storage=self.storage, prepare=lambda _: _NO_DATA, prepare_weights=lambda _: None
         )
         spec = sweep.spec
         self._sweep = sweep
-        self._started = SweepStarted(
-            time=0.0,
-            sweep_id=f"{spec.name}-20260101-000000-0000",
-            name=spec.name,
-            experiment=spec.name,
-            objective=spec.objective,
-            document=sweep.document,
-            provenance={},
-        )
+        sweep_id = f"{spec.name}-20260101-000000-0000"
+        self._started = SweepStarted.of(sweep, time=0.0, sweep_id=sweep_id, provenance={})
         self._metric = str(spec.objective.metric)
         self.run = build_run(sweep, self._started, self._engine, next_segment=1)
-        self._scheduler = build_scheduler(self.run, sweep)
+        self._scheduler = early_stopping(sweep)
         self.run.begin()
 
     def resume(self, *, after: str) -> None:
@@ -75,7 +63,7 @@ class Ours(AbstractContextManager["Ours"]):
             self.run.flush()
         events, last = read_events(self.storage, self.run.sweep_id)
         self.run = build_run(self._sweep, self._started, self._engine, next_segment=last + 1)
-        self._scheduler = build_scheduler(self.run, self._sweep)
+        self._scheduler = early_stopping(self._sweep)
         self.run.replay(events, self._scheduler)
 
     def configurations(self) -> list[dict[str, Any]]:
@@ -104,7 +92,7 @@ class Ours(AbstractContextManager["Ours"]):
 
     def diverged(self, trial: str) -> None:
         """The trial said so itself."""
-        self.run.live[trial].ending = ("diverged", "the loss is not finite")
+        self.run.decisions.end_trial(trial, "diverged", "the loss is not finite")
         self._over(trial)
 
     def _over(self, trial: str) -> None:

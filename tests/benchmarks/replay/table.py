@@ -57,10 +57,13 @@ class Curves:
         """Epochs of a trial that ends by itself."""
         return max(len(curve.values) for rates in self._of.values() for curve in rates.values())
 
+    def every(self) -> list[Curve]:
+        """All of them, in the table's order."""
+        return [curve for rates in self._of.values() for curve in rates.values()]
+
     def best(self) -> list[float]:
         """The best value of each configuration that did not diverge, ascending."""
-        every = (curve for rates in self._of.values() for curve in rates.values())
-        return sorted(min(curve.values) for curve in every if not curve.diverged)
+        return sorted(min(curve.values) for curve in self.every() if not curve.diverged)
 
     def at(self, where: Mapping[str, str | float]) -> Curve:
         """The curve of a configuration, between those of the two recorded learning rates beside its own.

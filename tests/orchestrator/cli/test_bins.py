@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from agr_core.bins import Bins
 from agr_core.config import DataConfig, SyntheticConfig, TrialConfig
-from agr_core.data.splits import read_split
+from agr_core.data.splits.splits import read_split
+from agr_core.errors import InputError
 from agr_core.labels.encodings import build_encoding
 from agr_core.models import build_model
 from agr_core.trainer.checkpoint import TensorFile
-from orchestrator.datasets import prepare_data, stage
-from orchestrator.journal import read_state
+from orchestrator.assets.datasets import prepare_data, stage
+from orchestrator.cli.bins import _narrow_bins
+from orchestrator.journal.segments import read_state
 from orchestrator.settings import Settings
 from orchestrator.storage import layout
 
@@ -99,3 +102,25 @@ def test_ages_are_those_of_the_validation_part_alone(
     ref = prepare_data(DATA, storage=sweep.storage, cache=settings.cache)
     split = read_split(stage(ref, storage=sweep.storage, cache=settings.cache).split)
     assert found["images"] == len(split.rows("val"))
+
+
+@pytest.mark.parametrize(
+    ("age", "narrow"),
+    [
+        ({"encoding": "onehot", "bins": "utk31"}, "utk31"),
+        ({"encoding": "onehot", "bins": "every2"}, "every2"),
+        ({"encoding": "onehot", "bins": "year"}, "utk31"),
+        ({"encoding": "regression"}, "utk31"),
+    ],
+    ids=str,
+)
+def test_bins_are_made_of_the_trials_own_narrow_ones_or_of_the_reports_31(age: dict[str, Any], narrow: str) -> None:
+    config = TrialConfig.from_document({"age": age})
+    assert _narrow_bins(config, "t0") == Bins.from_spec(narrow)
+
+
+@pytest.mark.parametrize("bins", ["utk7", "adience8", [0, 20, 60], [0, 4, 6, 8]], ids=str)
+def test_a_trial_of_wide_bins_cannot_tell_what_is_within_them(bins: Any) -> None:
+    config = TrialConfig.from_document({"age": {"encoding": "onehot", "bins": bins}})
+    with pytest.raises(InputError, match=r"train one with age\.bins: utk31, every2 or year, or without bins"):
+        _narrow_bins(config, "t0")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from orchestrator.ownership import boot_id
-from orchestrator.records import DriverStarted
+from orchestrator.catalog.ownership import boot_id
+from orchestrator.journal.events import DriverStarted
 from orchestrator.storage import layout
-from orchestrator.sync import Syncer
 from orchestrator.tracking import open_tracker
+from orchestrator.tracking.delivery import Syncer
 
 Agr = Callable[..., Result]
 Recorder = Callable[..., Any]
@@ -63,10 +63,10 @@ def test_gc_lists_what_no_sweep_refers_to_and_removes_it_where_asked(record_swee
 
     listed, tried = agr("gc"), agr("gc", "--unreferenced", "--dry-run")
 
-    line = "data sets of no sweep here  2.0 MB  111111111111"
+    line = "unreferenced data sets  2.0 MB  111111111111"
     assert line in listed.stdout
     assert "0.0 MB freed" in listed.stdout
-    assert "agr gc --unreferenced removes them" in listed.stderr
+    assert "`agr gc --unreferenced` removes them" in listed.stderr
     assert line in tried.stdout
     assert "2.0 MB could be freed" in tried.stdout
     assert sweep.storage.folders(layout.DATASETS) == ("1" * 64, "d" * 64)
@@ -82,7 +82,7 @@ def test_gc_and_rm_leave_a_running_sweep_alone(record_sweep: Recorder, agr: Agr)
             time=time.time(), driver_id="1", host=socket.gethostname(), boot=boot_id(), pid=os.getpid(), resumed=True
         )
     )
-    assert "is running and is left alone" in agr("gc", "--keep", "1").stderr
+    assert "is running; skipped" in agr("gc", "--keep", "1").stderr
     assert "is being run by process" in agr("rm", "faces", "--yes", code=1).stderr
     assert weights(sweep) == 2
 
@@ -101,7 +101,7 @@ def test_gc_frees_the_other_sweeps_where_one_cannot_be_read_and_nothing_shared(
 
     assert f"{fine.sweep_id}  2.0 MB" in result.stdout
     assert weights(fine) == 1
-    assert f"{broken.sweep_id} is left alone: " in result.stderr
+    assert f"{broken.sweep_id} skipped: " in result.stderr
     assert f"error: 1 sweeps cannot be read: {broken.sweep_id}." in result.stderr
     assert fine.storage.exists(f"{shared}/manifest.json")
 
@@ -113,9 +113,43 @@ def test_an_interrupted_removal_of_a_sweep_that_never_ended_can_be_given_again(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     sweep = record_sweep()
     sweep.storage.delete(layout.summary(sweep.sweep_id))
+    sweep.fall_silent()
     assert agr("gc").exit_code == 0
     agr("rm", "faces", "--yes")
     assert list(sweep.storage.list("")) == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_sweep_whose_journal_cannot_be_read_can_be_removed(
+    record_sweep: Recorder, agr: Agr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    sweep = record_sweep()
+    sweep.end()
+    sweep.storage.write(layout.segment(sweep.sweep_id, number), b"")
+    agr("rm", "faces", "--yes", code=1)  # something was written a moment ago
+    sweep.fall_silent()
+
+    result = agr("rm", "faces", "--yes")
+
+    assert "Removing it nevertheless" in result.stderr
+    assert ("the runs stay" in result.stderr) == (number == 1)
+    assert list(sweep.storage.list("")) == []
+
+
+def test_without_its_first_segment_a_sweep_keeps_its_data(record_sweep: Recorder, agr: Agr) -> None:
+    """`gc --unreferenced` took such a sweep for one that is being removed, and deleted what it needs."""
+    sweep = record_sweep()
+    sweep.trial(0, [3.0, 2.0])
+    sweep.end()
+    data = f"{layout.dataset('d' * 64)}/manifest.json"
+    sweep.storage.write(data, b"{}")
+    sweep.storage.delete(layout.segment(sweep.sweep_id, 1))
+    for summary in (True, False):
+        if not summary:
+            sweep.storage.delete(layout.summary(sweep.sweep_id))
+        assert "segment 1 of sweep" in agr("gc", "--unreferenced", code=1).stderr
+        assert sweep.storage.exists(data)
 
 
 def test_a_removed_sweep_leaves_nothing_that_looks_like_one_about_to_start(
@@ -164,5 +198,5 @@ def test_rm_asks_first(record_sweep: Recorder, agr: Agr) -> None:
     sweep = record_sweep()
     with_weights(sweep, [5.0])
     sweep.end()
-    assert "for good?" in agr("rm", "faces", code=1).stderr
+    assert "permanently?" in agr("rm", "faces", code=1).stderr
     assert weights(sweep) == 1

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from agr_core.config import SyntheticConfig
-from agr_core.data.pack import pack
+from agr_core.data.packed.pack import pack
 
 Recorder = Callable[..., Any]
 
@@ -45,10 +45,23 @@ def test_compare_tells_the_difference_and_the_figures(trials: list[str], agr: Ca
 
 def test_compare_prints_a_column_for_each_trial(trials: list[str], agr: Callable[..., Result]) -> None:
     lines = [line.split() for line in agr("compare", *trials).stdout.splitlines()]
-    assert lines[0] == trials
+    assert trials in lines
     assert ["model.base_features", "4", "8"] in lines
     assert ["best/age_mae", "7", "6"] in lines
     assert ["test/age_mae", "6.5"] in lines
+
+
+def test_compare_names_the_curves_by_what_differs(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    alike = {"model.name": "resnet10t", "optimizer.name": "nadam"}
+    first, second = (
+        sweep.trial(number, [9.0, 7.0], params={**alike, "optimizer.lr": rate})
+        for number, rate in enumerate((0.01, 0.002))
+    )
+
+    text = agr("compare", first, second).stdout
+    assert f"{first} lr=0.01\n" in text
+    assert f"{second} lr=0.002\n" in text
 
 
 def test_compare_tells_how_large_the_models_are(trials: list[str], agr: Callable[..., Result]) -> None:

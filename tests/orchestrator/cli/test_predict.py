@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import re
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+from agr_core.config import TrialConfig
 from agr_core.data.face_crop import FaceCropper
-from agr_core.data.pack import Packed
+from agr_core.data.packed.pack import Packed
+from orchestrator.results.trained_model import fetched
 from orchestrator.storage import layout, open_storage
-
-SHARED_DATA = Path(os.environ.get("AGR_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
-UTKFACE = SHARED_DATA / "utkface" / "UTKFace_8k.tar"
+from tests.parts.real_data import real_data
 
 
 @pytest.fixture
@@ -53,6 +54,19 @@ def test_predict_draws_a_grid_and_a_table(trial: str, photos: Path, agr: Callabl
     assert "male (" in text
 
 
+def test_predict_draws_what_each_prediction_depends_on(
+    trial: str, photos: Path, agr: Callable[..., Result], tmp_path: Path
+) -> None:
+    without = agr("predict", str(photos), "--model", trial, "--no-crop", "--json").stdout
+    arguments = ("predict", str(photos), "--model", trial, "--no-crop", "--grad-cam", str(tmp_path / "cam.png"))
+
+    assert agr(*arguments, "--json").stdout == without
+
+    width, height = Image.open(tmp_path / "cam.png").size
+    assert width / height == pytest.approx((4 * 2.0) / (3 * 2.3), rel=0.1), "a row for each file: image and three tasks"
+    assert "ends in .png" in agr(*arguments[:-1], "cam.jpg", code=2).stderr
+
+
 def test_a_file_that_is_no_image_does_not_keep_the_others_from_being_predicted(
     trial: str, photos: Path, agr: Callable[..., Result]
 ) -> None:
@@ -61,7 +75,54 @@ def test_a_file_that_is_no_image_does_not_keep_the_others_from_being_predicted(
     found = json.loads(result.stdout)
     assert [len(one["faces"]) for one in found] == [1, 0, 1]
     assert found[1]["error"] == "not an image of a known format"
-    assert result.stderr.splitlines() == [f"error: {photos / 'b.png'}: not an image of a known format"]
+    warning, *errors = result.stderr.splitlines()
+    assert warning.startswith(f"warning: trial {trial} was trained on drawn faces only")
+    assert errors == [f"error: {photos / 'b.png'}: not an image of a known format"]
+
+
+def test_predict_makes_the_folder_of_a_grid_and_refuses_one_that_cannot_be_made(
+    trial: str, photos: Path, agr: Callable[..., Result], tmp_path: Path
+) -> None:
+    agr("predict", str(photos), "--model", trial, "--no-crop", "--grid", str(tmp_path / "a" / "b" / "grid.png"))
+    assert (tmp_path / "a" / "b" / "grid.png").read_bytes().startswith(b"\x89PNG")
+    for given, words in ((photos / "c.png" / "grid.png", "is a file, not a folder"), (photos, "ends in .png")):
+        result = agr("predict", str(photos), "--model", trial, "--no-crop", "--grid", str(given), code=2)
+        assert re.fullmatch(rf"error: --grid {given}: .*{words}.*\n", result.stderr)
+
+
+def test_only_a_model_trained_on_drawn_faces_alone_is_marked_as_such(
+    trial: str, tmp_path: Path, record_sweep: Callable[..., Any]
+) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    with fetched(storage, trial) as drawn:
+        assert drawn.only_drawn
+    for changes in (
+        {"data": {"source": "faces.tar"}},
+        {"model": {"name": "basic_cnn", "weights": "faces.safetensors"}},
+    ):
+        config = TrialConfig.from_document({**drawn.config.to_document(), **changes})
+        assert not replace(drawn, config=config).only_drawn
+
+
+def test_a_packed_data_set_of_drawn_faces_is_recognised_by_its_rows(
+    trial: str, tmp_path: Path, agr: Callable[..., Result], photos: Path
+) -> None:
+    """Its folder may have any name; the trial recorded what its training images were."""
+    storage = open_storage(str(tmp_path / "storage"))
+    with fetched(storage, trial) as by_name:
+        folder = {"source": str(tmp_path / "packed")}
+        config = TrialConfig.from_document({**by_name.config.to_document(), "data": folder})
+        assert replace(by_name, config=config, drawn=True).only_drawn
+        assert not replace(by_name, config=config, drawn=False).only_drawn
+        assert not replace(by_name, config=config).only_drawn  # an earlier version recorded nothing
+        assert not replace(by_name, drawn=False).only_drawn
+        labels = {"genders": by_name.vocabulary.genders, "races": by_name.vocabulary.races, "crop": None}
+        sweep_id = by_name.sweep_id
+    key = f"{layout.attempt(sweep_id, trial, 0)}/{layout.LABELS}"
+    storage.write(key, json.dumps({**labels, "drawn": False}).encode())
+    assert "drawn faces" not in agr("predict", str(photos), "--model", trial, "--no-crop").stderr
+    storage.write(key, json.dumps({**labels, "drawn": "yes"}).encode())
+    assert "drawn is neither true nor false" in agr("predict", str(photos), "--model", trial, code=1).stderr
 
 
 def test_predict_refuses_what_it_cannot_use(
@@ -87,7 +148,7 @@ def test_predict_needs_the_data_set_only_where_the_trial_did_not_record_its_clas
 ) -> None:
     (tmp_path / "packed" / "manifest.json").unlink()
     result = agr("predict", str(photos), "--model", trial, "--no-crop", code=2)
-    assert "nothing says what the model's outputs stand for" in result.stderr
+    assert "the meaning of the model's outputs is unknown" in result.stderr
 
     storage = open_storage(str(tmp_path / "storage"))
     key = f"{layout.attempt('faces-20260102-030405-abcd', trial, 0)}/labels.json"
@@ -113,9 +174,7 @@ def photograph(utkface: Path, target: Path) -> None:
 
 @pytest.fixture
 def wall(tmp_path: Path) -> Path:
-    if not UTKFACE.is_file():
-        pytest.skip(f"the real faces are not at hand: {UTKFACE} is absent; set AGR_SHARED_DATA")
-    photograph(UTKFACE, tmp_path / "wall.png")
+    photograph(real_data("utkface/UTKFace_8k.tar"), tmp_path / "wall.png")
     return tmp_path / "wall.png"
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 from click.testing import Result
 
-from orchestrator.records import AttemptFailed
+from orchestrator.journal.events import AttemptFailed, SplitAudited
+from orchestrator.journal.segments import read_state
 from orchestrator.settings import Settings
 from orchestrator.storage import layout
-from orchestrator.sync import Syncer
 from orchestrator.tracking import open_tracker
+from orchestrator.tracking.delivery import Syncer
 
 Recorder = Callable[..., Any]
 
@@ -81,6 +84,20 @@ def test_leaderboard_json_is_the_documented_shape_with_mlflow_runs(
     # Each run ID leads back to its trial.
     shown = json.loads(agr("show", found[0]["run_id"], "--json").stdout)
     assert (shown["trial_id"], shown["run_id"]) == (found[0]["trial_id"], found[0]["run_id"])
+
+
+def test_leaderboard_warns_of_a_split_that_leaks(agr: Callable[..., Result], record_sweep: Recorder) -> None:
+    sweep = quickstart(record_sweep)
+    assert "leaks" not in agr("leaderboard", sweep.sweep_id).stderr
+    created = next(iter(read_state(sweep.storage, sweep.sweep_id).trials.values())).created
+    sweep.record(
+        SplitAudited(
+            time=sweep.tick(), data_digest=created.data_digest, split_digest=created.split_digest, leaks=13, conflicts=0
+        )
+    )
+    shown = agr("leaderboard", sweep.sweep_id)
+    assert "3 of 3 trials of" in shown.stderr
+    assert "up to 13 groups of one picture or one subject are in several parts" in shown.stderr
 
 
 def test_leaderboard_json_does_without_an_mlflow_that_is_down(
@@ -162,7 +179,7 @@ def test_leaderboard_ranks_confirmed_configurations_by_their_mean_and_says_tie(
     assert "8.033 ± 2.7" in lines[3]
     assert lines[3].split()[-2:] == ["confirmed,", "tie"]
     assert lines[4].split()[:2] == ["3", searched[2]]
-    assert "confirmed: means over fresh seeds, of the value with its 95 % interval" in text
+    assert "confirmed: means over fresh seeds, for the value with its 95 % interval" in text
     second = [row for row in found if row["rank"] == 2]
     assert {row["against_first"] for row in second} == {"tie"}
     assert [row.get("confirms") for row in second] == [searched[1]] * 3 + [None]
@@ -233,6 +250,16 @@ def test_leaderboard_of_a_sweep_without_trials_is_empty(record_sweep: Recorder, 
     assert "minimize" in agr("leaderboard", "faces").stdout
 
 
+def test_leaderboard_of_a_sweep_whose_first_epoch_runs_lists_its_trials(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = record_sweep()
+    trial = sweep.create(0)
+    sweep.start(trial)
+
+    assert trial in agr("leaderboard", sweep.sweep_id).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -257,11 +284,51 @@ def test_what_is_not_there_is_one_clear_line(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_an_ambiguous_sweep_lists_the_candidates(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
-    record_sweep()
-    record_sweep("faces-20260103-030405-beef")
+def test_of_several_sweeps_of_a_name_the_newest_is_shown_and_the_others_are_named(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    older, newer = record_sweep(), record_sweep("faces-20260103-030405-beef")
+    record_sweep("faces2-20260103-030405-beef")
+    older.trial(0, [9.0])
+    newer.trial(0, [9.0])
 
-    assert "faces-20260102-030405-abcd, faces-20260103-030405-beef" in agr("status", "faces", code=2).stderr
+    result = agr("status", "faces")
+    assert result.stderr.splitlines()[0] == f"{newer.sweep_id} (1 older: {older.sweep_id})"
+    assert newer.sweep_id in result.stdout
+    assert older.sweep_id not in agr("status", newer.sweep_id).stderr
+    assert f"{older.sweep_id}, {newer.sweep_id}, faces2" in agr("status", "face", code=2).stderr
+
+
+def test_list_leaves_out_what_never_ran_a_trial_unless_all_is_asked_for(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    ran, refused = record_sweep(), record_sweep("faces-20260103-030405-beef")
+    ran.trial(0, [9.0])
+    ran.end()
+    refused.end("failed", "nothing fits")
+
+    result = agr("list")
+    assert (ran.sweep_id in result.stdout, refused.sweep_id in result.stdout) == (True, False)
+    assert "1 that never ran a trial is not listed; --all lists all." in result.stderr
+    assert [one["sweep_id"] for one in json.loads(agr("list", "--json").stdout)] == [ran.sweep_id]
+    assert {one["sweep_id"] for one in json.loads(agr("list", "--json", "--all").stdout)} == {
+        refused.sweep_id,
+        ran.sweep_id,
+    }
+
+
+def test_list_says_that_this_machines_own_folder_has_other_sweeps(
+    record_sweep: Recorder, agr: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record_sweep().trial(0, [9.0])
+    home = tmp_path / "home"
+    shutil.copytree(tmp_path / "storage", home / "storage")
+    monkeypatch.setenv("AGR_HOME", str(home))
+    assert agr("list").stderr == ""
+
+    monkeypatch.setenv("AGR_STORAGE", str(tmp_path / "other"))
+    copy = f"agr storage copy {home / 'storage'} {tmp_path / 'other'}"
+    assert f"1 sweep is in {home / 'storage'}, this machine's own storage. Move: {copy}" in agr("list").stderr
 
 
 # ---- list and status
@@ -272,7 +339,7 @@ def test_list_json_is_the_documented_shape_newest_first(record_sweep: Recorder, 
 
     [found] = json.loads(agr("list", "--json").stdout)
 
-    assert found.keys() == {"sweep_id", "name", "status", "trials", "best"}
+    assert found.keys() == {"sweep_id", "name", "status", "trials", "best", "tags", "notes"}
     assert found["trials"] == {
         "completed": 2, "pruned": 1, "diverged": 0, "failed": 0, "interrupted": 0, "running": 0,
     }  # fmt: skip
@@ -311,7 +378,7 @@ def test_status_of_a_running_sweep_says_what_runs_where(record_sweep: Recorder, 
     text = agr("status", "faces").stdout
     assert "node-1" in text
     assert trial in text
-    assert "last heard of" in text
+    assert "last heartbeat" in text
 
 
 def test_status_tells_trials_that_wait_for_a_worker_from_those_that_run(
@@ -337,8 +404,23 @@ def test_status_tells_trials_that_wait_for_a_worker_from_those_that_run(
     assert created not in text
 
 
-def test_status_of_a_lost_sweep_says_how_to_go_on(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+def test_open_trials_of_an_interrupted_sweep_are_not_said_to_run(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
     sweep = record_sweep()
+    sweep.trial(0, [9.0])
+    sweep.create(1)
+    sweep.end("interrupted", "by a signal")
+
+    for command in (("list",), ("status", sweep.sweep_id), ("leaderboard", sweep.sweep_id)):
+        text = agr(*command).output
+        assert "to resume" in text
+        assert "running" not in text
+
+
+def test_status_of_a_lost_sweep_names_agr_resume(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
+    sweep = record_sweep()
+    sweep.fall_silent()
 
     result = agr("status", "faces")
 
@@ -363,7 +445,7 @@ def test_logs_prints_what_the_last_attempt_said(record_sweep: Recorder, agr: Cal
 def test_logs_of_a_trial_without_one_says_so(record_sweep: Recorder, agr: Callable[..., Result]) -> None:
     trial = record_sweep().create(0)
 
-    assert "never wrote a log" in agr("logs", trial, code=2).stderr
+    assert "has no log" in agr("logs", trial, code=2).stderr
 
 
 def test_logs_follows_until_the_trial_has_ended(

@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from agr_core.data.pack import Packed
+from agr_core.data.packed.pack import Packed
+from orchestrator.cli.serve import described
+from orchestrator.results.trained_model import fetched
 from orchestrator.serving.app import listen
+from orchestrator.storage import open_storage
 
 
 @pytest.mark.slow
-def test_the_server_gives_the_answers_of_predict_until_it_is_told_to_end(
+def test_the_server_gives_the_answers_of_predict_until_a_signal_ends_it(
     trial: str, tmp_path: Path, agr: Callable[..., Result]
 ) -> None:
     face = tmp_path / "face.png"
@@ -48,6 +51,22 @@ def test_the_server_gives_the_answers_of_predict_until_it_is_told_to_end(
     for task, shares in expected_face["probabilities"].items():
         assert found_face["probabilities"][task] == pytest.approx(shares)
     assert ended == 0
+
+
+def test_a_server_that_could_not_find_faces_is_refused_before_it_listens(
+    trial: str, agr: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agr_core.data.face_crop.DETECTOR_PACKAGE", "no-such-detector")
+    result = agr("serve", "--model", trial, "--port", "0", code=2)
+    assert "no-such-detector, which is not installed" in result.stderr
+    assert "`make venv`" in result.stderr
+    assert "pip install 'agr-sweeps[crop]'" in result.stderr
+    assert "http://" not in result.stderr
+
+
+def test_the_page_shows_that_a_model_has_only_seen_drawn_faces(trial: str, tmp_path: Path) -> None:
+    with fetched(open_storage(str(tmp_path / "storage")), trial) as trained:
+        assert described(trained)["only_drawn"] is True
 
 
 def test_a_port_that_is_taken_is_refused(trial: str, agr: Callable[..., Result]) -> None:

@@ -55,7 +55,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="agr it's home ")) / "$x"  # hostile to shells
+    home = Path(tempfile.mkdtemp(prefix="agr it's home ")) / "$(x) $1"  # hostile to shells
     home.mkdir()
     monkeypatch.setenv("AGR_HOME", str(home))
     yield home

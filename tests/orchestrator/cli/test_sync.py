@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +20,9 @@ from typer.testing import CliRunner
 from orchestrator.cli.main import app
 from orchestrator.settings import Settings
 from orchestrator.storage import layout
-from orchestrator.sync import exclusive
 from orchestrator.tracking import open_tracker
 from orchestrator.tracking.base import TrackedRun
+from orchestrator.tracking.exclusive import exclusive
 from orchestrator.tracking.view import view_key
 
 Recorder = Callable[..., Any]
@@ -166,7 +168,7 @@ def test_the_follower_announces_the_run_delivers_what_comes_and_ends_with_the_sw
 
 
 @pytest.mark.slow
-def test_the_follower_imports_neither_ray_nor_torch(record_sweep: Recorder, embedded_mlflow: None) -> None:
+def test_the_follower_imports_neither_ray_nor_torch_nor_optuna(record_sweep: Recorder, embedded_mlflow: None) -> None:
     sweep = record_sweep()
     sweep.trial(0, [9.0, 7.0], files=True)
     sweep.end()
@@ -231,6 +233,11 @@ def test_ui_serves_the_embedded_mlflow_until_it_is_ended(
     address = link.split("/#/")[0]
     with urllib.request.urlopen(f"{address}/version", timeout=10) as response:
         assert response.read().decode().startswith("3.")
+    with urllib.request.urlopen(address, timeout=10) as response:
+        assert b"mlflow.workflowType_v1" in response.read()
+    rebound = urllib.request.Request(address, headers={"Host": "evil.example"})  # a page whose name means this machine
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(rebound, timeout=10)
     family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
 
@@ -239,6 +246,16 @@ def test_ui_serves_the_embedded_mlflow_until_it_is_ended(
     assert view_key(sweep.sweep_id) in link
     assert len(family) > 0
     assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_ui_on_a_port_that_another_server_has_is_refused_and_not_shown(embedded_mlflow: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(app, ["ui", "--port", str(port)])
+
+    assert result.exit_code == 2
+    assert f"port {port} of 127.0.0.1 is taken" in result.stderr
+    assert result.stdout == ""
 
 
 def test_ui_of_a_server_that_is_down_says_so(record_sweep: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +279,11 @@ def test_ui_of_a_running_server_prints_the_newest_sweeps_link_and_ends(
     assert CliRunner().invoke(app, ["ui", "--storage", place]).stdout.strip() == mlflow_server.uri
     assert CliRunner().invoke(app, ["sync", place]).exit_code == 0
     assert view_key(sweep.sweep_id) in CliRunner().invoke(app, ["ui", "--storage", place]).stdout
+
+    record_sweep("tiny-20260601-000000-abcd", experiment="ui", rerun_of=f"{sweep.sweep_id}/0123abcd")
+    assert CliRunner().invoke(app, ["sync", place]).exit_code == 0
+    said = CliRunner().invoke(app, ["ui", "--storage", place]).stdout
+    assert view_key(sweep.sweep_id) in said, "a re-run of one trial has no leaderboard worth a look"
 
 
 def _lives(pid: int) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from orchestrator.cli.table_formats import figure
-from orchestrator.intervals import Estimate
+from orchestrator.cli.render.table_formats import figure
+from orchestrator.stats.intervals import Estimate
 
 Recorder = Callable[..., Any]
 Agr = Callable[..., Result]
@@ -45,12 +45,13 @@ def test_the_text_has_mean_interval_difference_and_the_trials_of_each_row(agr: A
     text = agr("table", "faces").stdout
 
     lines = text.splitlines()
-    assert lines[0].split() == ["variant", "against", "seeds", "age_mae", "gender_acc", "epochs", "seconds"]
-    assert re.match(r"base\s+3\s+8\.0 ± 2\.5\s", lines[2])
-    assert re.match(r"b_s\s+base\s+3\s+7\.0 ± 2\.5\s", lines[3])
+    assert lines[0].split() == ["variant", "against", "age_mae", "gender_acc"]
+    assert re.match(r"base\s+8\.0 ± 2\.5\s", lines[2])
+    assert re.match(r"b_s\s+base\s+7\.0 ± 2\.5\s", lines[3])
     assert re.match(r"\s+-0\.97 ± 0\.14 better", lines[4])
     assert re.match(r"\s+0\.00 ± 0\.43 tie", lines[6].replace("+0.00", " 0.00").replace("-0.00", " 0.00"))
     assert max(map(len, lines[:7])) <= 100
+    assert lines[7] == "each row: 3 seeds, 3 epochs, 3 seconds"  # the same for all, so that no column is needed
     for variant, trials in ids.items():
         assert f"{variant:<4}  {' '.join(trials)}" in text
 
@@ -86,21 +87,43 @@ def test_each_field_that_tells_rows_apart_has_a_column(agr: Agr, record_sweep: R
     latex = agr(*command, "--latex").stdout
     page = agr(*command, "--html").stdout
 
-    assert head.split() == ["model.name", "model.conv_layers", "seeds", "age_mae", "epochs", "seconds"]
-    assert first.split()[:3] == ["basic_cnn", "2", "1"]
-    assert second.split()[:2] == ["resnet10t", "1"]  # the field is of the other branch
+    assert head.split() == ["model.name", "model.conv_layers", "age_mae"]
+    assert first.split() == ["basic_cnn", "2", "7.000"]
+    assert second.split() == ["resnet10t", "6.000"]  # the field is of the other branch
     assert r"\begin{tabular}{llrrrrr}" in latex
     assert r"model.name & model.conv\_layers & seeds" in latex
     assert r"resnet10t &  & 1 & $6.000$" in latex
     assert "<th>model.name</th><th>model.conv_layers</th><th>against</th>" in page
 
 
-def test_a_table_wider_than_the_line_is_not_cut(agr: Agr, ids: dict[str, list[str]]) -> None:
+def test_what_differs_between_rows_keeps_its_column(agr: Agr, record_sweep: Recorder) -> None:
+    sweep = record_sweep(document={"search": {"algorithm": "grid"}})
+    sweep.trial(0, [7.0, 6.0], params={"model.name": "basic_cnn"})
+    sweep.trial(1, [6.0], params={"model.name": "resnet10t"})
+
+    text = agr("table", "faces", "--rows", "model.name", "--cols", "age_mae").stdout
+
+    assert text.splitlines()[0].split() == ["model.name", "age_mae", "epochs", "seconds"]
+    assert "each row: 1 seeds" not in text
+    assert "each row: 1 seed" in text
+
+
+def test_a_single_row_has_every_column(agr: Agr, record_sweep: Recorder) -> None:
+    sweep = record_sweep(document={"search": {"algorithm": "grid"}})
+    sweep.trial(0, [7.0], params={"model.name": "basic_cnn"})
+
+    text = agr("table", "faces", "--rows", "model.name", "--cols", "age_mae").stdout
+
+    assert text.splitlines()[0].split() == ["model.name", "seeds", "age_mae", "epochs", "seconds"]
+    assert "each row" not in text
+
+
+def test_a_table_that_is_piped_is_one_table_of_any_width(agr: Agr, ids: dict[str, list[str]]) -> None:
     lines = agr("table", "faces", "--cols", "age_mae,gender_acc,race_acc,loss,age_cs5").stdout.splitlines()
 
     assert len(lines[0]) > 100
     assert "…" not in "".join(lines)
-    assert lines[0].split()[-3:] == ["age_cs5", "epochs", "seconds"]
+    assert lines[0].split() == ["variant", "against", "age_mae", "gender_acc", "race_acc", "loss", "age_cs5"]
 
 
 def test_json_has_every_figure_with_its_trials(agr: Agr, ids: dict[str, list[str]]) -> None:

@@ -39,7 +39,7 @@ def test_the_summary_as_json() -> None:
     assert found["problems"] == []
 
 
-def test_a_start_and_a_confirmation_are_said(tmp_path: Path) -> None:
+def test_a_start_and_a_confirmation_are_printed(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(
         "name: small\nobjective: {metric: val/age_mae, direction: minimize}\nspace: {batch_size: [16, 32]}\n"
@@ -92,6 +92,20 @@ def test_a_missing_file_is_one_error() -> None:
     assert result.stderr == (
         "error: cannot read the sweep file nowhere.yaml: No such file or directory. Give the path of a YAML file.\n"
     )
+
+
+def test_models_are_built_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "name: small\ntrial: {image: {size: 48}}\nspace: {model: [basic_cnn, coatnet_nano_cc_224]}\n"
+        "objective: {metric: val/age_mae, direction: minimize}\n"
+    )
+    assert run(app, ["validate", str(file)]).exit_code == 0
+    refused = run(app, ["validate", str(file), "--models"])
+    assert refused.exit_code == 2
+    assert f"{file}: model 'coatnet_nano_cc_224' cannot take image.size=48" in refused.stderr
+    built = run(app, ["validate", str(file), "--models", "--json", "--set", "space.model=[basic_cnn, resnet10t]"])
+    assert json.loads(built.stdout)["models"] == 2
 
 
 def test_the_schema_is_written(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ray._private.label_utils import validate_node_labels
 
 from agr_core.errors import InputError
 from orchestrator.cluster.labels import GPU, data_label, node_labels, usd_per_hour
+from tests.parts.ray_internals import validate_node_label_syntax, validate_node_labels
 
 
 def _nvidia_smi(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +31,7 @@ def test_labels_say_provider_price_gpu_and_data_in_words_ray_takes(
         data_label(digest): "cached",
     }
     validate_node_labels(labels)
+    validate_node_label_syntax(labels)
     assert usd_per_hour(labels) == 0.25
 
 
@@ -42,6 +43,7 @@ def test_any_gpu_name_becomes_a_label(name: str, label: str, tmp_path: Path, mon
     labels = node_labels(provider=None, usd_per_hour=None, cache=tmp_path)
     assert labels == {GPU: label}
     validate_node_labels(labels)
+    validate_node_label_syntax(labels)
 
 
 def test_a_provider_that_cannot_be_a_label_is_refused(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_token_that_others_can_read_is_closed_to_them(home: Path) -> None:
     assert reveal() == "secret"
 
 
-def test_without_a_token_a_node_is_told_how_to_get_it() -> None:
+def test_joining_without_a_token_is_refused_with_how_to_get_it() -> None:
     with pytest.raises(InputError, match="ssh HEAD agr cluster token >"):
         find_token()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
-from agr_core.errors import DiskFullError
+from agr_core.errors import ConfigError, DiskFullError, ModelError, PluginError
 from orchestrator.errors import StorageFullError
 from orchestrator.ray_tune.failure import cause_of, is_out_of_memory, one_line
 
@@ -52,6 +52,13 @@ def test_what_a_worker_raised_is_seen_through_rays_own_error() -> None:
     assert one_line(RayTaskError("step", "Traceback ...", KeyError("first\nlast"))).startswith("KeyError: ")
 
 
+def test_a_model_that_no_node_can_build_is_distinguished_from_a_failure_worth_a_retry() -> None:
+    cannot_be_built = RayTaskError("step", "Traceback ...", ModelError("model 'vgg11' cannot take image.size=16"))
+    assert cause_of(cannot_be_built, node_lost=False, hung=False) == "unfit_model"
+    not_fetched = RayTaskError("step", "Traceback ...", ConfigError("timm's weights are not available"))
+    assert cause_of(not_fetched, node_lost=False, hung=False) == "error"
+
+
 def test_a_dead_worker_is_the_nodes_fault_if_the_node_is_gone() -> None:
     for error in (ActorDiedError(), ActorUnavailableError("connection lost", None)):
         assert cause_of(error, node_lost=False, hung=False) == "worker_died"
@@ -68,9 +75,12 @@ def test_a_dead_worker_is_the_nodes_fault_if_the_node_is_gone() -> None:
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
         (DiskFullError("the decoded images do not fit"), "disk_full"),
         (StorageFullError("writing failed"), "disk_full"),
+        (PluginError("agr-plugin-template is not installed"), "no_plugin"),
         (PermissionError(errno.EACCES, "Permission denied"), "error"),
         (OSError("of a library, without a number"), "error"),
     ],
 )
-def test_a_full_disk_is_told_from_everything_else_a_disk_refuses(error: BaseException, cause: str) -> None:
+def test_a_full_disk_and_a_missing_plug_in_are_distinguished_from_other_errors(
+    error: BaseException, cause: str
+) -> None:
     assert cause_of(RayTaskError("step", "Traceback ...", error), node_lost=False, hung=False) == cause

@@ -17,11 +17,11 @@ from ray.tune.experiment import Trial
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from orchestrator.ray_tune.adapters import SweepSearch
 from orchestrator.ray_tune.needs import Needs
-from orchestrator.ray_tune.placement import NearData, Placement, Slots
-from orchestrator.ray_tune.trainable import Job
+from orchestrator.ray_tune.placement import NearData, Placement, Placements, Slots
 from orchestrator.spec.model import ResourcesSpec
-from orchestrator.sweep_run import LiveTrial
-from sweeps import local, make_run, small_sweep
+from orchestrator.sweep.run import LiveTrial
+from orchestrator.worker.job import Job
+from tests.parts.sweeps import local, make_run, small_sweep
 
 GB = 10**9
 
@@ -51,7 +51,7 @@ def test_nodes_of_different_size_are_counted_each_by_itself(monkeypatch: pytest.
     assert not Slots(Needs(ResourcesSpec(cpus=8)), avoided={"2"}).fits_elsewhere("1")
 
 
-def test_where_memory_keeps_trials_off_a_node_it_is_said_once(
+def test_memory_that_keeps_trials_off_a_node_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = nodes_with({"CPU": 8.0, "memory": 5.2 * GB}, {"CPU": 8.0})
@@ -63,17 +63,15 @@ def test_where_memory_keeps_trials_off_a_node_it_is_said_once(
     held[0] = 2.3 * GB
     assert [slots.count() for _ in range(2)] == [2 + 8] * 2
     assert [record.getMessage().split(" To change")[0] for record in caplog.records] == [
-        "Trials at once on 10.0.0.0: 5 and not 8. It has 5.2 GB of memory, and each is given 1.0 GB.",
-        "Trials at once on 10.0.0.0: 2 and not 8. It has 5.2 GB of memory, and each is given 2.5 GB.",
+        "Concurrent trials on 10.0.0.0: 5 instead of 8. It has 5.2 GB of memory, and each trial requests 1.0 GB.",
+        "Concurrent trials on 10.0.0.0: 2 instead of 8. It has 5.2 GB of memory, and each trial requests 2.5 GB.",
     ]
     caplog.clear()
     assert Slots(Needs(ResourcesSpec()), at_most=4).count() == 5 + 8
     assert not caplog.records, "not that many run in any case"
 
 
-def test_it_is_said_once_that_no_node_is_left(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_absence_of_nodes_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     nodes: list[dict[str, Any]] = []
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     monkeypatch.setattr("orchestrator.ray_tune.placement.SLOTS_S", -1.0)
@@ -87,7 +85,7 @@ def test_it_is_said_once_that_no_node_is_left(
     assert slots.count() == 2
     avoided.add("0")
     assert [slots.count() for _ in range(2)] == [0, 0]
-    assert [record.getMessage().split(".")[0] for record in caplog.records] == ["No node is left that can run a trial"]
+    assert [record.getMessage().split(".")[0] for record in caplog.records] == ["No node can run a trial"]
 
 
 def test_trials_ask_alike_wherever_they_are_wanted() -> None:
@@ -99,6 +97,19 @@ def test_trials_ask_alike_wherever_they_are_wanted() -> None:
     assert pickle.loads(pickle.dumps(here)) == here  # without the lambda, which cannot be pickled
 
 
+def test_trials_that_ask_for_the_same_share_one_placement() -> None:
+    avoided = set[str]()
+    placements = Placements(avoided, lambda: None)
+    first = placements.of({"CPU": 1.0, "memory": 1e9})
+    assert placements.of({"memory": 1e9, "CPU": 1.0}) is first
+    assert placements.of({"CPU": 2.0, "memory": 1e9}) != first
+    avoided.add("a")
+    other = placements.of({"CPU": 1.0, "memory": 1e9})
+    assert other == Placement({"CPU": 1.0, "memory": 1e9}, {"a"}) != first
+    avoided.clear()
+    assert placements.of({"CPU": 1.0, "memory": 1e9}) is first
+
+
 @pytest.fixture
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
     """Nodes a, b and c with two CPUs each; what is returned is what they have free."""
@@ -108,8 +119,7 @@ def three_nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
         for node_id, each in free.items()
     ]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
-    state = SimpleNamespace(available_resources_per_node=lambda: free)
-    monkeypatch.setattr("orchestrator.ray_tune.placement._state", state)
+    monkeypatch.setattr("orchestrator.ray_tune.placement.free_resources", lambda: free)
     return free
 
 
@@ -200,7 +210,7 @@ def test_trials_are_given_ahead_again_while_workers_of_a_new_node_or_of_another_
 
     def end(trials: int) -> None:
         for trial_id in list(found._run.live)[:trials]:
-            found._run.live[trial_id].end_as("completed", "")
+            found._run.decisions.end_trial(trial_id, "completed", "")
             found._run.trial_over(trial_id)
 
     end(5)

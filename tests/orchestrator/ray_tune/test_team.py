@@ -7,12 +7,12 @@ import errno
 import pytest
 from ray.exceptions import ActorDiedError
 from ray.train import WorkerGroupError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from agr_core.errors import DivergedError
 from orchestrator.errors import SweepFailedError
 from orchestrator.ray_tune.failure import cause_of
 from orchestrator.ray_tune.team import reason_of
+from tests.parts.ray_internals import WorkerHealthCheckFailedError
 
 NOTICED = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:4711")
 
@@ -26,7 +26,7 @@ NOTICED = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [
         (ActorDiedError(), "node_lost"),
     ],
 )
-def test_the_cause_is_told_from_what_the_others_noticed_of_it(error: Exception, cause: str) -> None:
+def test_the_cause_is_distinguished_from_its_consequences_in_other_processes(error: Exception, cause: str) -> None:
     for rank in (0, 2):
         failures: dict[int, Exception] = {0: NOTICED, 1: NOTICED, 2: NOTICED, rank: error}
         reason = reason_of(WorkerGroupError("three failed", failures))

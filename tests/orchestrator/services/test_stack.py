@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -94,7 +95,59 @@ def test_all_three_answer_once_up_returns(stack: Stack) -> None:
     names = [bucket["Name"] for bucket in s3(stack).list_buckets()["Buckets"]]
     assert sorted(names) == ["agr", "mlflow"]
     with urllib.request.urlopen(stack.environment()["MLFLOW_TRACKING_URI"]) as page:
-        assert b"<title>MLflow</title>" in page.read()
+        text = page.read()
+    assert b"<title>MLflow</title>" in text
+    assert b'"mlflow.workflowType_v1": "machine_learning"' in text  # orchestrator.tracking.opening_page
+
+
+def listening(stack: Stack) -> list[Any]:
+    """Listening TCP sockets of all processes of the stack."""
+    found = []
+    for record in stack.folder.read().processes.values():
+        process = psutil.Process(record.pid)
+        for each in (process, *process.children(recursive=True)):
+            found += [socket.laddr for socket in each.net_connections("tcp") if socket.status == psutil.CONN_LISTEN]
+    return found
+
+
+def answer_of(port: int, method: str, path: str, **headers: str) -> int | None:
+    """The status of an HTTP request; None where no HTTP is spoken."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request(method, path, body=b"x" if method == "POST" else None, headers=headers)
+        return connection.getresponse().status
+    except (http.client.HTTPException, OSError):
+        return None
+    finally:
+        connection.close()
+
+
+def test_every_socket_of_the_stack_listens_on_the_loopback_address(stack: Stack) -> None:
+    sockets = listening(stack)
+    assert {socket.port for socket in sockets} >= set(stack.folder.read().ports.values()) - {0}
+    assert {socket.ip for socket in sockets} == {HOST}
+
+
+@pytest.mark.parametrize("foreign", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}], ids=str)
+def test_a_web_page_changes_nothing_through_any_port_of_the_stack(stack: Stack, foreign: dict[str, str]) -> None:
+    requests = [
+        ("POST", "/page/upload"),  # the filer
+        ("DELETE", "/page/upload"),
+        ("POST", "/dir/assign"),  # the master
+        ("GET", "/col/delete?collection=agr"),
+        ("POST", "/vol/grow?count=1"),
+        ("POST", "/1,0123456789"),  # a volume
+        ("DELETE", "/1,0123456789"),
+        ("PUT", "/agr/page"),  # S3
+        ("POST", "/api/2.0/mlflow/experiments/create"),
+    ]
+    answers = {
+        (port, *request): answer_of(port, *request, **foreign)
+        for port in sorted({socket.port for socket in listening(stack)})
+        for request in requests
+    }
+    assert {key: status for key, status in answers.items() if status is not None and status < 400} == {}
+    assert sum(status is not None for status in answers.values()) >= 4 * len(requests), "those that speak HTTP"
 
 
 def test_mlflow_keeps_records_in_postgresql_and_artifacts_in_s3(stack: Stack, tmp_path: Path) -> None:
@@ -178,7 +231,7 @@ def test_two_who_call_up_at_once_get_one_stack_also_when_mlflow_left_its_workers
     for caller in callers:
         caller.join()
     assert sorted(started) == [[], ["mlflow"]]
-    assert "another `agr stack` command is at work; waiting for it" in said
+    assert "another `agr stack` command is running; waiting for it" in said
     assert set(states(stack).values()) == {"up"}
 
 
@@ -192,7 +245,7 @@ def test_down_leaves_nothing_running_and_the_way_out_of_a_taken_port_keeps_keys_
     assert stack.down() == []
 
     # Another program takes MLflow's port meanwhile: the same port is tried, and what was started is ended again.
-    taken = rf"port {before.ports['mlflow']}, which is mlflow's .* delete .*stack\.json and run `agr stack up`"
+    taken = rf"port {before.ports['mlflow']} of mlflow .* delete .*stack\.json and run `agr stack up`"
     with socket.create_server((HOST, before.ports["mlflow"])), pytest.raises(ServiceError, match=taken):
         stack.up()
     assert_nothing_is_left(stack, before)

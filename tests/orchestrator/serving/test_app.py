@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
@@ -12,8 +14,8 @@ from typing import Any
 import pytest
 
 from agr_core.errors import InputError
-from agr_core.predict import Face, FileFaces
-from orchestrator.serving.app import HOST, MAX_UPLOAD_BYTES, build_app, listen, server_of
+from agr_core.predict.model import Face, FileFaces
+from orchestrator.serving.app import HOST, MAX_CONNECTIONS, MAX_UPLOAD_BYTES, build_app, listen, server_of
 
 FACE = Face(
     box=(1, 2, 30, 40),
@@ -112,3 +114,33 @@ def test_it_listens_at_this_machine_alone_and_a_taken_port_is_refused() -> None:
         assert host == "127.0.0.1"
         with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used"):
             listen(port)
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"])
+def test_a_page_of_another_origin_predicts_nothing(served: Served, origin: str) -> None:
+    status, _ = served.call("POST", "/predict", b"image", Origin=origin)
+
+    assert status == 403
+    assert served.asked == []
+
+
+def test_the_page_itself_predicts_and_is_shown_in_no_other_page(served: Served) -> None:
+    status, _ = served.call("POST", "/predict", b"image", Origin=f"http://{HOST}:{served.port}")
+    connection = http.client.HTTPConnection(HOST, served.port, timeout=20)
+    connection.request("GET", "/")
+    headers = connection.getresponse().headers
+
+    assert status == 200
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_more_connections_than_the_bound_are_answered_with_503(served: Served) -> None:
+    with ExitStack() as held:
+        for _ in range(MAX_CONNECTIONS):
+            waiting = held.enter_context(socket.create_connection((HOST, served.port), timeout=20))
+            waiting.sendall(f"POST /predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode())
+        answers = {served.call("GET", "/models")[0] for _ in range(20)}  # the first may come before all are counted
+
+    assert 503 in answers

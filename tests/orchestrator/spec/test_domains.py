@@ -97,7 +97,7 @@ def test_whatever_optuna_suggests_is_a_value(domain: Domain, seed: int) -> None:
     ],
 )
 def test_what_is_no_value_is_refused(domain: Domain, value: object) -> None:
-    with pytest.raises(ConfigError, match="is no value of"):
+    with pytest.raises(ConfigError, match="is not a value of"):
         domain.value(value)
 
 

@@ -97,7 +97,7 @@ def test_null_stays_where_it_is_a_value(over: Any) -> None:
 def test_null_over_nothing_is_a_mistake(over: Any) -> None:
     (problem,) = problems(over, "trial:\n  imag: null\n")
     assert (problem.line, problem.column, problem.path) == (3, 3, "trial.imag")
-    assert "nothing is; drop the key" in problem.message
+    assert "there is none; drop the key" in problem.message
 
 
 def test_bases_of_bases_are_looked_for_beside_the_file_that_names_them(write: Any) -> None:
@@ -205,7 +205,7 @@ def test_layers_cannot_be_nested_or_set(write: Any, key: str) -> None:
     (problem,) = problems(load_sweep, file, profile="cpu")
     assert "a profile cannot have" in problem.message
     (problem,) = problems(load_sweep, file, overrides=[f"{key}=x"])
-    assert "set that field itself" in problem.message
+    assert "set the field itself" in problem.message
 
 
 STAGES = """

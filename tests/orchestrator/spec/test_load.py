@@ -82,20 +82,9 @@ def test_variants_with_space_are_each_tried_with_each_point() -> None:
 def test_a_continuous_space_needs_a_search() -> None:
     found = problems(space={"optimizer": {"name": "adam", "lr": {"loguniform": [1e-4, 1e-2]}}})
     assert found == [
-        "search: missing; optimizer.lr has no end of values, so say how to search: "
+        "search: missing; optimizer.lr has infinitely many values, so give a search: "
         "search: {algorithm: tpe, trials: 20}."
     ]
-
-
-@pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (0.5, 1), (2, 2), (3.7, 3)])
-def test_threads_are_the_cores_of_a_trial(cpus: float, threads: int) -> None:
-    assert sweep(resources={"cpus": cpus}).space.build(lambda *_: None).config.compute.threads == threads
-
-
-@pytest.mark.parametrize("part", ["trial", "space"])
-def test_threads_that_are_given_stay(part: str) -> None:
-    loaded = sweep(**{"resources": {"cpus": 4}, part: {"compute": {"threads": 2}}})
-    assert loaded.space.build(lambda *_: None).config.compute.threads == 2
 
 
 def test_max_epochs_is_the_most_that_any_trial_may_train() -> None:
@@ -193,10 +182,10 @@ def test_each_value_is_checked_on_its_own_variant() -> None:
         space={"model": {"dropout": [0.1, 0.2]}},
     )
     assert len(found) == 1
-    assert found[0].startswith("space.model.dropout: unknown field. basic_cnn")
+    assert found[0].startswith("space.model.dropout: unknown field. It is a field of basic_cnn")
 
 
-def test_an_item_of_a_list_is_told_by_its_number() -> None:
+def test_an_item_of_a_list_is_named_by_its_number() -> None:
     phases = [{"from_epoch": 1, "weights": {}}, {"from_epoch": 2, "weights": {"gendr": 1, "age": -1}}]
     negative, unknown = problems(trial={"loss": {"phases": phases}})
     assert negative == "trial.loss.phases[1].weights.age: -1 given; it must be at least 0."
@@ -220,7 +209,7 @@ def test_a_loss_whose_scale_varies_is_no_objective(metric: str, space: dict[str,
         return
     found = problems(objective=objective, space=space)
     assert len(found) == 1
-    assert f"{metric} is on a scale of its own for each value of {varied}, which this sweep varies" in found[0]
+    assert f"{metric} has a different scale for each value of {varied}, which this sweep varies" in found[0]
 
 
 def test_what_the_space_always_replaces_is_checked_too() -> None:
@@ -300,15 +289,13 @@ def test_a_direction_against_the_metric_is_warned_of(metric: str, direction: str
 def test_early_stopping_against_its_metric_is_warned_of() -> None:
     warnings = sweep(trial={"early_stopping": {"metric": "val/gender_acc"}}).warnings
     assert len(warnings) == 1
-    assert "early_stopping would minimize val/gender_acc" in warnings[0]
+    assert "early_stopping has direction minimize for val/gender_acc" in warnings[0]
 
 
 def test_asha_that_can_stop_nothing_is_warned_of() -> None:
     trial = {"schedule": {"name": "constant", "epochs": 4}}
     assert sweep(trial=trial, scheduler={"name": "asha", "grace_epochs": 3}).warnings == ()
-    assert (
-        "nothing will be stopped early" in sweep(trial=trial, scheduler={"name": "asha", "grace_epochs": 4}).warnings[0]
-    )
+    assert "no trial is stopped early" in sweep(trial=trial, scheduler={"name": "asha", "grace_epochs": 4}).warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -393,127 +380,9 @@ def test_ordinary_sources_are_no_secrets(source: str) -> None:
     assert sweep(trial={"data": {"source": source}})
 
 
-# --- --set ---------------------------------------------------------------------------------------------------------
-
-
-def test_an_override_edits_the_document_before_it_is_checked(tmp_path: Path) -> None:
-    file = write(tmp_path, MINIMAL + "trial: {optimizer: adam}\nscheduler: none\n")
-    loaded = load_sweep(
-        file,
-        overrides=[
-            "trial.data.source=s3://agr/utkface",
-            "trial.optimizer.lr=1e-4",
-            "space.model=[resnet10t, {name: basic_cnn, conv_layers: [2, 3]}]",
-            "space.model.1.conv_layers=4",
-            "scheduler.name=asha",
-            "budget.wall=1h",
-            "description=no",
-        ],
-    )
-    config = loaded.space.build(lambda *_: "basic_cnn").config
-    assert config.data.source == "s3://agr/utkface"
-    assert (config.optimizer.name, config.optimizer.lr) == ("adam", 1e-4)
-    assert config.model.model_dump()["conv_layers"] == 4
-    assert loaded.spec.scheduler.name == "asha"
-    assert loaded.spec.budget.wall == 3600
-    assert loaded.spec.description == "no"
-    assert loaded.document["trial"]["optimizer"] == {"name": "adam", "lr": 1e-4}
-    assert file.read_text() == MINIMAL + "trial: {optimizer: adam}\nscheduler: none\n"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("trial.batch_size", "write --set path=value"),
-        ("=3", "write --set path=value"),
-        ("trial.batch_size=[1", "trial.batch_size: the value of --set is not YAML"),
-        ("trial.batch_sise=3", "trial.batch_sise: unknown field. Did you mean 'batch_size'?"),
-        ("trail.batch_size=3", "trail: unknown field. Did you mean 'trial'?"),
-        ("trial.batch_size=-3", "trial.batch_size: -3 given; it must be at least 1."),
-        ("trial.batch_size.x=3", "trial.batch_size is 8, so there is no 'x' in it"),
-        ("space.model.2=resnet18", "space.model has 2 items, counted from 0; there is no item '2'"),
-        ("space.model.last=resnet18", "there is no item 'last'"),
-        ("trial.model=resnet18", "`space` varies model, so this has no effect; set space.model instead"),
-        ("trial.model.pool=avg", "`space` varies model, so this has no effect"),
-        ("variants.a.optimizer.lr=0.1", "`space` varies optimizer.lr, so this has no effect"),
-        ("trial.optimizer={name: sgd, lr: 0.1}", "`space` varies optimizer.lr, so this has no effect"),
-        ("space=3", "space: 3 given; it must be a mapping"),
-    ],
-)
-def test_an_override_that_cannot_be_is_refused(tmp_path: Path, override: str, message: str) -> None:
-    text = MINIMAL + (
-        "trial: {batch_size: 8, optimizer: {name: sgd}}\nvariants: {a: {}}\n"
-        "space: {model: [resnet10t, basic_cnn], optimizer: {lr: [0.1, 0.2]}}\n"
-    )
-    file = write(tmp_path, text)
-    with pytest.raises(SpecError) as caught:
-        load_sweep(file, overrides=[override])
-    assert len(caught.value.problems) == 1
-    assert message in str(caught.value)
-    assert str(caught.value).startswith(f"{file}: "), "what is in no file has no line"
-
-
-def test_an_override_may_choose_the_component_whose_fields_vary(tmp_path: Path) -> None:
-    file = write(tmp_path, MINIMAL + "trial: {optimizer: sgd}\nspace: {optimizer: {lr: [0.1, 0.2]}}\n")
-    loaded = load_sweep(file, overrides=["trial.optimizer=nadam"])
-    assert loaded.space.build(lambda *_: 0.1).config.optimizer.name == "nadam"
-
-
-def test_an_override_may_narrow_the_space(tmp_path: Path) -> None:
-    file = write(tmp_path, MINIMAL + "space: {batch_size: [8, 16]}\n")
-    assert load_sweep(file, overrides=["space.batch_size=8"]).space.size() == 1
-
-
-def test_all_overrides_are_judged_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SpecError) as caught:
-        load_sweep(write(tmp_path, MINIMAL + "retries: -1\n"), overrides=["nothing", "trial.x=1", "trial.seed=a"])
-    assert len(caught.value.problems) == 4
-
-
 def test_drawn_faces_with_age_ranges_are_known_to_report_the_distance_to_the_range() -> None:
     trial = {"data": {"synthetic": {"like": "adience"}}, "age": {"encoding": "onehot", "bins": "adience8"}}
     assert sweep(trial=trial, objective={"metric": "val/age_interval_mae", "direction": "minimize"})
     found = problems(trial=trial, objective={"metric": "val/age_mae", "direction": "minimize"})
-    assert "'val/age_mae' is no validation figure" in found[0]
+    assert "'val/age_mae' is not a validation metric" in found[0]
     assert "val/age_interval_mae" in found[0]
-
-
-@pytest.mark.parametrize(
-    ("given", "memory"),
-    [("6GB", 6 * 10**9), ("1.5 GiB", 3 * 2**29), ("512MiB", 2**29), ("800K", 800_000), (10**9, 10**9)],
-)
-def test_memory_is_given_in_words_or_bytes(given: Any, memory: int) -> None:
-    assert sweep(resources={"memory": given}).spec.resources.memory == memory
-
-
-def test_memory_that_is_none_is_refused() -> None:
-    with pytest.raises(SpecError, match="'plenty' is no amount of memory; write it as 6GB"):
-        sweep(resources={"memory": "plenty"})
-
-
-def test_several_gpus_mean_a_process_on_each_and_the_cores_shared() -> None:
-    compute = sweep(resources={"cpus": 10, "gpus": 4}).space.build(lambda *_: None).config.compute
-    assert (compute.processes, compute.threads) == (4, 2)
-
-
-def test_processes_without_gpus_share_the_cores() -> None:
-    loaded = sweep(resources={"cpus": 4}, trial={"compute": {"processes": 2}})
-    assert loaded.space.build(lambda *_: None).config.compute.threads == 2
-
-
-@pytest.mark.parametrize(
-    ("resources", "processes", "message"),
-    [
-        ({"gpus": 3}, 2, r"gpus=3 for compute\.processes=2: each process has a GPU of its own; give gpus: 2"),
-        ({"gpus": 0.5}, 2, r"gpus=0\.5 for compute\.processes=2"),
-        ({"gpus": 2}, 1, r"gpus=2 for compute\.processes=1: one process uses one GPU"),
-    ],
-)
-def test_processes_that_are_not_one_a_gpu_are_refused(resources: Any, processes: int, message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        sweep(resources=resources, trial={"compute": {"processes": processes}})
-
-
-def test_processes_may_not_vary() -> None:
-    with pytest.raises(SpecError, match=r"compute\.processes is 1 and 2 in different trials"):
-        sweep(space={"compute": {"processes": [1, 2]}})

@@ -19,12 +19,12 @@ def sweep(**more: Any) -> Sweep:
     )
 
 
-def test_one_in_reduction_factor_goes_on_from_each_rung() -> None:
+def test_one_in_reduction_factor_is_promoted_at_each_rung() -> None:
     scheduler = {"name": "asha", "grace_epochs": 1, "reduction_factor": 3}
     assert rung_table(sweep(scheduler=scheduler)) == (Rung(1, 20), Rung(3, 6), Rung(9, 2))
 
 
-def test_of_hyperband_every_bracket_goes_on_for_itself() -> None:
+def test_hyperband_promotes_within_each_bracket() -> None:
     scheduler = {"name": "hyperband", "grace_epochs": 1, "reduction_factor": 3}
     search = {
         "algorithm": "random",

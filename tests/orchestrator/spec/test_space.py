@@ -308,7 +308,7 @@ def test_a_space_without_end_has_no_size_and_no_points() -> None:
 
 def test_a_value_of_no_domain_is_refused() -> None:
     space = sweep({"batch_size": [16, 32]}).space
-    with pytest.raises(ConfigError, match="64 is no value of choice"):
+    with pytest.raises(ConfigError, match="64 is not a value of choice"):
         space.build(lambda *_: 64)
 
 

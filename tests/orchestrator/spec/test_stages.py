@@ -104,7 +104,7 @@ def test_the_first_stage_starts_from_the_trial_s_file_of_weights() -> None:
     assert (config.model.weights, config.model.weights_heads) == ("init", "keep")
 
 
-def test_what_becomes_of_the_heads_is_said_by_the_stage_that_takes_them() -> None:
+def test_a_stage_sets_itself_what_it_takes_of_the_heads() -> None:
     last = {"id": "last", "model": {"weights_heads": "as_shared"}}
     assert only(stages=[{"id": "first"}, last]).model.weights_heads == "as_shared"
 
@@ -171,27 +171,27 @@ def test_the_rows_of_stages_are_shown_before_anything_is_trained() -> None:
         ([{"id": "a/b"}, {"id": "b"}], "stages[0].id", '"a/b" given'),
         ([{"id": "a"}, {"id": "a"}], "stages[1].id", "two stages have the id 'a'"),
         ([{"id": "a", "init": "b"}, {"id": "b"}], "stages[0].init", "the first stage has none before it"),
-        ([{"id": "a"}, {"id": "b", "init": "aa"}], "stages[1].init", "no stage before this one. Did you mean 'a'?"),
+        ([{"id": "a"}, {"id": "b", "init": "aa"}], "stages[1].init", "not an earlier stage. Did you mean 'a'?"),
         ([{"id": "a"}, {"id": "b"}, {"id": "c", "init": "a"}], "stages[1].id", "no stage starts from 'b'"),
-        ([{"id": "a"}, {"id": "b", "stages": []}], "stages[1].stages", "cannot hold stages of its own"),
+        ([{"id": "a"}, {"id": "b", "stages": []}], "stages[1].stages", "cannot contain stages; list all"),
         ([{"id": "a"}, {"id": "b", "model": {"weights": "timm"}}], "stages[1].model.weights", "the weights of 'a'"),
-        ([{"id": "a"}, {"id": "b", "objective": {}}], "stages[1].objective", "the sweep's objective tells"),
+        ([{"id": "a"}, {"id": "b", "objective": {}}], "stages[1].objective", "the sweep's objective selects"),
         ([{"id": "a", "tasks": ["gander"]}, {"id": "b"}], "stages[0].tasks[0]", "Did you mean 'gender'"),
         ([{"id": "a", "sed": 1}, {"id": "b"}], "stages[0].sed", "unknown field. Did you mean 'seed'?"),
         (
             [{"id": "a", "objective": {"metric": "val/age_ma"}}, {"id": "b"}],
             "stages[0].objective.metric",
-            "no validation figure of a trial. Did you mean 'val/age_mae'",
+            "not a validation metric of a trial. Did you mean 'val/age_mae'",
         ),
         (
             [{"id": "a", "early_stopping": {"metric": "val/x", "direction": "minimize", "patience": 2}}, {"id": "b"}],
             "stages[0].early_stopping.metric",
-            "no validation figure",
+            "not a validation metric",
         ),
     ],
 )
 @pytest.mark.parametrize("where", ["trial", "variants.v", "space"])
-def test_what_is_wrong_with_stages_is_told_where_it_stands(where: str, stages: Any, path: str, words: str) -> None:
+def test_an_error_in_stages_names_its_path(where: str, stages: Any, path: str, words: str) -> None:
     parts: dict[str, dict[str, Any]] = {
         "trial": {"trial": TRIAL | {"stages": stages}},
         "variants.v": {"trial": TRIAL, "variants": {"v": {"stages": stages}}},
@@ -217,3 +217,83 @@ def test_init_beside_stages_is_refused_and_not_lost(where: str) -> None:
     assert problems(**parts) == [
         f"{place}: `init` is made from `stages`: write one or the other; stages vary as whole lists."
     ]
+
+
+OFFICIAL = {"source": "adience", "split": {"strategy": "official", "partitions": {"train": [0], "test": [4]}}}
+
+
+def test_a_stage_on_other_data_does_not_inherit_which_partitions_are_which_part() -> None:
+    other = CELEBA | {"data": {"source": "celeba", "split": {"strategy": "official"}}}
+    config = only(data=OFFICIAL, stages=[other, ADIENCE])
+    assert config.data.split.partitions is not None
+    assert config.init is not None
+    assert config.init.config.data.split.partitions is None
+    own = CELEBA | {"data": {"source": "celeba", "split": {"partitions": {"train": ["a"]}}}}
+    config = only(data=OFFICIAL, stages=[own, ADIENCE])
+    assert config.init is not None
+    partitions = config.init.config.data.split.partitions
+    assert partitions is not None
+    assert partitions.train == ("a",)
+
+
+def test_a_stage_on_the_same_data_inherits_its_split() -> None:
+    config = only(data=OFFICIAL, stages=[CELEBA, ADIENCE])
+    assert config.init is not None
+    assert config.init.config.data == config.data
+
+
+def key(trial: dict[str, Any], **stage: Any) -> str:
+    config = only(**trial, stages=[CELEBA | stage, ADIENCE])
+    assert config.init is not None
+    return config.init.key(data_digest="d", split_digest="s", weights_sha256=None)
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {"age": {"encoding": "onehot", "bins": "utk4", "decode": "argmax"}},
+        {"age": {"encoding": "younger_than", "bins": "adience8"}},
+        {"loss": {"weights": {"age": 4}}},
+        {"loss": {"age_density": "inverse"}},
+        {"loss": {"phases": [{"from_epoch": 2, "weights": {"race": 3}}]}},
+        {"evaluate": {"train": True}},
+        {"image": {"size": 32, "cache": "jpeg"}},
+    ],
+    ids=str,
+)
+def test_a_stage_is_the_same_whatever_its_training_does_not_use(trial: dict[str, Any]) -> None:
+    """The stage learns gender alone."""
+    assert key(trial) == key({})
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {"loss": {"weights": {"gender": 4}}},
+        {"loss": {"label_smoothing": 0.1}},
+        {"image": {"size": 48}},
+        {"sampler": {"name": "weighted", "by": "age"}, "age": {"encoding": "onehot", "bins": "utk4"}},
+        {"seed": 7},
+    ],
+    ids=str,
+)
+def test_a_stage_is_another_where_its_training_uses_what_differs(trial: dict[str, Any]) -> None:
+    assert key(trial) != key({"sampler": trial["sampler"]} if "sampler" in trial else {})
+
+
+def test_how_years_are_decoded_matters_where_they_tell_the_best_epoch() -> None:
+    argmax = {"age": {"encoding": "onehot", "decode": "argmax"}}
+    by_loss = {"tasks": ["age"], "objective": {"metric": "val/age_f1", "direction": "maximize"}}
+    by_years = {"tasks": ["age"], "objective": {"metric": "val/age_mae"}}
+    assert key(argmax, **by_loss) == key({}, **by_loss)
+    assert key(argmax, **by_years) != key({}, **by_years)
+    stopped = by_loss | {"early_stopping": {"metric": "val/age_mae"}}
+    assert key(argmax, **stopped) != key({}, **stopped)
+
+
+def test_a_phase_that_waits_for_a_metric_nobody_reports_is_refused() -> None:
+    phases = [{"once": {"metric": "val/gendr_acc", "at_least": 0.5}, "weights": {"age": 2}}]
+    (problem,) = problems(trial=TRIAL | {"loss": {"phases": phases}})
+    assert problem.startswith(
+        "trial.loss.phases.0.once.metric: 'val/gendr_acc' is not a validation metric of a trial. Did"
+    )

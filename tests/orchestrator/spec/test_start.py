@@ -70,11 +70,13 @@ def test_an_entry_names_the_values_of_the_domains_it_speaks_of(entry: dict[str, 
     [
         (
             {"optimizer": {"lr": 0.005}},
-            "optimizer: {'lr': 0.005} given, which fits adam and nadam; say which, as name: adam.",
+            "optimizer: {'lr': 0.005} given, which fits adam and nadam; select one, such as name: adam.",
         ),
-        ({"model": {}}, "model: {} given, which fits basic_cnn and resnet10t; say which, as name: basic_cnn."),
-        ({"optimizer": {"momentum": 0.85}}, "0.85 given, but optimizer.momentum is no field of adam."),
-        ({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.5 is no value of loguniform"),
+        ({"model": {}}, "model: {} given, which fits basic_cnn and resnet10t; select one, such as name: basic_cnn."),
+        ({"optimizer": {"momentum": 0.85}}, "0.85 given, but optimizer.momentum is not a field of adam."),
+        ({"optimiser": {"lr": 0.01}}, "optimiser is not a field of this configuration. Did you mean 'optimizer'?"),
+        ({"optimizer": {"lr": "fast"}}, "'fast' is not a value of loguniform [0.0001, 0.01]. Give a number."),
+        ({"optimizer": {"lr": 0.5}}, "optimizer.lr: 0.5 is not a value of loguniform"),
     ],
 )
 def test_what_several_branches_or_none_have_is_refused(entry: dict[str, Any], problem: str) -> None:
@@ -133,5 +135,5 @@ def test_a_trial_outside_the_space_is_refused_with_the_value() -> None:
     config = space.build(lambda _, domain: domain.draw(random.Random(0))).config.to_document()
     config["optimizer"] = {**config["optimizer"], "name": "nadam", "lr": 0.5}
 
-    with pytest.raises(InputError, match=r"lies outside the space: optimizer\.lr: 0\.5 is no value of loguniform"):
+    with pytest.raises(InputError, match=r"is outside the space: optimizer\.lr: 0\.5 is not a value of loguniform"):
         start_of_trial(space, config, None)

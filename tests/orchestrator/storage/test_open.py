@@ -16,6 +16,8 @@ from orchestrator.storage import is_remote, open_storage
         ("s3://bucket", "s3://bucket"),
         ("s3://bucket/", "s3://bucket"),
         ("s3://my.bucket-1/a/b", "s3://my.bucket-1/a/b"),
+        ("s3://my_bucket/a", "s3://my_bucket/a"),
+        ("s3://MyBucket/a", "s3://MyBucket/a"),
         ("s3://bucket/a/b//", "s3://bucket/a/b"),
         ("s3://bucket/by@somebody:1/a", "s3://bucket/by@somebody:1/a"),
         ("/data/agr", "/data/agr"),
@@ -50,7 +52,7 @@ def test_other_addresses_are_refused_with_the_way_out(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://", "s3:///prefix", "s3://Bucket", "s3://b", "s3://under_score/a", "s3://bucket?x=1"], ids=repr
+    "uri", ["s3://", "s3:///prefix", "s3://buck et", "s3://bücket", "s3://bucket?x=1", f"s3://{256 * 'b'}"], ids=repr
 )
 def test_an_address_without_a_valid_bucket_is_refused(uri: str) -> None:
     with pytest.raises(InputError, match="no valid bucket name"):

@@ -87,7 +87,7 @@ class BreaksOff:
         raise StorageUnavailableError("the store does not answer.")
 
 
-def test_a_stream_that_breaks_off_in_its_middle_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stream_that_breaks_off_resumes_at_its_offset(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     content = random.Random(0).randbytes(2**20 + 17)  # of pieces of 256 KiB
     storage.write("k", content)

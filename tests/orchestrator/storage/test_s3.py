@@ -70,7 +70,7 @@ def test_wrong_credentials_are_refused_without_repeating_them(
 
 
 @pytest.mark.parametrize("missing", [["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], ["AWS_SECRET_ACCESS_KEY"]])
-def test_missing_credentials_are_said_to_be_missing(
+def test_missing_credentials_are_named(
     s3_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: list[str]
 ) -> None:
     for name in missing:
@@ -209,7 +209,7 @@ def test_a_stream_that_breaks_off_is_taken_up_where_it_broke(s3_proxy: S3Proxy, 
     assert s3_proxy.reads_of("faces") == 3
 
 
-def test_a_stream_does_not_go_on_with_another_object(s3_proxy: S3Proxy, s3_uri: str) -> None:
+def test_a_stream_does_not_resume_on_a_replaced_object(s3_proxy: S3Proxy, s3_uri: str) -> None:
     storage = open_storage(s3_uri)
     storage.write("faces", b"a" * 1_000_000)
     s3_proxy.cut = 1

@@ -8,21 +8,12 @@ from typing import Any
 import pytest
 
 from agr_core.objective import Objective
-from orchestrator.journal import read_state
-from orchestrator.outcome import OUTCOMES
-from orchestrator.records import SweepStarted, TrialCreated
+from orchestrator.journal.events import SweepStarted, TrialCreated
+from orchestrator.journal.outcome import OUTCOMES
+from orchestrator.journal.segments import read_state
+from orchestrator.results.wording import flat, short, trial_name, trial_params, varying
 from orchestrator.tracking import describe
-from orchestrator.tracking.describe import (
-    RUN_STATUS,
-    flat,
-    short,
-    shown_metrics,
-    sweep_params,
-    sweep_tags,
-    trial_name,
-    trial_params,
-    varying,
-)
+from orchestrator.tracking.describe import RUN_STATUS, shown_metrics, sweep_params, sweep_tags
 
 Recorder = Callable[..., Any]
 
@@ -140,6 +131,7 @@ def test_warnings_of_the_best_epoch_are_a_tag_and_figures_of_single_groups_stay_
     sweep.report(trial, 1, 9.0, **{"val/gender_acc": 0.5, "val/gender_majority": 0.5, "val/gender_constancy": 1.0})
     sweep.end_trial(trial, "completed", [9.0])
     test = {"test/age_mae": 8.0, "test/age_mae.by_race.White": 7.0, "test/age_mae.gap_by_race": 2.0}
+    test |= {"train/age_mae": 5.0}  # with the kept weights, beside the curve of that name
     sweep.read_test(trial, test)
     sound = sweep.trial(1, [8.0])
 
@@ -148,7 +140,7 @@ def test_warnings_of_the_best_epoch_are_a_tag_and_figures_of_single_groups_stay_
     assert describe.end_tags(state.trials[trial])["agr.warnings"].startswith("collapsed: the gender head")
     assert "agr.warnings" not in describe.end_tags(state.trials[sound])
     names = {point.name for point in describe.test_points(state.trials[trial])}
-    assert names == {"test/age_mae", "test/age_mae.gap_by_race"}
+    assert names == {"test/age_mae", "test/age_mae.gap_by_race", "kept_train/age_mae"}
 
 
 def test_the_profile_of_a_sweep_is_a_tag(record_sweep: Callable[..., Any]) -> None:

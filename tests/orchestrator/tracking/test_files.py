@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from agr_core.errors import IntegrityError
-from orchestrator.journal import read_state
+from orchestrator.journal.segments import read_state
+from orchestrator.journal.sweep_state import attempt_folder
 from orchestrator.storage import layout
-from orchestrator.tracking.files import attempt_folder, write_test_tables, write_trial_files, write_weights
+from orchestrator.tracking.files import write_test_tables, write_trial_files, write_weights
 
 Recorder = Callable[..., Any]
 
@@ -75,7 +76,7 @@ def test_damaged_metrics_are_named(record_sweep: Recorder, tmp_path: Path, text:
     trial = sweep.trial(0, [9.0], files=True)
     sweep.storage.write(f"{layout.attempt(sweep.sweep_id, trial, 0)}/metrics.jsonl", text)
 
-    with pytest.raises(IntegrityError, match=rf"{trial}/attempt-0/metrics\.jsonl is not what a trial writes"):
+    with pytest.raises(IntegrityError, match=rf"{trial}/attempt-0/metrics\.jsonl is not a metrics file of a trial"):
         write(sweep, trial, tmp_path)
 
 

@@ -1,65 +1,26 @@
-"""What is MLflow's own: addresses, logins, limits, schema, creations that time out."""
+"""What is MLflow's own: limits, schema, refusals, creations that time out."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import make_url
 
-from orchestrator.errors import TrackerError, TrackerUnavailableError
+from orchestrator.errors import TrackerError, TrackerFaultError, TrackerUnavailableError
 from orchestrator.tracking import open_tracker
-from orchestrator.tracking.address import database_uri, read_address, without_credentials
 from orchestrator.tracking.base import MetricPoint, Tracker
-from orchestrator.tracking.mlflow_tracker import CUT, MlflowTracker
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Answer], str]]:
-    """Runs an HTTP server that answers as told; yields its address without ``http://``."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Answer) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answer(self)
-
-            do_POST = do_GET  # noqa: N815
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return f"127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def reply(request: BaseHTTPRequestHandler, status: int, body: str, kind: str = "application/json") -> None:
-    request.send_response(status)
-    request.send_header("Content-Type", kind)
-    request.send_header("Content-Length", str(len(body.encode())))
-    request.end_headers()
-    request.wfile.write(body.encode())
+from orchestrator.tracking.mlflow_tracker import CUT
+from tests.parts.http_server import Answer, reply
 
 
 @pytest.fixture(scope="module")
@@ -68,163 +29,44 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_database: Path
     return open_tracker(f"sqlite:///{shutil.copy(empty_mlflow_database, folder)}", folder / "artifacts")
 
 
-# ---- addresses
+def test_an_answer_of_500_is_distinguished_from_no_answer(serve: Callable[[Answer], str]) -> None:
+    address = serve(lambda request: reply(request, 500, '{"error_code": "INTERNAL_ERROR"}'))
+
+    with pytest.raises(TrackerFaultError):
+        open_tracker(f"http://{address}").log("run", tags={"a": "b"})
+    with pytest.raises(TrackerUnavailableError) as silence:
+        open_tracker("http://127.0.0.1:1").log("run", tags={"a": "b"})
+    assert not isinstance(silence.value, TrackerFaultError)
 
 
-@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns", "", "databricks", "mysql://root:hunter2@host/db"])
-def test_an_address_that_is_not_mlflows_is_refused_with_the_way_out(uri: str) -> None:
-    with pytest.raises(TrackerError, match="set MLFLOW_TRACKING_URI") as caught:
-        open_tracker(uri)
+def test_params_are_cut_to_what_an_older_server_takes(serve: Callable[[Answer], str]) -> None:
+    taken: list[str] = []
 
-    assert "hunter2" not in str(caught.value)
+    def older(request: BaseHTTPRequestHandler) -> None:
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        values = [param["value"] for param in body["params"]]
+        if max(map(len, values)) > 500:
+            text = "Param value 'x' had length 900, which exceeded length limit of 500"
+            return reply(request, 400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": text}))
+        taken.extend(values)
+        return reply(request, 200, "{}")
 
+    open_tracker(f"http://{serve(older)}").log("run", params={"short": "s", "long": "x" * 900})
 
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("http://ann:hunter2@host:5000/path", "http://host:5000/path"),
-        ("postgresql://ann:p%40ss@host/db", "postgresql://host/db"),
-        ("sqlite:////folder/with@sign.db", "sqlite:////folder/with@sign.db"),
-        ("http://host:5000", "http://host:5000"),
-        ("http://host:5000/of@somebody", "http://host:5000/of@somebody"),
-        ("http://[::1]:5000/a", "http://[::1]:5000/a"),
-        ("http://ann@host", "http://host"),
-        ("http://ann:a#b@host:5000", "http://host:5000"),
-        ("postgresql://ann:a/b@host/db", "postgresql://host/db"),
-        ("postgresql://ann:1/b@host/db", "postgresql://host/db"),
-        ("postgresql://ann:a#b?c@host:5432/db", "postgresql://host:5432/db"),
-        ("postgresql://ann:a[b]@host/db", "postgresql://host/db"),
-        ("postgresql://ann:a@b@host/db", "postgresql://host/db"),
-        ("postgresql://host/db?user=ann&password=hunter2", "postgresql://host/db?user=ann&password=***"),
-        ("postgresql:///db?host=/run/pg&sslpassword=a@b", "postgresql:///db?host=/run/pg&sslpassword=***"),
-    ],
-)
-def test_a_shown_address_has_no_login(uri: str, shown: str) -> None:
-    assert without_credentials(uri) == shown
-    assert open_tracker(uri).uri == shown
+    assert sorted(map(len, taken)) == [1, 500]
+    assert max(taken, key=len).endswith(CUT)
 
 
-@pytest.mark.parametrize("password", ["hunter2", "a/b", "a#b?c", "1/b", "a:b", "a b", "a%40b"])
-def test_a_password_is_read_as_sqlalchemy_reads_it_and_hidden(password: str) -> None:
-    """SQLAlchemy is what connects: what it takes for the password must not be shown, in either form."""
-    uri = f"postgresql://ann:{password}@host/db"
-    theirs = make_url(uri)
+def test_what_no_database_takes_is_replaced_and_a_long_name_cut(sqlite: Tracker) -> None:
+    from mlflow import MlflowClient
 
-    address = read_address(uri)
+    experiment = sqlite.experiment("odd texts")
+    run = sqlite.run(experiment, {"agr.sweep_id": "odd"}, name="n" * 300, start_time=1.0, tags={"t": "a\0b"})
+    sqlite.log(run, params={"p": "c\0d"})
 
-    assert (address.user, address.password) == (theirs.username, theirs.password)
-    assert address.shown == f"postgresql://{theirs.host}/{theirs.database}"
-    assert address.hide(f"no way in: {uri}, {theirs.password}!") == "no way in: postgresql://ann:***@host/db, ***!"
-
-
-def test_postgresql_is_read_with_the_driver_we_have() -> None:
-    assert database_uri("postgresql://host/db") == "postgresql+psycopg2://host/db"
-    assert database_uri("postgresql+psycopg2://host/db") == "postgresql+psycopg2://host/db"
-    assert database_uri("sqlite:////a.db") == "sqlite:////a.db"
-
-
-def test_opening_a_tracker_contacts_nobody_and_imports_no_mlflow() -> None:
-    program = (
-        "import sys\nfrom orchestrator.tracking import open_tracker\n"
-        "open_tracker('http://127.0.0.1:9')\nprint('mlflow' in sys.modules)"
-    )
-
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "False"
-
-
-# ---- check
-
-
-def test_a_server_that_is_not_there_is_said_to_be_so_with_the_way_out() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-    with pytest.raises(TrackerUnavailableError, match=rf"127\.0\.0\.1:{port} does not answer.*agr stack up.*unset"):
-        open_tracker(f"http://ann:hunter2@127.0.0.1:{port}").check()
-
-
-def test_a_server_that_hangs_is_not_waited_for_long(serve: Callable[[Answer], str]) -> None:
-    hanging = threading.Event()
-    address = serve(lambda _: (hanging.wait(20), None)[1])
-
-    with pytest.raises(TrackerUnavailableError, match="no answer in time"):
-        MlflowTracker(f"http://{address}", timeout_s=1).check()
-    hanging.set()
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_login_says_which_variables_hold_it(serve: Callable[[Answer], str], status: int) -> None:
-    address = serve(lambda request: reply(request, status, "{}"))
-
-    with pytest.raises(TrackerError, match="MLFLOW_TRACKING_USERNAME") as caught:
-        open_tracker(f"http://ann:hunter2@{address}").check()
-
-    assert "hunter2" not in str(caught.value)
-
-
-def test_something_else_that_answers_is_not_taken_for_mlflow(serve: Callable[[Answer], str]) -> None:
-    address = serve(lambda request: reply(request, 200, "<html>hello</html>", "text/html"))
-
-    with pytest.raises(TrackerError, match="is not MLflow"):
-        open_tracker(f"http://{address}").check()
-
-
-@pytest.mark.parametrize("where", ["address", "environment"])
-def test_the_login_of_the_address_or_the_environment_is_used(
-    serve: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    seen: list[str | None] = []
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        seen.append(request.headers["Authorization"])
-        found = request.path.startswith("/api/2.0/mlflow/experiments/search")
-        reply(request, 200 if found else 404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
-
-    address = serve(answer)
-    if where == "environment":
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@ss")
-    tracker = open_tracker(f"http://{address}" if where == "environment" else f"http://ann:p%40ss@{address}")
-    tracker.check()
-    tracker.find_experiment("faces")  # MLflow's own client
-
-    assert set(seen) == {"Basic YW5uOnBAc3M="}  # base64 of ann:p@ss
-
-
-@pytest.mark.parametrize("checked", [False, True])
-def test_looking_into_a_database_that_is_not_made_yet_finds_nothing_and_makes_no_tables(
-    tmp_path: Path, checked: bool
-) -> None:
-    path = tmp_path / "mlflow.db"
-    tracker = open_tracker(f"sqlite:///{path}", tmp_path / "artifacts")
-    if checked:  # makes the file
-        tracker.check()
-
-    assert tracker.find_experiment("faces") is None
-    assert tracker.get_run("f" * 32) is None
-    assert path.exists() == checked
-    if checked:
-        with closing(sqlite3.connect(path)) as database:
-            assert database.execute("select count(*) from sqlite_master").fetchone() == (0,)
-
-
-def test_a_database_that_is_not_one_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("this is text, and more text than a header of SQLite has")
-
-    with pytest.raises(TrackerError, match="cannot use the MLflow database"):
-        open_tracker(f"sqlite:///{tmp_path}/mlflow.db").check()
-
-
-def test_a_database_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(TrackerError, match="cannot use the MLflow database"):
-        open_tracker(f"sqlite:///{tmp_path}/file/mlflow.db").check()
-
-
-# ---- creations, retries
+    found = MlflowClient(tracking_uri=sqlite.uri).get_run(run)
+    assert found.info.run_name == "n" * (250 - len(CUT)) + CUT
+    assert (found.data.tags["t"], found.data.params["p"]) == ("a␀b", "c␀d")
 
 
 def test_a_creation_that_fails_is_not_repeated_by_the_client(serve: Callable[[Answer], str]) -> None:
@@ -283,14 +125,14 @@ def test_a_creation_whose_answer_is_lost_makes_no_second_run(
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (500, '{"error_code": "INTERNAL_ERROR"}', TrackerUnavailableError),
+        (500, '{"error_code": "INTERNAL_ERROR"}', TrackerFaultError),
         (429, "{}", TrackerUnavailableError),
         (503, "busy", TrackerUnavailableError),
         (400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "no such thing"}', TrackerError),
         (403, '{"error_code": "PERMISSION_DENIED", "message": "not yours"}', TrackerError),
     ],
 )
-def test_refusal_is_told_from_silence(
+def test_a_refusal_is_distinguished_from_no_answer(
     serve: Callable[[Answer], str], status: int, body: str, error: type[Exception]
 ) -> None:
     tracker = open_tracker(f"http://{serve(lambda request: reply(request, status, body))}")
