@@ -1,0 +1,1 @@
+"""Components of your own for agr; see pyproject.toml for what it adds."""
