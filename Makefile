@@ -10,8 +10,6 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inpu
 # pip would do it on one core. Packages bring files for other versions of Python, which do not compile.
 COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
 
-FIRST  := $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0][sys.argv[1]])'
-
 # These start servers, Ray or long trainings, so those of a file share them. Files run in the order of tests/conftest.py,
 # the longest first, and not in xdist's own, which begins with those of many tests.
 HEAVY  := slow or services or browser
@@ -26,39 +24,65 @@ RUNS   := $(VENV)/.installed
 TESTS  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test test-cluster check check-infra fmt stack clean chromium network
+.PHONY: help venv quickstart test simulate test-cluster bench seeds-as-shipped damage mutants tour nightly check check-infra docs pictures fmt stack clean chromium network
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-venv: $(RUNS)  ## create .venv with all that running needs, the local stack included
+venv: $(RUNS)  ## create .venv with all that the tour uses: training, face crops, the prediction page, the local stack
 
 quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 	$(BIN)/agr submit sweeps/quickstart.yaml
-	@sweep=$$($(BIN)/agr list --json | $(FIRST) sweep_id) && \
-	best=$$($(BIN)/agr leaderboard $$sweep --json | $(FIRST) trial_id) && \
-	echo && $(BIN)/agr leaderboard $$sweep && \
+	@echo && $(BIN)/agr leaderboard quickstart && \
 	printf '\nNext, try:\n' && \
-	printf '  $(BIN)/agr %s\n' "show $$best    # configuration, metrics, provenance of the best trial" \
-		"rerun $$best   # train it again and compare, to the last bit" "ui               # browse all of it in MLflow"
+	printf '  $(BIN)/agr %s\n' "show best       # settings, figures, distance to the others of the best trial" \
+		"rerun best      # train it again and compare, to the last bit" "ui              # browse all of it in MLflow"
 
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
 	@mkdir -p build
 	$(PYTEST) -n 2 -m "not ($(HEAVY) or cluster)" | tee build/tests.log
-	$(PYTEST) -n 2 $(BYFILE) -m "($(HEAVY)) and not cluster"
+	$(PYTEST) -n 2 $(BYFILE) -m "($(HEAVY)) and not (cluster or nightly)"
 	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
+
+seeds-as-shipped: $(TESTS)  ## submit files of sweeps/seeds without a profile, on drawn data (FILES="s1_caffe s4_bins" SEED=7, else all)
+	$(BIN)/python -m tests.parts.seeds $(FILES) $(if $(SEED),--seed $(SEED))
+
+damage: $(TESTS)  ## damage files of sweeps at random and look at what the commands show (CASES=2000 SEED=1)
+	$(BIN)/python -m tests.damage.damage --cases $(or $(CASES),2000) --seed $(or $(SEED),1)
+
+mutants: $(TESTS)  ## change SAMPLE=200 places of sweep/ and journal/, one at a time, and see whether a test fails (SEED=1)
+	$(BIN)/python -m tests.mutants.mutants --sample $(or $(SAMPLE),200) --seed $(or $(SEED),1)
+
+tour: $(TESTS)  ## run the commands of README and of every page of the documents, in a clean clone of HEAD (PAGES="docs/start.md ...")
+	$(BIN)/python -m tests.docs.tour $(PAGES)
+
+nightly: test seeds-as-shipped damage mutants tour  ## all that is too long for every change
+	$(PYTEST) -n 2 -m nightly
+	$(BIN)/python tests/benchmarks/rerun_across.py 0bd540d  # recorded by version 0.1.0
+
+simulate: $(TESTS)  ## run SEEDS=1000 sweeps with faults under a simulated clock, and print what was tried and found
+	$(BIN)/python -m orchestrator.simulation --seeds 0-$$(( $(or $(SEEDS),1000) - 1 ))
 
 test-cluster: $(TESTS) network  ## sweeps on several nodes, killed, cut off and drained (needs root)
 	$(PYTEST) -n 2 $(BYFILE) -m cluster tests/cluster tests/integration
 
+bench: $(TESTS)  ## run every benchmark, and print figures, goals, and which are held (about an hour)
+	$(BIN)/python tests/benchmarks/bench.py
+
 check-infra: $(TESTS)  ## read infra/ with the tools it is written for, in a venv of their own
 	PYTHON=$(PYTHON) BIN=$(BIN) infra/check.sh
 
-check: $(TESTS)  ## lint, types, import contract
+check: $(TESTS) docs  ## lint, types, import contract, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(TESTS)  ## build the site of the documents into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+pictures: $(TESTS) chromium  ## make the pictures of the documents: about ten minutes
+	$(BIN)/python docs/pictures.py
 
 fmt: $(TESTS)  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -77,7 +101,7 @@ $(BIN)/python:
 
 $(RUNS): $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): several minutes the first time"
-	$(PIP) -e '.[services]'
+	$(PIP) -e '.[crop,serve,services]'
 	@$(COMPILE)
 	@touch $@
 

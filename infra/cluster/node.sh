@@ -4,13 +4,15 @@
 #
 #   node.sh head ADDRESS [options of agr cluster head]     ADDRESS: this machine's, as the others reach it
 #   node.sh join HEAD:PORT [options of agr cluster join]   tries for JOIN_S (600) while the head does not answer yet
-#   node.sh stay HEAD:PORT                                 until the head is gone, then leaves
+#   node.sh stay HEAD:PORT                                 until the head is gone, then leaves, or until this node has left
 #   node.sh sweep FILE [options of agr submit]             submits FILE, or resumes the sweep of that name
 #   node.sh launch RAY_CONFIG [options of agr cluster head]    for `ray up`: head, which starts the workers over SSH
 #   node.sh end                                            ends this machine's Ray, if there is one, at once; the secrets stay
 #   node.sh leave [options of agr cluster leave]           drains and leaves; secrets on the disk go too
 #
 # USD_PER_HOUR: what this machine costs, if it is to count towards budgets.
+# IDLE: leave after this time without a trial here, such as 20m; ON_IDLE: what ends the machine then; ON_END: the same
+# once the sweeps that ran while it was there are over. With none of them it stays.
 # AGR_PORT: first port of the cluster, default 7379, because SkyPilot runs a Ray of its own on 6380.
 set -euo pipefail
 umask 077
@@ -32,6 +34,17 @@ if [[ -n ${USD_PER_HOUR:-} ]]; then
     price=(--usd-per-hour "$USD_PER_HOUR")
 fi
 
+release=()
+if [[ -n ${IDLE:-} ]]; then
+    release+=(--idle "$IDLE")
+fi
+if [[ -n ${ON_IDLE:-} ]]; then
+    release+=(--on-idle "$ON_IDLE")
+fi
+if [[ -n ${ON_END:-} ]]; then
+    release+=(--on-end "$ON_END")
+fi
+
 need_token() {
     if [[ -z ${RAY_AUTH_TOKEN:-} && -z ${RAY_AUTH_TOKEN_PATH:-} && ! -s $HOME/.ray/auth_token ]]; then
         echo "node: no cluster token: set RAY_AUTH_TOKEN (openssl rand -hex 32 makes one; all nodes need the same)." >&2
@@ -43,7 +56,7 @@ head() {
     local address=$1
     shift
     need_token
-    "$agr" cluster head --host "$address" --port "$port" "${price[@]}" "$@"
+    "$agr" cluster head --host "$address" --port "$port" "${price[@]}" "${release[@]}" "$@"
 }
 
 join() {
@@ -52,7 +65,7 @@ join() {
     need_token
     while true; do
         code=0
-        "$agr" cluster join "$address" --port "$port" "${price[@]}" "$@" || code=$?
+        "$agr" cluster join "$address" --port "$port" "${price[@]}" "${release[@]}" "$@" || code=$?
         # 2: refused (token, versions, no way back to this machine), which waiting does not mend.
         if ((code == 0 || code == 2 || SECONDS > until)); then
             return "$code"
@@ -65,6 +78,10 @@ stay() {
     local address=$1 missed=0
     trap '"$agr" cluster leave --timeout 60' TERM INT
     while ((missed < 6)); do
+        if [[ ! -e $record ]]; then
+            echo "node: this machine has left the cluster (IDLE, ON_END)"
+            return
+        fi
         if "$agr" cluster status --address "$address" > /dev/null 2>&1; then missed=0; else missed=$((missed + 1)); fi
         sleep 10 &
         wait $!
@@ -137,7 +154,7 @@ leave() {
 case ${1:-} in
     head | join | stay | sweep | launch) (($# >= 2)) || { echo "node: $1 needs an argument" >&2 && exit 2; } ;;
     end | leave) ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+    *) sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
 esac
 command=$1
 shift

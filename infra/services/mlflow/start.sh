@@ -32,6 +32,7 @@ auth_cache_ttl_seconds = 60
 END
 
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONSAFEPATH=1
+# gunicorn closes an idle connection after 2 s by default, and a request sent at that moment is lost.
 # One process: two would race to make the tables and the first account, and what it knows of passwords is its own.
 exec mlflow server --app-name basic-auth --host "${MLFLOW_HOST:-127.0.0.1}" --port "${MLFLOW_PORT:-5000}" \
-    --workers 1 --gunicorn-opts "--threads 8 --no-control-socket --graceful-timeout 2"
+    --workers 1 --gunicorn-opts "--threads 8 --no-control-socket --graceful-timeout 2 --keep-alive 75"
