@@ -41,7 +41,8 @@ quickstart: $(RUNS)  ## run the example sweep and show its leaderboard
 test: $(TESTS) chromium check  ## install what tests need, then lint, types, import contract, tests
 	@mkdir -p build
 	$(PYTEST) -n 2 -m "not ($(HEAVY) or cluster)" | tee build/tests.log
-	$(PYTEST) -n 2 $(BYFILE) -m "($(HEAVY)) and not (cluster or nightly)"
+	$(PYTEST) -n 2 $(BYFILE) -m "($(HEAVY)) and not (cluster or nightly or alone)"
+	$(PYTEST) -m alone
 	@echo "and before, the quick ones:" && tail -n 1 build/tests.log
 
 seeds-as-shipped: $(TESTS)  ## submit files of sweeps/seeds without a profile, on drawn data (FILES="s1_caffe s4_bins" SEED=7, else all)

@@ -28,7 +28,7 @@ TEAM = {
     "search": {"algorithm": "grid"},
 }
 MEASURED = 4
-"""Measurements of each at most: another test on the machine slows down a part of one, and speeds up none."""
+"""Measurements of each at most: other work on the machine slows down a part of one, and speeds up none."""
 
 
 def _fastest(measured: list[list[float]]) -> float:
@@ -49,6 +49,7 @@ def trained(agr: Any, file: str) -> list[float]:
     return [max(rates[8]), max(rates[32])]
 
 
+@pytest.mark.alone
 def test_a_branch_that_does_not_fit_and_two_that_differ_in_speed_are_found_and_remembered(agr: Any) -> None:
     file = agr.sweep_file(
         trial=TRIAL,
@@ -72,6 +73,7 @@ def test_a_branch_that_does_not_fit_and_two_that_differ_in_speed_are_found_and_r
         space={"model": [SMALL, SLOW]},
         search={"algorithm": "grid"},
         scheduler="none",
+        concurrency=1,  # a check measures one after the other too
     )
     checks = [[row["images_per_s"] for row in rows[:2]]]
     trainings = [trained(agr, two)]
