@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from orchestrator.cli.render.terminal import Terminal
-    from orchestrator.journal.sweep_state import SweepState
+    from orchestrator.journal.events import SweepStarted
     from orchestrator.storage.base import Storage
 
 EXIT_FAILED = 1
@@ -133,18 +133,25 @@ def sweep_of(storage: Storage, text: str) -> str:
     return sweep_id
 
 
-def run_ids_of(states: list[SweepState]) -> dict[tuple[str, str], str]:
-    """Return MLflow run IDs by sweep ID and trial ID; empty where MLflow does not answer."""
+def run_ids_of(trials: Sequence[tuple[SweepStarted, str]]) -> dict[tuple[str, str], str]:
+    """Return MLflow run IDs by sweep ID and trial ID; empty where MLflow does not answer.
+
+    Args:
+        trials: Sweep and trial ID of each trial whose run is needed.
+    """
     from orchestrator.errors import TrackerError
     from orchestrator.settings import Settings
     from orchestrator.tracking import open_tracker
     from orchestrator.tracking.runs import run_ids
 
     settings = Settings.from_environment()
+    sweeps = {sweep.sweep_id: sweep for sweep, _ in trials}
+    trial_ids = {sweep_id: [trial for sweep, trial in trials if sweep.sweep_id == sweep_id] for sweep_id in sweeps}
     try:
         tracker = open_tracker(settings.tracking_uri, settings.mlflow_artifacts)
         tracker.check()
-        return {key: run for state in states for key, run in run_ids(tracker, state.started).items()}
+        found = (run_ids(tracker, sweep, trial_ids[sweep_id]) for sweep_id, sweep in sweeps.items())
+        return {trial: run for of_sweep in found for trial, run in of_sweep.items()}
     except TrackerError as error:
         say(f"warning: run_id is null: {error}")
         return {}

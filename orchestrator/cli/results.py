@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from orchestrator.storage.base import Storage
 
 _FOLLOW_S = 2.0
+_SHOWN = 100
+"""Configurations that ``leaderboard`` shows without ``--top``; the others are counted."""
 
 
 def register(app: typer.Typer) -> None:
@@ -70,8 +73,7 @@ def leaderboard(
         states = [read_state(opened, sweep_id) for sweep_id in dict.fromkeys(sweep_of(opened, s) for s in sweeps)]
         if len(states) == 1 and len(states[0].splits) > max(1, states[0].started.folds):
             say("warning: this sweep varies the split, so its trials were validated on different images.")
-        run_ids = run_ids_of(states) if as_json else {}
-        rows = board.rows(states, metric=metric, top=top, run_ids=run_ids, storage=opened)
+        rows = board.rows(states, metric=metric, top=top, storage=opened)
         rows = [row for row in rows if has_tags(row.tags, tag or ())]
         if tag and not rows:
             say(f"no trial here has all of: {', '.join(tag)}. Set a tag with: agr tag TRIAL {tag[0]}")
@@ -79,27 +81,49 @@ def leaderboard(
             if state.leaks:
                 say(f"warning: {leaks_line(state)}")
         if as_json:
-            print_json([row.to_json() for row in rows])
+            of_sweep = {state.started.sweep_id: state.started for state in states}
+            run_ids = run_ids_of([(of_sweep[row.sweep_id], row.trial_id) for row in rows])
+            print_json([row.to_json(run_ids.get((row.sweep_id, row.trial_id))) for row in rows])
             return
         objectives = states[0].started.objectives
         names = [metric] if metric is not None else list(objective_names(objectives))
         reported = {name for row in rows for name in row.metrics}
         values = {name: resolve_metric(name, reported) if reported else name for name in names}
-        _print_leaderboard(rows, states, {value: metric_direction(value, objectives) for value in values.values()})
+        directions = {value: metric_direction(value, objectives) for value in values.values()}
+        shown = rows if top is not None else board.of_first_configurations(rows, _SHOWN)
+        _print_leaderboard(shown, states, directions, further=rows[len(shown) :])
 
 
-def _print_leaderboard(rows: list[Row], states: list[SweepState], values: Mapping[str, str]) -> None:
-    """Print the ranked trials; ``values`` maps each ranking metric to its direction."""
+def _print_leaderboard(
+    rows: list[Row], states: list[SweepState], values: Mapping[str, str], *, further: Sequence[Row]
+) -> None:
+    """Print the ranked trials.
+
+    Args:
+        rows: Trials to show.
+        states: Their sweeps.
+        values: Direction of each ranking metric.
+        further: Trials to count only.
+    """
     from orchestrator.cli.render.fitted_table import print_table
     from orchestrator.cli.render.leaderboard_table import STOPPED_EARLY, WARNED, leaderboard_columns
     from orchestrator.results.wording import constants
 
     out = console()
     of_trials = [trial.created.params for state in states for trial in state.trials.values()]
-    params = dict.fromkeys(path for params in of_trials for path in params if path not in constants(of_trials))
+    same = constants(of_trials)
+    params = dict.fromkeys(path for params in of_trials for path in params if path not in same)
     ended = {state.started.sweep_id for state in states if state.ended is not None}
     columns, styles = leaderboard_columns(rows, value_titles=list(values), params=list(params), ended=ended)
     left_out = [column.title for column in print_table(columns, out, styles=styles)]
+    if further:
+        counts = Counter(row.outcome or "open" for row in further)
+        words = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
+        out.print(
+            f"and {words}: --top {len(rows) + len(further)} shows those with a rank, --json all.",
+            style="dim",
+            highlight=False,
+        )
     reads = sum(state.test_reads for state in states)
     ranked_by = "; ".join(f"{name}, {direction}" for name, direction in values.items())
     out.print(f"{ranked_by}; reads of the test part: {reads}.", style="dim")

@@ -88,7 +88,7 @@ def show(
         document = {
             "trial_id": trial_id,
             "sweep_id": sweep_id,
-            "run_id": run_ids_of([state]).get((sweep_id, trial_id)) if as_json else None,
+            "run_id": run_ids_of([(state.started, trial_id)]).get((sweep_id, trial_id)) if as_json else None,
             "outcome": trial_state.outcome,
             "config": trial_state.created.config,
             "metrics": trained | metrics,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +97,11 @@ class TrialState(CreatedTrial):
     def apply(self, event: TrialEvent) -> None:
         """Apply one more event of this trial."""
         match event:
+            case TrialReported():
+                if self.reports and self.reports[-1].epoch >= event.epoch:
+                    self.reports[:] = [report for report in self.reports if report.epoch < event.epoch]
+                self.reports.append(event)
+                self._note_files(event.attempt, event.files)
             case AttemptStarted():
                 self.attempts = max(self.attempts, event.attempt + 1)
                 self.node, self.running = event.node, True
@@ -108,11 +112,6 @@ class TrialState(CreatedTrial):
                 self.created, self.reconfigured = event.applied_to(self.created), event
             case StageTrained() | StageReused():
                 self.stages[event.key] = event
-            case TrialReported():
-                if self.reports and self.reports[-1].epoch >= event.epoch:
-                    self.reports[:] = [report for report in self.reports if report.epoch < event.epoch]
-                self.reports.append(event)
-                self._note_files(event.attempt, event.files)
             case AttemptFailed():
                 self.failures.append(event)
                 self.running = False
@@ -204,7 +203,7 @@ class SweepState:
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     """Validation figures of the mean / majority predictor, by split digest."""
     _parts: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """Parts of configurations, by their JSON text."""
+    """Parts of configurations, by their text: ``==`` would take 1 for 1.0."""
 
     def __post_init__(self) -> None:
         self.spending = Spending.of(self.started.document)
@@ -228,13 +227,14 @@ class SweepState:
             state.apply(event)
         return state
 
-    def _sharing(self, created: TrialCreated) -> TrialCreated:
-        """Return the event; parts of its configuration that earlier trials have too become the same objects.
+    def _share_parts(self, created: TrialCreated) -> TrialCreated:
+        """Make parts of the configuration that earlier trials have too the same objects, and return the event.
 
         Trials of a sweep differ in few fields, and configurations make up most of a state's memory.
         """
-        config = {name: self._parts.setdefault(json.dumps(part), part) for name, part in created.config.items()}
-        return created.model_copy(update={"config": config})
+        for name, part in created.config.items():
+            created.config[name] = self._parts.setdefault(repr(part), part)
+        return created
 
     def apply(self, event: Event) -> None:
         """Apply one more event. A second report of an epoch replaces the first (a retried epoch).
@@ -250,6 +250,8 @@ class SweepState:
         self.annotations.apply(event)
         self.spending.apply(event)
         match event:
+            case TrialReported():  # nearly all events
+                self.trials[event.trial_id].apply(event)
             case SweepStarted():
                 raise DamagedError(f"the journal of sweep {self.started.sweep_id} starts a second time.")
             case DriverStarted():
@@ -258,7 +260,7 @@ class SweepState:
                 for trial in self.trials.values():
                     trial.running = False
             case TrialCreated():
-                self.trials[event.trial_id] = TrialState(created=self._sharing(event))
+                self.trials[event.trial_id] = TrialState(created=self._share_parts(event))
             case NodeQuarantined():
                 self.quarantined.append(event)
             case DataStaged():

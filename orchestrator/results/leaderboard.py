@@ -30,8 +30,6 @@ from orchestrator.results.trial_metrics import kept_report, metric_direction, re
 from orchestrator.stats.intervals import Estimate, Verdict, mean_interval
 from orchestrator.storage.base import Storage
 
-_Trial = tuple[str, str]  # sweep_id, trial_id
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -53,7 +51,6 @@ class Row:
     rank: int | None
     sweep_id: str
     trial_id: str
-    run_id: str | None
     number: int
     configuration: int
     variant: str | None
@@ -99,12 +96,12 @@ class Row:
             return None
         return "mean of fresh seeds" if self.confirmed else "value" if self.seeds == 1 else "mean"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain JSON object."""
+    def to_json(self, run_id: str | None = None) -> dict[str, Any]:
+        """Return a plain JSON object; ``run_id`` is the trial's run in MLflow."""
         document = {
             "rank": self.rank,
             "trial_id": self.trial_id,
-            "run_id": self.run_id,
+            "run_id": run_id,
             "outcome": self.outcome,
             "value": list(self.point) if self.point else self.value,
             "epochs": self.epochs,
@@ -221,7 +218,6 @@ def rows(
     *,
     metric: str | None = None,
     top: int | None = None,
-    run_ids: Mapping[_Trial, str] | None = None,
     storage: Storage | None = None,
 ) -> list[Row]:
     """Return all trials as rows: ranked ones first, then the others by outcome.
@@ -230,7 +226,6 @@ def rows(
         states: The sweeps; several must have one objective and one split.
         metric: Rank by this metric instead of the objective: ``age_cs5`` (of the best epoch) or ``test/age_mae``.
         top: Maximum number of ranks; unranked rows are then left out.
-        run_ids: Known MLflow runs by (sweep_id, trial_id).
         storage: Storage of the trials' predictions; None: the confirmed are compared by seed alone.
 
     Raises:
@@ -242,9 +237,7 @@ def rows(
     for state in states:
         usd = state.spending.usd_of_trials(state.spending.last)
         for trial in state.trials.values():
-            row = _row(state, trial, run_ids or {})
-            tags = state.annotations.tags_of(trial.trial_id)
-            all_rows.append(replace(row, usd=usd.get(trial.trial_id), tags=tags))
+            all_rows.append(_row(state, trial, usd.get(trial.trial_id)))
     started = states[0].started
     direction = started.objective.direction
     if metric is None:
@@ -270,7 +263,7 @@ def rows(
     configurations = ranking(groups.values(), started.directions if metric is None else (direction,))
     pairing = Pairing(states, storage)
     ranked = [
-        replace(row, front=place.front)
+        row if place.front is None else replace(row, front=place.front)
         for place in configurations[:top]
         for row in place.configuration.ranked(
             place.rank, place.configuration.against(configurations[0].configuration, value_name, pairing), direction
@@ -282,6 +275,16 @@ def rows(
     order = {outcome: position for position, outcome in enumerate((*OUTCOMES, None))}
     rest.sort(key=lambda row: (order[row.outcome], row.value is None, sign * (row.value or 0.0)))
     return ranked + rest
+
+
+def of_first_configurations(rows: Sequence[Row], most: int) -> list[Row]:
+    """Return the leading rows up to and with the ``most``-th configuration, whose seeds are adjacent."""
+    seen: set[tuple[str, int]] = set()
+    for number, row in enumerate(rows):
+        seen.add((row.sweep_id, row.configuration))
+        if len(seen) > most:
+            return list(rows[:number])
+    return list(rows)
 
 
 def _by_seed(rows: Iterable[Row]) -> Figures:
@@ -327,7 +330,7 @@ def check_comparable(states: Sequence[SweepState]) -> None:
         )
 
 
-def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) -> Row:
+def _row(state: SweepState, trial: TrialState, usd: float | None) -> Row:
     created, ended = trial.created, trial.ended
     report = kept_report(trial, state.started)
     last_epoch = trial.reports[-1].epoch if trial.reports else 0
@@ -335,7 +338,6 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         rank=None,
         sweep_id=state.started.sweep_id,
         trial_id=trial.trial_id,
-        run_id=run_ids.get((state.started.sweep_id, trial.trial_id)),
         number=created.number,
         configuration=created.configuration,
         variant=created.variant,
@@ -348,6 +350,8 @@ def _row(state: SweepState, trial: TrialState, run_ids: Mapping[_Trial, str]) ->
         params=created.params,
         metrics=trial_metrics(trial, state.started),
         best_epoch=None if report is None else report.epoch,
+        usd=usd,
+        tags=state.annotations.tags_of(trial.trial_id),
         stopped_early=ended is not None and ended.stopped_early,
         warnings=() if report is None else tuple(warnings(report.metrics)),
     )

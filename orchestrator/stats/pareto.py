@@ -22,7 +22,7 @@ def ordering(point: Point, directions: Sequence[Direction]) -> tuple[float, ...]
 
 
 def _dominates(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
-    """Return whether ``one`` is nowhere worse than ``other`` and somewhere better; both in the form of ``ordering``."""
+    """Return whether ``first`` is nowhere worse than ``second`` and somewhere better, both as of ``ordering``."""
     return first != second and all(mine <= theirs for mine, theirs in zip(first, second, strict=True))
 
 

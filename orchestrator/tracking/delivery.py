@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from agr_core.objective import objective_names
 from orchestrator.errors import (
@@ -38,6 +37,7 @@ from orchestrator.storage.base import Storage
 from orchestrator.tracking import describe, files, notes
 from orchestrator.tracking.annotated import AnnotationDelivery
 from orchestrator.tracking.base import MetricPoint, TrackedRun, Tracker, answers
+from orchestrator.tracking.delivered import DeliveredTrial, Place, release
 from orchestrator.tracking.surplus import SurplusRuns
 from orchestrator.tracking.view import saved_views, view_link
 
@@ -54,29 +54,6 @@ _LONGEST_PAUSE_S = 30.0
 _MAX_FAULTS = 6  # with the pauses between them, a minute
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Place:
-    """The tracker's experiment and run of a sweep."""
-
-    tracking_uri: str
-    experiment_id: str
-    run_id: str
-    link: str
-
-
-@dataclass
-class _Delivered:
-    """Delivered part of a trial."""
-
-    run_id: str
-    epoch: int = 0
-    described: bool = False
-    parked: bool = False  # closed because its sweep was interrupted; it may continue
-    closed: bool = False
-    tested: int = 0  # labels whose test figures have arrived
-    rank: str | None = None
 
 
 class Syncer:
@@ -99,7 +76,7 @@ class Syncer:
         self._state: SweepState | None = None
         self._place: Place | None = None
         self._view: tuple[tuple[str, ...], bool, bool] | None = None  # params, means, ranks of the saved view
-        self._trials: dict[str, _Delivered] = {}
+        self._trials: dict[str, DeliveredTrial] = {}
         self._changed: dict[str, None] = {}  # trials with something to deliver, in order
         self._leaks = 0  # tag of the sweep's run
         self._annotations = AnnotationDelivery()
@@ -264,7 +241,7 @@ class Syncer:
         if trial is None or trial.trial_id in self._trials:
             return
         closed = trial.outcome is not None and run.is_closed(describe.OUTCOME, trial.outcome)
-        self._trials[trial.trial_id] = _Delivered(
+        self._trials[trial.trial_id] = DeliveredTrial(
             run.run_id,
             closed=closed,
             parked=run.status != "RUNNING" and not closed,
@@ -355,7 +332,7 @@ class Syncer:
         delivered = self._trials.get(trial.trial_id)
         if delivered is None:
             run_id = self._start(sweep, trial, place, leaks=state.leaks_of(trial))
-            delivered = self._trials[trial.trial_id] = _Delivered(run_id)
+            delivered = self._trials[trial.trial_id] = DeliveredTrial(run_id)
         if delivered.closed and trial.ended is None:  # it was ended with its sweep and goes on with it
             delivered.closed, delivered.parked, delivered.tested = False, True, 0
         if not delivered.closed:
@@ -374,13 +351,14 @@ class Syncer:
             name=self._name(sweep, trial),
             start_time=trial.started_at or trial.created.time,
             parent_run_id=place.run_id,
+            is_new=not self._surplus.may_appear,  # ``_open`` has read all runs, and every creation since was answered
             tags={
                 **describe.trial_tags(trial.created, sweep, leaks=leaks),
                 notes.NOTE: notes.trial_note(sweep, trial.created, self._storage.uri),
             },
         )
 
-    def _deliver_epochs(self, sweep: SweepStarted, trial: TrialState, delivered: _Delivered) -> None:
+    def _deliver_epochs(self, sweep: SweepStarted, trial: TrialState, delivered: DeliveredTrial) -> None:
         names = self._metrics(sweep, trial)
         new = [report for report in trial.reports if report.epoch > delivered.epoch]
         points = describe.epoch_points(new, names)
@@ -403,9 +381,7 @@ class Syncer:
             status = describe.RUN_STATUS[trial.ended.outcome]
             self._tracker.end(delivered.run_id, status=status, time=trial.ended.time)
             delivered.closed = True
-            # The leaderboard at the end needs the kept epochs only; thousands of trials would fill the memory.
-            kept = set(trial.kept_epochs.values())
-            trial.reports[:] = [report for report in trial.reports if report.epoch in kept]
+            release(trial)
 
     def _run_of(self, trial_id: str | None) -> str | None:
         """Return the run of a trial, or of the sweep; None if there is none yet."""

@@ -162,6 +162,8 @@ def test_a_trial_is_found_by_its_mlflow_run_and_a_foreign_run_is_not(
     ids = run_ids(tracker, sweep.started)
 
     assert ids.keys() == {(sweep.sweep_id, trial)}
+    assert run_ids(tracker, sweep.started, [trial]) == ids
+    assert run_ids(tracker, sweep.started, ["0" * 8]) == run_ids(tracker, sweep.started, []) == {}
     assert find_trial(sweep.storage, ids[sweep.sweep_id, trial], trial_of_run) == (sweep.sweep_id, trial)
     assert syncer.place is not None
     for foreign in ("f" * 32, syncer.place.run_id):  # not there; the sweep's own run

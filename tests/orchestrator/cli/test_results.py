@@ -468,3 +468,20 @@ def test_logs_follows_until_the_trial_has_ended(
     training.join()
 
     assert result.stdout == "epoch 1\nepoch 2\n"
+
+
+def test_the_table_shows_a_hundred_configurations_and_counts_the_others(
+    record_sweep: Recorder, agr: Callable[..., Result]
+) -> None:
+    sweep = record_sweep()
+    for number in range(104):
+        sweep.trial(number, [5.0 + number], "failed" if number == 50 else "completed")
+    sweep.create(104)
+
+    shown = agr("leaderboard", "faces").output
+    assert [line.split()[0] for line in shown.splitlines() if line.split()[:1] != ["#"]][1:101] == [
+        str(rank) for rank in range(1, 101)
+    ]
+    assert "and 3 completed, 1 failed, 1 open: --top 105 shows those with a rank, --json all." in shown
+    assert "\n103 " in agr("leaderboard", "faces", "--top", "105").output
+    assert len(json.loads(agr("leaderboard", "faces", "--json").stdout)) == 105

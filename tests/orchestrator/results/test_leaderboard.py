@@ -13,7 +13,7 @@ from agr_core.objective import Objective
 from orchestrator.journal.events import TrialReported
 from orchestrator.journal.segments import read_state
 from orchestrator.journal.sweep_state import SweepState
-from orchestrator.results.leaderboard import Row, rows
+from orchestrator.results.leaderboard import Row, of_first_configurations, rows
 
 Recorder = Callable[..., Any]
 MINIMIZE = Objective(metric="val/age_mae", direction="minimize")
@@ -78,14 +78,21 @@ def test_equal_values_rank_the_earlier_trial_first(record_sweep: Recorder) -> No
     assert ranking(rows([state_of(sweep)])) == [(1, 0), (2, 1), (3, 2)]
 
 
+def test_the_leading_configurations_have_all_their_seeds(record_sweep: Recorder) -> None:
+    found = rows([state_of(repeated(record_sweep, [[5.0, 6.0], [7.0, 8.0], [9.0, 10.0]]))])
+
+    assert [row.number for row in of_first_configurations(found, 2)] == [0, 1, 2, 3]
+    assert of_first_configurations(found, 3) == of_first_configurations(found, 4) == found
+
+
 def test_the_json_row_is_the_documented_one(record_sweep: Recorder) -> None:
     sweep = record_sweep()
     trial = sweep.trial(0, [9.0, 7.0, 8.0], params={"optimizer.name": "nadam", "optimizer.lr": 0.01})
     sweep.read_test(trial, {"test/age_mae": 7.5})
 
-    [row] = rows([state_of(sweep)], run_ids={(sweep.sweep_id, trial): "f" * 32})
+    [row] = rows([state_of(sweep)])
 
-    document = row.to_json()
+    document = row.to_json("f" * 32)
     metrics = document.pop("metrics")
     assert document == {
         "rank": 1,
