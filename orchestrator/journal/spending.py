@@ -23,6 +23,7 @@ from orchestrator.journal.events import (
     NodeShared,
     SweepEnded,
     TrialEnded,
+    TrialReported,
 )
 
 HOUR_S = 3600.0
@@ -75,6 +76,8 @@ class Spending:
         if is_annotation(event):
             return
         match event:
+            case TrialReported():  # nearly all events
+                pass
             case DriverStarted():
                 until = max(self._last, event.previous_heartbeat or 0.0) if self._last else event.time
                 self._end_attempts(until)

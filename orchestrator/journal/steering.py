@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.journal.events import ControlReceived, DriverStarted, Event, TrialCreated, TrialEnded
+from orchestrator.journal.events import ControlReceived, DriverStarted, Event, TrialCreated, TrialEnded, TrialReported
 from orchestrator.journal.steering_events import BudgetName
 
 
@@ -31,6 +31,8 @@ class Steering:
     def apply(self, event: Event) -> None:
         """Apply a journalled event."""
         match event:
+            case TrialReported():  # nearly all events
+                pass
             case DriverStarted():
                 self.paused = False  # resuming a paused sweep also unpauses it
             case TrialCreated() if event.enqueued is not None:

@@ -17,6 +17,7 @@ from orchestrator.journal.events import (
     TestRead,
     TrialEnded,
     TrialReopened,
+    TrialReported,
     TrialResumed,
 )
 from orchestrator.journal.outcome import OUTCOMES, Outcome
@@ -39,6 +40,8 @@ class Totals:
     def apply(self, event: Event) -> None:
         """Apply a journalled event."""
         match event:
+            case TrialReported():  # nearly all events
+                pass
             case TrialEnded():
                 self.outcomes[event.outcome] += 1
             case TrialResumed():

@@ -75,6 +75,7 @@ def check_sweep(
         jobs,
         sweep.spec.resources,
         kinds,
+        concurrency=sweep.spec.concurrency,
         done=lambda checked: done(Row(combinations[checked.index].branch, checked)),
     )
     for checked in results:

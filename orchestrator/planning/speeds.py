@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from statistics import median
+from statistics import NormalDist, median
 from typing import Any
 
 from agr_core.errors import IntegrityError
@@ -19,6 +20,12 @@ from orchestrator.storage.base import Storage
 
 EPOCH_S = "time/epoch_s"
 """Metric of an epoch's duration, without what comes between two epochs."""
+
+CHECK_DEVIATION = 0.15
+"""Standard deviation of the logarithm of how much longer an epoch takes than `agr check` says (docs/plan.md)."""
+
+TRAINED_DEVIATION = 0.05
+"""The same of an epoch whose like was trained before: a machine is not equally fast every day."""
 
 UNMEASURED_START_S = 5.0
 """Assumed seconds from a trial's start to its first epoch, if none was measured."""
@@ -117,10 +124,34 @@ class Speeds:
         It is the median of equal load, else of the same model, else of all; of trials if any trained it, else of
         `agr check`.
         """
+        return median(sample.epoch_s for sample in self._like(config))
+
+    def in_simulation(self, number: int, simulations: int) -> Callable[[Mapping[str, Any]], float]:
+        """Return the durations of epochs by configuration in one of several simulations.
+
+        Measured speeds are off, most of them in the same direction. So each simulation has all epochs longer, or all
+        shorter, by a quantile of the normal distribution of that error; the middle one has them as measured.
+
+        Args:
+            number: The simulation, from 0.
+            simulations: Their number.
+        """
+        quantile = NormalDist().inv_cdf((number + 0.5) / simulations)
+
+        def epoch_s(config: Mapping[str, Any]) -> float:
+            like = self._like(config)
+            deviation = CHECK_DEVIATION if like[0].of_check else TRAINED_DEVIATION
+            return median(sample.epoch_s for sample in like) * math.exp(deviation * quantile)
+
+        return epoch_s
+
+    def _like(self, config: Mapping[str, Any]) -> list[Sample]:
+        """Return what tells most about a configuration; either all of it is of `agr check` or nothing."""
         load, model = digest(load_of(config)), str(config["model"]["name"])
         of_load = [sample for sample in self.samples if sample.load == load]
         of_model = [sample for sample in self.samples if sample.model == model]
-        return _median(of_load or of_model or self.samples)
+        like = of_load or of_model or self.samples
+        return [sample for sample in like if not sample.of_check] or like
 
     def starts(self) -> Starts:
         """Return the duration of a trial's start."""
@@ -130,11 +161,6 @@ class Speeds:
     def sweep_s(self) -> float:
         """Return the seconds of a sweep before its first trial and after its last; 0 if unknown."""
         return median(self.around_s) if self.around_s else 0.0
-
-
-def _median(samples: Sequence[Sample]) -> float:
-    trained = [sample.epoch_s for sample in samples if not sample.of_check]
-    return median(trained or [sample.epoch_s for sample in samples])
 
 
 def _epoch_s(trial: TrialState) -> float | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from orchestrator.ray_tune.needs import A_PROCESS, fitting
 from orchestrator.ray_tune.placement import on as on_node
 from orchestrator.ray_tune.team import reason_of
 from orchestrator.spec.model import ResourcesSpec
+from orchestrator.sweep.proposals import trial_limit
 from orchestrator.worker.job import Job
 from orchestrator.worker.measure import Measured, measure, measure_apart
 from orchestrator.worker.scratch import Scratch
@@ -99,21 +100,38 @@ def request(resources: ResourcesSpec, processes: int = 1) -> dict[str, float]:
 
 
 def check(
-    jobs: Sequence[Job], resources: ResourcesSpec, on: Sequence[Kind], *, done: Callable[[Checked], None]
+    jobs: Sequence[Job],
+    resources: ResourcesSpec,
+    on: Sequence[Kind],
+    *,
+    concurrency: int | str | None = None,
+    done: Callable[[Checked], None],
 ) -> list[Checked]:
     """Measure each job on one node of each kind, as many beside each other as the sweep's trials.
 
-    A worker that was ended because all processes of its node together used up the memory is measured again alone, once.
+    Trials share the memory's bandwidth, and cores where they ask for less than one. So where there are fewer jobs than
+    a node runs trials, copies of them fill it, and the median of the copies counts. A worker that was ended because all
+    processes of its node together used up the memory is measured again alone, once.
+
+    Args:
+        jobs: What to measure.
+        resources: Resources of a trial.
+        on: Kinds of nodes.
+        concurrency: Number of trials that the sweep runs at once, or share of the slots; None: no limit.
+        done: Called with each result as it comes.
 
     Returns:
-        A result for each kind and job, by kind, in the order of the jobs; ``done`` hears of each as it comes.
+        A result for each kind and job, by kind, in the order of the jobs.
     """
-    waiting = [_Measurement(index, kind) for kind in on for index in range(len(jobs))]
+    limit = _Limit.of(resources, on, concurrency)
+    waiting = [_Measurement(index, kind) for kind in on for index in _filling(jobs, limit, kind)]
+    expected = Counter((each.kind.name, each.index) for each in waiting)
     running: dict[Any, _Measurement] = {}
+    measured: defaultdict[tuple[str, int], list[Checked]] = defaultdict(list)
     results: list[Checked] = []
     while waiting or running:
         for each in list(waiting):
-            if sum(other.kind is each.kind for other in running.values()) < _at_once(jobs[each.index], resources, each):
+            if sum(other.kind is each.kind for other in running.values()) < limit.at_once(jobs[each.index], each):
                 waiting.remove(each)
                 running[_start(jobs[each.index], resources, each)] = each
         (ready,), _ = ray.wait(list(running), num_returns=1)
@@ -125,8 +143,11 @@ def check(
                 waiting.append(replace(ended, alone=True))
                 continue
             result = _failed(ended.index, ended.kind, error)
-        results.append(result)
-        done(result)
+        of_job = measured[ended.kind.name, ended.index]
+        of_job.append(result)
+        if len(of_job) == expected[ended.kind.name, ended.index]:
+            results.append(_of_copies(of_job))
+            done(results[-1])
     order = {kind.name: number for number, kind in enumerate(on)}
     return sorted(results, key=lambda result: (order[result.kind.name], result.index))
 
@@ -140,16 +161,43 @@ class _Measurement:
     alone: bool = False
 
 
-def _at_once(job: Job, resources: ResourcesSpec, each: _Measurement) -> float:
-    """Return how many measurements of its kind are started at once.
+@dataclass(frozen=True)
+class _Limit:
+    """How many measurements run on a node at once: as many as trials of the sweep would."""
 
-    Ray queues tasks. But the worker that holds a team takes no resources: all of them would start, with Ray Train's
-    own processes, and wait for the node.
-    """
-    processes = _processes(job)
-    if processes == 1:
-        return math.inf
-    return 1 if each.alone else max(1, fitting(request(resources, processes), each.kind.resources))
+    resources: ResourcesSpec
+    of_sweep: int
+
+    @classmethod
+    def of(cls, resources: ResourcesSpec, on: Sequence[Kind], concurrency: int | str | None) -> _Limit:
+        slots = sum(kind.count * fitting(request(resources), kind.resources) for kind in on)
+        return cls(resources, trial_limit(slots, concurrency))
+
+    def at_once(self, job: Job, each: _Measurement) -> int:
+        """Return the limit on a node of its kind."""
+        return 1 if each.alone else self.of_kind(each.kind, _processes(job))
+
+    def of_kind(self, kind: Kind, processes: int = 1) -> int:
+        """Return the number of trials on a node of this kind."""
+        return max(1, min(self.of_sweep, fitting(request(self.resources, processes), kind.resources)))
+
+
+def _filling(jobs: Sequence[Job], limit: _Limit, kind: Kind) -> list[int]:
+    """Return the indices of all jobs and, if they run beside fewer trials than the sweep's, of copies of them."""
+    every = list(range(len(jobs)))
+    if any(_processes(job) > 1 for job in jobs):
+        return every
+    return [*every, *(number % len(jobs) for number in range(len(jobs), limit.of_kind(kind)))]
+
+
+def _of_copies(results: Sequence[Checked]) -> Checked:
+    """Return the failure of a copy, if one failed, else the one of median speed."""
+    failed = [result for result in results if result.measured is None]
+    return failed[0] if failed else sorted(results, key=_speed)[(len(results) - 1) // 2]
+
+
+def _speed(result: Checked) -> float:
+    return 0.0 if result.measured is None else result.measured.images_per_s
 
 
 def _processes(job: Job) -> int:

@@ -17,7 +17,7 @@ class Place:
     link: str
 
 
-@dataclass
+@dataclass(slots=True)
 class DeliveredTrial:
     """Delivered part of a trial."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.planning.targets import Target
     from orchestrator.simulation.curves import CurveOf
     from orchestrator.spec.load import Sweep
+
+    EpochS = Callable[[Mapping[str, Any]], float]
 
 
 def register(app: typer.Typer) -> None:
@@ -110,7 +114,7 @@ def plan(
             return forecast(
                 sweep,
                 [fleet],
-                curves=_curves(sweep, curves, _epoch_s(known.speeds.on(fleet.label), epoch_s)),
+                curves=_curves(sweep, curves, _epoch_s(known.speeds.on(fleet.label), epoch_s, seeds)),
                 starts=known.speeds.on(fleet.label).starts(),
                 around_s=known.speeds.sweep_s(),
                 seeds=seeds,
@@ -145,27 +149,27 @@ def _duration(seconds: Callable[[Any], Any], text: str) -> float:
         raise InputError(f"--within: {error}") from error
 
 
-def _epoch_s(speeds: Speeds, given: float | None) -> Callable[[Mapping[str, Any]], float]:
-    """Return the duration of an epoch by configuration: as given, else as measured."""
+def _epoch_s(speeds: Speeds, given: float | None, seeds: int) -> Callable[[int], EpochS]:
+    """Return the durations of epochs by configuration, of a simulation by its number: as given, else as measured."""
     if given is None:
-        return speeds.epoch_s
+        return lambda number: speeds.in_simulation(number, seeds)
     every = given
-    return lambda _: every
+    return lambda _: lambda _: every
 
 
-def _curves(
-    sweep: Sweep, curves: list[Recorded], epoch_s: Callable[[Mapping[str, Any]], float]
-) -> Callable[[int], CurveOf]:
+def _curves(sweep: Sweep, curves: list[Recorded], epoch_s: Callable[[int], EpochS]) -> Callable[[int], CurveOf]:
     """Return the learning curves of a simulation by its number."""
     from orchestrator.planning.recorded import RecordedCurves, are_enough
     from orchestrator.simulation.curves import PowerLaws
 
     if are_enough(curves):
-        return lambda seed: RecordedCurves(curves, epoch_s, seed)
-    return lambda seed: PowerLaws(sweep.spec.objectives, epoch_s, seed=seed)
+        return lambda seed: RecordedCurves(curves, epoch_s(seed), seed)
+    return lambda seed: PowerLaws(sweep.spec.objectives, epoch_s(seed), seed=seed)
 
 
 def _of_speeds(speeds: Speeds, kinds: list[Nodes], epoch_s: float | None) -> list[str]:
+    from orchestrator.planning.speeds import CHECK_DEVIATION, TRAINED_DEVIATION
+
     starts = speeds.starts()
     lines = [f"{starts.cold_s:.1f} s from a trial's start to its first epoch, {starts.warm_s:.1f} s in a used worker"]
     if epoch_s is not None:
@@ -176,7 +180,17 @@ def _of_speeds(speeds: Speeds, kinds: list[Nodes], epoch_s: float | None) -> lis
         there = speeds.on(kind.label)
         where = f"on {', '.join(there.hardware)}" if there is not speeds else "whatever the machine"
         lines.insert(0, f"{kind.label or kind}: speeds measured {' and '.join(measured)}, {where}")
-    return [*lines, "a model that was not measured takes the median of all"]
+    return [
+        *lines,
+        f"an epoch takes up to {_up_to(TRAINED_DEVIATION)} more or less than that in eight of ten simulations, and "
+        f"{_up_to(CHECK_DEVIATION)} where only `agr check` measured it",
+        "a model that was not measured takes the median of all",
+    ]
+
+
+def _up_to(deviation: float) -> str:
+    """Return the 90 % quantile of a relative error."""
+    return f"{math.expm1(deviation * NormalDist().inv_cdf(0.9)):.0%}"
 
 
 def _of_curves(curves: list[Recorded], sweeps: list[str], seeds: int) -> list[str]:

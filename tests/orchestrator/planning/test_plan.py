@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from agr_core.errors import InputError
+from agr_core.identity import digest
 from orchestrator.assets.measurements import Measurement, keep
 from orchestrator.cli.main import app
 from orchestrator.planning.fleet import Nodes, slots_of
 from orchestrator.planning.forecast import forecast
 from orchestrator.planning.loads import load_of
 from orchestrator.planning.recorded import Recorded, RecordedCurves
-from orchestrator.planning.speeds import EPOCH_S, Starts, remembered
+from orchestrator.planning.speeds import CHECK_DEVIATION, EPOCH_S, TRAINED_DEVIATION, Sample, Speeds, Starts, remembered
 from orchestrator.simulation.curves import PowerLaws
 from orchestrator.spec.model import ResourcesSpec
 from tests.parts.sweeps import local, make_run, report, small_sweep
@@ -139,6 +141,14 @@ def test_what_agr_check_measured_counts_where_no_sweep_has_and_by_the_label_of_t
     assert (speeds.checked, speeds.starts()) == (2, Starts(8.0, 0.5))
     assert speeds.on("RTX_4090").epoch_s(base.to_document()) == 3.0
     assert speeds.on("H100").epoch_s(base.to_document()) == 31.5, "of an unknown machine: the median of all"
+    several = [speeds.on("RTX_4090").in_simulation(number, 5)(base.to_document()) for number in range(5)]
+    assert several == sorted(several)
+    assert several[2] == 3.0, "the middle simulation has the measured speed"
+    assert several[4] / 3.0 == pytest.approx(math.exp(CHECK_DEVIATION * 1.2816), rel=1e-4), "the 90 % quantile"
+    trained = Speeds([*speeds.samples, Sample(digest(load_of(base.to_document())), base.model.name, "T4", 5.0)])
+    assert trained.epoch_s(base.to_document()) == 5.0
+    slowest = trained.in_simulation(4, 5)(base.to_document())
+    assert 5.0 < slowest < 5.0 * math.exp(TRAINED_DEVIATION * 1.3), "less is known of what was only checked"
     dropout = base.model_copy(update={"model": base.model.model_copy(update={"dropout": 0.1})})
     assert speeds.on("RTX_4090").epoch_s(dropout.to_document()) == 3.0, "dropout does not change the speed"
 

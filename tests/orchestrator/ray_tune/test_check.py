@@ -24,6 +24,7 @@ class FakeRay:
         self.started: list[Any] = []
         self.most: dict[str, int] = {}
         self.crowded: set[tuple[int, bool]] = set()
+        self.speeds = [10.0] * 20
         monkeypatch.setattr(checking, "_start", self.start)
         monkeypatch.setattr(checking, "ray", self)
 
@@ -43,7 +44,7 @@ class FakeRay:
         each = self.started[number - 1]
         if (each.index, each.alone) in self.crowded:
             raise OutOfMemoryError("Task was killed due to the node running low on memory.")
-        return SimpleNamespace(main_gb=1.0)
+        return SimpleNamespace(main_gb=1.0, images_per_s=self.speeds[number - 1])
 
 
 def jobs(number: int, *, processes: int) -> Any:
@@ -59,10 +60,35 @@ def test_no_more_teams_are_started_than_fit_beside_each_other(monkeypatch: pytes
     ]
 
 
-def test_tasks_are_left_to_ray_to_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_run_beside_each_other_as_trials_of_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay(monkeypatch)
     check(jobs(5, processes=1), ResourcesSpec(cpus=2), [NODE], done=lambda _: None)
-    assert ray.most == {NODE.name: 5}
+    assert ray.most == {NODE.name: 2}
+    for concurrency in (1, "25%"):
+        ray = FakeRay(monkeypatch)
+        check(jobs(5, processes=1), ResourcesSpec(cpus=1), [NODE], concurrency=concurrency, done=lambda _: None)
+        assert ray.most == {NODE.name: 1}
+
+
+def test_copies_fill_a_node_and_the_median_of_them_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(monkeypatch)
+    ray.speeds = [30.0, 9.0, 10.0, 20.0]
+    told: list[Any] = []
+    results = check(jobs(2, processes=1), ResourcesSpec(cpus=0.66), [OTHER], done=told.append)
+    assert [each.index for each in ray.started] == [0, 1, 0], "three trials of two thirds of a core share two cores"
+    assert [result.measured.images_per_s for result in results if result.measured] == [10.0, 9.0]
+    assert [result.index for result in told] == [1, 0], "each is told once, with its last copy"
+
+    ray = FakeRay(monkeypatch)
+    ray.speeds = [30.0, 10.0, 20.0]
+    (only,) = check(jobs(1, processes=1), ResourcesSpec(cpus=0.66), [OTHER], done=lambda _: None)
+    assert only.measured is not None
+    assert only.measured.images_per_s == 20.0
+
+    ray = FakeRay(monkeypatch)
+    ray.crowded = {(0, False), (0, True)}
+    (only,) = check(jobs(1, processes=1), ResourcesSpec(cpus=1), [OTHER], done=lambda _: None)
+    assert only.lacks == "main memory"
 
 
 @pytest.mark.parametrize("processes", [1, 2])
