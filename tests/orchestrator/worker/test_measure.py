@@ -32,13 +32,15 @@ class _Epoch:
             yield SimpleNamespace(images_of_all=100)
 
 
-def test_an_epoch_ends_after_the_steps_and_the_seconds_and_the_first_step_does_not_count() -> None:
+def test_an_epoch_ends_after_the_steps_and_the_seconds_and_its_later_half_counts() -> None:
     data = _Epoch()
     few = FewSteps(data, batches=3, at_least_s=2.0, now=data.clock)  # type: ignore[arg-type]
     for _ in few.train_batches(0):
         data.now += 0.5  # the training
     assert len(few.images) == 4, "three steps, and until two seconds of the later ones are measured"
-    assert few.images_per_s() == pytest.approx(300 / 2.5)
+    assert few.images_per_s() == pytest.approx(200 / 1.5)
+    few = FewSteps(_Epoch(), batches=1, at_least_s=0.0, now=data.clock)  # type: ignore[arg-type]
+    assert len(list(few.train_batches(0))) == 1, "a single batch counts"
 
 
 @pytest.mark.parametrize("slower", [1.0, 7.0])
