@@ -176,8 +176,8 @@ def baseline_lines(state: SweepState) -> list[str]:
     from orchestrator.results.trial_metrics import against_baseline
 
     figures = against_baseline(state)
-    winner = state.winner()
-    if not figures or winner is None:
+    winner = state.winner() if figures else None
+    if winner is None:
         return []
     seeds = len(winner.judged)
     best = (

@@ -61,7 +61,7 @@ def against_baseline(state: SweepState) -> dict[str, tuple[float, float]]:
     The configuration's metrics are means over its judged trials. Empty before a configuration has a rank, or if the
     baseline was not measured.
     """
-    winner = state.winner()
+    winner = state.winner() if state.baselines else None
     if winner is None:
         return {}
     reports = [trial.best_report for trial in winner.judged]
