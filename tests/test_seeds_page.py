@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from agr_core.data.drawn.layouts import LAYOUTS
+from orchestrator.spec.checks.metrics_checks import reported
+from orchestrator.spec.load import load_sweep
 from tests.parts.seeds import NAMES, Drawing, drawings, overrides
 
 ROOT = Path(__file__).parents[1]
@@ -109,3 +111,17 @@ def test_each_comparison_on_real_faces_has_three_seeds_a_table_and_a_place_on_th
     page = (ROOT / "docs" / "tables.md").read_text()
     assert f"(../sweeps/real/{file.name})" in page
     assert table[1] in page
+
+
+@pytest.mark.parametrize("file", sorted(REAL.glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_comparison_on_real_faces_names_metrics_that_its_labels_have(file: Path) -> None:
+    """`agr validate` reads no data, and takes the metrics of both kinds of labels where it does not know the kind."""
+    text = file.read_text()
+    like = "fairface" if yaml.safe_load(text)["trial"]["data"]["source"] == "fairface" else "plain"
+    drawn = ["trial.data.source=synthetic", f"trial.data.synthetic.like={like}"]
+    sweep = load_sweep(file, overrides=drawn)  # refuses an objective that no trial reports
+    config = sweep.space.build(lambda _, domain: domain.choices[0] if domain.choices else domain.low).config
+    columns = re.search(r"^# table  .* --cols (\S+)$", text, flags=re.MULTILINE)
+    assert columns is not None
+    for column in columns[1].split(","):
+        assert f"val/{column.split('/')[1]}" in reported(config), column

@@ -271,6 +271,22 @@ def headline_metrics(config: TrialConfig, objectives: Sequence[Objective]) -> tu
     return tuple(dict.fromkeys([*names, *_learned_weights(config), "time/epoch_s"]))
 
 
+def listed(names: Iterable[str]) -> str:
+    """Join names, with one entry for all reporting schemes and one for all groups."""
+    return ", ".join(dict.fromkeys(_general(name) for name in names))
+
+
+def _general(name: str) -> str:
+    words = name.split(".")
+    if len(words) > 1 and words[-2].startswith("by_"):
+        return ".".join([words[0], words[-2], "<class>"])
+    if words[-1].startswith(("gap_by_", "mean_by_")):
+        return f"{words[0]}.{words[-1]}"
+    if words[0].startswith("val/gender_") and len(words) == 2:
+        return f"{words[0]}.<class>"
+    return ".".join([words[0], *("<scheme>" for _ in words[1:])])
+
+
 def better_direction(metric: str) -> Direction | None:
     """Return whether a metric is minimized or maximized; None for counts and unknown metrics.
 

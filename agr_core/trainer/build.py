@@ -10,7 +10,7 @@ from agr_core.batch import AgeLabels, Labels
 from agr_core.config import CascadeConfig, PlateauSchedule, StepSchedule, TrialConfig
 from agr_core.errors import ConfigError
 from agr_core.evaluation.metrics import PartMetrics
-from agr_core.evaluation.names import allowed_schemes, is_of_the_machine, metric_names
+from agr_core.evaluation.names import allowed_schemes, is_of_the_machine, listed, metric_names
 from agr_core.evaluation.routing import RoutingMetrics
 from agr_core.identity import digest
 from agr_core.labels.encodings import build_encoding
@@ -142,7 +142,7 @@ def check_watched_metrics(
         if name not in known or is_of_the_machine(name):
             raise ConfigError(
                 f"{field} is {name!r}, which this trial does not report.{did_you_mean(name, known)} "
-                f"Reported: {', '.join(sorted(name for name in known if not is_of_the_machine(name)))}."
+                f"Reported: {listed(sorted(name for name in known if not is_of_the_machine(name)))}."
             )
 
 

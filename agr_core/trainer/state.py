@@ -12,7 +12,7 @@ from typing import Any
 
 from agr_core.config import PlateauSchedule, TrialConfig
 from agr_core.errors import ConfigError
-from agr_core.evaluation.names import is_of_the_machine
+from agr_core.evaluation.names import is_of_the_machine, listed
 from agr_core.registry import did_you_mean
 from agr_core.reporting import EpochReport, Metrics
 from agr_core.trainer import early_stopping, schedule
@@ -102,7 +102,7 @@ def watched_value(metrics: Metrics, name: str, *, field: str) -> float:
         ConfigError: If it was not reported.
     """
     if name not in metrics:
-        known = ", ".join(sorted(name for name in metrics if not is_of_the_machine(name)))
+        known = listed(sorted(name for name in metrics if not is_of_the_machine(name)))
         raise ConfigError(
             f"{field} is {name!r}, which this trial does not report.{did_you_mean(name, metrics)} Reported: {known}."
         )

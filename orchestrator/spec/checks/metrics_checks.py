@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from agr_core.bins import SCHEMES, LabelKind
 from agr_core.config import BinnedAge, EarlyStoppingConfig, PlateauSchedule, TrialConfig, drawn_by
-from agr_core.evaluation.names import better_direction, fair_metrics, metric_names, own_bin_metrics
+from agr_core.evaluation.names import better_direction, fair_metrics, listed, metric_names, own_bin_metrics
 from agr_core.objective import Direction, Objective
 from agr_core.registry import did_you_mean
 from orchestrator.spec.model import SweepSpec
@@ -79,13 +79,13 @@ def _refuse_unreported(
         example = f"age.encoding={without[0].age.encoding}, tasks={list(without[0].tasks)}"
         common = sorted(name for name in frozenset.intersection(*names) if name.startswith("val/"))
         message = f"{metric} is not reported by some trials, such as one with {example}."
-        source.add(path, f"{message} Reported by all: {_listed(common)}.")
+        source.add(path, f"{message} Reported by all: {listed(common)}.")
 
 
 def unknown_metric(metric: str, reports: Iterable[str]) -> str:
     """Return the message that ``metric`` is not among the validation metrics of ``reports``."""
     names = sorted(name for name in reports if name.startswith("val/"))
-    return f"{metric!r} is not a validation metric of a trial.{did_you_mean(metric, names)} Known: {_listed(names)}."
+    return f"{metric!r} is not a validation metric of a trial.{did_you_mean(metric, names)} Known: {listed(names)}."
 
 
 def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
@@ -103,22 +103,6 @@ def direction_warnings(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[s
                 "intended."
             )
     return warnings
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Join names, with one entry for all reporting schemes and one for all groups."""
-    return ", ".join(dict.fromkeys(_general(name) for name in names))
-
-
-def _general(name: str) -> str:
-    words = name.split(".")
-    if len(words) > 1 and words[-2].startswith("by_"):
-        return ".".join([words[0], words[-2], "<class>"])
-    if words[-1].startswith(("gap_by_", "mean_by_")):
-        return f"{words[0]}.{words[-1]}"
-    if words[0].startswith("val/gender_") and len(words) == 2:
-        return f"{words[0]}.<class>"
-    return ".".join([words[0], *("<scheme>" for _ in words[1:])])
 
 
 def _label_kind(config: TrialConfig) -> LabelKind | None:
