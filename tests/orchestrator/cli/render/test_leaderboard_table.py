@@ -16,7 +16,6 @@ def row(number: int, params: dict[str, Any], **more: Any) -> Row:
         "rank": number + 1,
         "sweep_id": "faces-20260102-030405-abcd",
         "trial_id": f"{number:08x}",
-        "run_id": None,
         "number": number,
         "configuration": number,
         "variant": None,
