@@ -56,7 +56,7 @@ def test_a_branch_that_does_not_fit_and_two_that_differ_in_speed_are_found_and_r
         space={"model": [SMALL, SLOW, LARGE]},
         search={"algorithm": "grid"},
         scheduler="none",
-        resources={"cpus": 1, "memory": "1GB"},
+        resources={"cpus": 1, "memory": "1.4GB"},  # the slow one holds 0.5 to 1, the large one 1.7
     )
     checked = agr.run("check", file, "--json", code=1)
     assert "not enough main memory" in checked.stderr

@@ -26,6 +26,8 @@ SLOWER = {"data": {"source": "synthetic", "synthetic": {"images": 1500, "size": 
 """Epochs long enough to be caught in the middle of a trial."""
 
 TRIALS = 14
+STOPS = 4
+"""Stops at most until one comes in the middle of a trial: on a fast machine the trial may end before."""
 
 
 def file_of(agr: Any, name: str) -> str:
@@ -64,14 +66,18 @@ def killed_and_stopped(shared_agr: Any, wait_until_half_trained: Callable[..., s
     sweep_id = wait_until_half_trained(shared_agr, 3, sweep="killed")
     driver.kill()
     driver.wait()
-    ended = sum(event["kind"] == "trial_ended" for event in shared_agr.events(sweep_id))
-    driver = shared_agr.start("resume", sweep_id)
-    wait_until_half_trained(shared_agr, ended + 1, sweep="killed")
-    shared_agr.run("stop", sweep_id[:-2])
-    _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 0, err
-    stopped = next(summary for summary in shared_agr.summaries() if summary["sweep_id"] == sweep_id)
-    assert (stopped["status"], stopped["trials"]["running"], stopped["trials"]["interrupted"]) == ("stopped", 0, 1)
+    for _ in range(STOPS):
+        ended = sum(event["kind"] == "trial_ended" for event in shared_agr.events(sweep_id))
+        driver = shared_agr.start("resume", sweep_id)
+        wait_until_half_trained(shared_agr, ended + 1, sweep="killed")
+        shared_agr.run("stop", sweep_id[:-2])
+        _, err = driver.communicate(timeout=60)
+        assert driver.returncode == 0, err
+        stopped = next(summary for summary in shared_agr.summaries() if summary["sweep_id"] == sweep_id)
+        assert (stopped["status"], stopped["trials"]["running"]) == ("stopped", 0)
+        if stopped["trials"]["interrupted"]:
+            break
+    assert stopped["trials"]["interrupted"] == 1
     ended = sum(event["kind"] == "trial_ended" for event in shared_agr.events(sweep_id))
     driver = shared_agr.start("resume", sweep_id)
     wait_until_half_trained(shared_agr, ended + 1, sweep="killed")
@@ -89,7 +95,7 @@ def test_every_trial_of_a_disturbed_sweep_ends_exactly_once(shared_agr: Any, kil
     assert len(created) == len(set(created)) == TRIALS
     assert ended - resumed == Counter(created)
     assert resumed.total() == 1
-    assert sum(event["kind"] == "driver_started" for event in events) == 4
+    assert sum(event["kind"] == "driver_started" for event in events) >= 4
 
 
 def test_no_epoch_of_a_killed_sweep_is_journalled_twice(shared_agr: Any, killed_and_stopped: str) -> None:

@@ -1,8 +1,8 @@
 """Helpers for ``sweeps/seeds``: commands from the files' headers, and drawn data in the layouts of their data sets.
 
 ``python -m tests.parts.seeds`` submits each file as shipped, without a profile, by the command of its header; ``make
-seeds-as-shipped`` runs it. Arguments select files, and ``--seed`` draws other faces. Unless ``AGR_HOME`` is set, the
-sweeps are stored in ``build/seeds-as-shipped``.
+seeds-as-shipped`` runs it. Arguments select files, and ``--seed`` draws other faces. Unless ``AGR_HOME`` is set, each
+sweep is stored in a folder of ``build/seeds-as-shipped`` and removed when it has completed: all together hold 40 GB.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -108,9 +109,10 @@ def main() -> int:
     drawn = ROOT / "-".join([DRAWN, *differing])
     draw(drawn, images=arguments.images, seed=arguments.seed)
     agr = str(Path(sys.executable).with_name("agr"))
-    environment = {"AGR_HOME": str(ROOT / "build" / "seeds-as-shipped"), **os.environ}
     refused = []
     for name in names:
+        home = ROOT / "build" / "seeds-as-shipped" / name
+        environment = {"AGR_HOME": str(home), **os.environ}
         started = time.monotonic()
         words = ["submit", str(SEEDS / f"{name}.yaml")]
         words += [word for text in overrides(name, drawn) for word in ("--set", text)]
@@ -118,6 +120,8 @@ def main() -> int:
         sys.stdout.write(f"{name}: exit {done.returncode}, {time.monotonic() - started:.0f} s\n")
         sys.stdout.flush()
         refused += [name] if done.returncode else []
+        if done.returncode == 0 and home.exists():  # not where AGR_HOME is set
+            shutil.rmtree(home)
     sys.stdout.write(f"{len(names) - len(refused)} of {len(names)} ran to their end\n")
     if refused:
         sys.stdout.write(f"not: {', '.join(refused)}\n")
