@@ -56,9 +56,9 @@ class TrackedRun:
     status: RunStatus
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def is_closed(self, tag: str, value: str) -> bool:
-        """Return whether it has ended with the given value of a tag."""
-        return self.status != "RUNNING" and self.tags.get(tag) == value
+    def is_closed(self, tags: Mapping[str, str]) -> bool:
+        """Return whether it has ended with all of these tags."""
+        return self.status != "RUNNING" and tags.items() <= self.tags.items()
 
 
 class Tracker(Protocol):

@@ -89,11 +89,17 @@ def trial_tags(created: TrialCreated, sweep: SweepStarted, *, leaks: int = 0) ->
     return tags
 
 
+def end_key(trial: TrialState) -> dict[str, str]:
+    """Return the tags that tell this end of a trial from an earlier one: a resumed trial may have the same outcome."""
+    assert trial.ended is not None, "only for trials that ended"
+    return {OUTCOME: trial.ended.outcome, "agr.attempts": str(trial.attempts)}
+
+
 def end_tags(trial: TrialState) -> dict[str, str]:
     """Return the tags of an ended trial."""
     ended = trial.ended
     assert ended is not None, "only for trials that ended"
-    tags = {OUTCOME: ended.outcome, EPOCHS: str(ended.epochs), "agr.attempts": str(trial.attempts)}
+    tags = {**end_key(trial), EPOCHS: str(ended.epochs)}
     if ended.best_epoch is not None:
         tags["agr.best_epoch"] = str(ended.best_epoch)
     if trial.stages:
@@ -194,11 +200,17 @@ def sweep_params(sweep: SweepStarted) -> dict[str, Any]:
     return dict(flat({part: sweep.document[part] for part in parts if part in sweep.document}))
 
 
+def sweep_end_key(state: SweepState) -> dict[str, str]:
+    """Return the tags that tell this end of a sweep from an earlier one: a sweep may be stopped twice."""
+    assert state.ended is not None, "only for sweeps that ended"
+    return {STATUS: state.ended.status, "agr.drivers": str(len(state.drivers))}
+
+
 def sweep_end_tags(state: SweepState) -> dict[str, str]:
     """Return the tags of a sweep that its driver released."""
     ended = state.ended
     assert ended is not None, "only for sweeps that ended"
-    tags = {STATUS: ended.status, "agr.test_reads": str(state.test_reads)}
+    tags = {**sweep_end_key(state), "agr.test_reads": str(state.test_reads)}
     if ended.reason:
         tags["agr.reason"] = ended.reason
     winner = state.winner()

@@ -204,6 +204,31 @@ def test_an_interrupted_sweep_parks_its_trials_and_a_resumed_one_continues_their
     assert (run.status, run.tags["agr.rank"]) == ("FINISHED", "1")
 
 
+def test_what_ended_twice_in_the_same_way_is_delivered_again_by_the_next_delivery(record_sweep: Recorder) -> None:
+    tracker, sweep = MemoryTracker(), record_sweep()
+    trial = sweep.create(0)
+    sweep.start(trial)
+    sweep.report(trial, 1, 9.0)
+    sweep.end_trial(trial, "interrupted", [9.0], resumable=True)
+    sweep.end("stopped")
+    Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
+
+    sweep.resume()  # nothing of this driver is delivered before its end
+    sweep.record(TrialResumed(time=sweep.tick(), trial_id=trial))
+    sweep.start(trial, attempt=1)
+    sweep.report(trial, 2, 7.0, attempt=1)
+    sweep.end_trial(trial, "interrupted", [9.0, 7.0], attempt=1)
+    ended = sweep.trial(1, [5.0])
+    sweep.end("stopped")
+    Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
+
+    run = run_of(tracker, trial)
+    assert run.curve("val/age_mae") == {1: 9.0, 2: 7.0}
+    assert (run.tags["agr.outcome"], run.tags["agr.attempts"]) == ("interrupted", "2")
+    assert parent_of(tracker)[1].tags["agr.best_trial"] == ended
+    assert run_of(tracker, ended).tags["agr.rank"] == "1"
+
+
 def test_children_of_a_deleted_parent_are_given_the_new_one(record_sweep: Recorder) -> None:
     tracker, sweep = MemoryTracker(), whole_sweep(record_sweep)
     Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
