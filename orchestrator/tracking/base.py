@@ -99,12 +99,22 @@ class Tracker(Protocol):
         start_time: float,
         parent_run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        is_new: bool = False,
     ) -> str:
         """Return the ID of the only run whose tags include all of ``key``, created if missing.
 
         A creation that timed out may still happen later: of several runs with the key, the one with most data counts.
+
+        Args:
+            experiment_id: Experiment of the run.
+            key: Tags that identify it.
+            name: Its name, if it is created.
+            start_time: Its start in seconds since 1970, if it is created.
+            parent_run_id: Its parent, if it is created.
+            tags: Further tags, if it is created.
+            is_new: Whether the caller knows that there is no such run. The search takes longer the more runs there are.
         """
-        found = self.find_run(experiment_id, key)
+        found = None if is_new else self.find_run(experiment_id, key)
         if found is not None:
             return found
         parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}

@@ -351,6 +351,7 @@ class Syncer:
             name=self._name(sweep, trial),
             start_time=trial.started_at or trial.created.time,
             parent_run_id=place.run_id,
+            is_new=not self._surplus.may_appear,  # ``_open`` has read all runs, and every creation since was answered
             tags={
                 **describe.trial_tags(trial.created, sweep, leaks=leaks),
                 notes.NOTE: notes.trial_note(sweep, trial.created, self._storage.uri),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import pytest
 
 from orchestrator.errors import TrackerUnavailableError
 from orchestrator.simulation.memory_tracker import MemoryTracker
+from orchestrator.tracking.base import TrackedRun
 from orchestrator.tracking.delivery import Syncer
 from orchestrator.tracking.describe import TRIAL_ID
 from orchestrator.tracking.surplus import LATE_S
@@ -80,3 +83,35 @@ def test_the_next_sync_removes_a_run_made_after_the_delivery_was_over(record_swe
     Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
 
     assert trials(tracker) == [trial]
+
+
+class SearchedTracker(LateTracker):
+    """Counts the searches."""
+
+    searches = 0
+
+    def runs(self, experiment_id: str, tags: Mapping[str, str]) -> list[TrackedRun]:
+        self.searches += 1
+        return super().runs(experiment_id, tags)
+
+
+def test_runs_are_searched_for_before_they_are_made_only_after_a_request_without_an_answer(
+    record_sweep: Recorder,
+) -> None:
+    tracker, sweep = SearchedTracker(), record_sweep()
+    tracker.late = lambda: ""
+    syncer = Syncer(sweep.storage, tracker, sweep.sweep_id, clock=lambda: 0.0)
+    syncer.run_once()
+    opened = tracker.searches
+    known = [sweep.trial(number, [9.0]) for number in range(20)]
+    syncer.run_once()
+    assert trials(tracker) == known
+    assert tracker.searches == opened, "MLflow takes longer for each the more runs there are"
+
+    tracker.late = None
+    late = sweep.trial(20, [9.0])
+    with pytest.raises(TrackerUnavailableError):
+        syncer.run_once()
+    tracker.make_late()
+    syncer.run_once()
+    assert trials(tracker) == [*known, late], "the run that was made without an answer is found"
