@@ -208,13 +208,22 @@ def _secrets(outcome: Outcome) -> Iterator[str]:
             yield f"the tracker's run {run_id} holds a credential"
 
 
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Return the length of the union of spans: a driver lives on until it learns that another took its sweep."""
+    length, until = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        length += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return length
+
+
 def _budget(events: list[Event], outcome: Outcome) -> Iterator[str]:
     """Check that no trial starts after the budget is used up, counting the time of killed drivers."""
     wall = outcome.sweep.spec.budget.wall
     last = next((event for event in reversed(events) if isinstance(event, SweepEnded)), None)
     if wall is None or last is None or last.status != "completed":
         return
-    lived, began, reasons = 0.0, 0.0, Counter(type(event) for event in events)
+    began, reasons = 0.0, Counter(type(event) for event in events)
     held = sum(driver.actor.held_s for driver in outcome.drivers)
     for event in events:
         if isinstance(event, DriverStarted):
@@ -222,7 +231,7 @@ def _budget(events: list[Event], outcome: Outcome) -> Iterator[str]:
         elif isinstance(event, TrialCreated) and event.time - began > wall + _LATE_S + held:
             yield f"trial {event.trial_id} was created {event.time - began:.0f} s into a budget of {wall:g} s"
     owners = [driver for driver in outcome.drivers if hasattr(driver, "run") and driver.took]
-    lived = sum(driver.last_beat - driver.began_at for driver in owners)
+    lived = _covered([(driver.began_at, driver.last_beat) for driver in owners])
     allowed = (HEARTBEAT_S + _LATE_S) * reasons[DriverStarted] + held
     if last.wall_s < lived - allowed:
         yield f"the sweep says {last.wall_s:.0f} s of wall time; its drivers lived {lived:.0f} s"

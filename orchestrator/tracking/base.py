@@ -56,9 +56,9 @@ class TrackedRun:
     status: RunStatus
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def is_closed(self, tags: Mapping[str, str]) -> bool:
-        """Return whether it has ended with all of these tags."""
-        return self.status != "RUNNING" and tags.items() <= self.tags.items()
+    def is_closed(self, status: RunStatus, tags: Mapping[str, str]) -> bool:
+        """Return whether it has ended with this status and all of these tags."""
+        return self.status == status and tags.items() <= self.tags.items()
 
 
 class Tracker(Protocol):

@@ -220,7 +220,9 @@ class Syncer:
         )
         runs = self._tracker.runs(experiment_id, {describe.SWEEP_ID: self._sweep_id})
         own = next(run for run in runs if run.run_id == run_id)
-        self._closed = state.ended is not None and own.is_closed(describe.sweep_end_key(state))
+        self._closed = state.ended is not None and own.is_closed(
+            describe.SWEEP_RUN_STATUS[state.ended.status], describe.sweep_end_key(state)
+        )
         if not self._closed:
             with files.scratch() as folder:
                 files.write_sweep_files(folder, started)
@@ -240,7 +242,10 @@ class Syncer:
         trial = state.trials.get(run.tags.get(describe.TRIAL_ID, ""))
         if trial is None or trial.trial_id in self._trials:
             return
-        closed = trial.ended is not None and run.is_closed(describe.end_key(trial))
+        # The status too: of a run that was parked, a delivery may have died between the last tags and the end.
+        closed = trial.ended is not None and run.is_closed(
+            describe.RUN_STATUS[trial.ended.outcome], describe.end_key(trial)
+        )
         self._trials[trial.trial_id] = DeliveredTrial(
             run.run_id,
             closed=closed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,35 @@ def test_a_delivery_killed_after_any_call_is_finished_by_the_next(record_sweep: 
 
     assert deaths > 10
     assert contents(tracker) == contents(calm)
+
+
+def test_a_delivery_of_what_went_on_killed_after_any_call_is_finished_by_the_next(record_sweep: Recorder) -> None:
+    """The runs of a stopped sweep are closed, so those of one that went on are closed before their end has arrived."""
+    parked, sweep = MemoryTracker(), record_sweep()
+    trial = sweep.create(0)
+    sweep.start(trial)
+    sweep.report(trial, 1, 9.0)
+    sweep.end("stopped")
+    Syncer(sweep.storage, parked, sweep.sweep_id).run_once()
+    sweep.resume()
+    sweep.start(trial, attempt=1)
+    sweep.report(trial, 2, 7.0, attempt=1)
+    sweep.end_trial(trial, "completed", [9.0, 7.0], attempt=1)
+    sweep.end()
+    calm = copy.deepcopy(parked)
+    Syncer(sweep.storage, calm, sweep.sweep_id).run_once()
+    assert run_of(calm, trial).status == "FINISHED"
+
+    for deaths in range(1, 40):
+        tracker = copy.deepcopy(parked)
+        try:
+            Syncer(sweep.storage, Mortal(tracker, calls=deaths), sweep.sweep_id).run_once()
+        except KeyboardInterrupt:
+            Syncer(sweep.storage, tracker, sweep.sweep_id).run_once()
+            assert contents(tracker) == contents(calm), f"killed after call {deaths}"
+        else:
+            break
+    assert deaths > 10
 
 
 def test_a_run_made_twice_by_a_late_creation_is_removed_at_the_end(record_sweep: Recorder) -> None:
