@@ -45,7 +45,7 @@ class Row:
     ``against_first`` its verdict.
     ``folds``: number of folds of its configuration, 0 without; ``pooled``: metrics over the test parts of all folds
     together (``orchestrator.results.pooled``), which ``means`` has too.
-    ``stopped_early``: by its own early stopping; ``warnings`` of the best epoch, from ``agr_core.evaluation.guards``.
+    ``stopped_early``: by its own early stopping; ``reported``: all metrics of the best epoch.
     """
 
     rank: int | None
@@ -76,11 +76,16 @@ class Row:
     usd: float | None = None
     """Dollars; None if the nodes' prices are unknown."""
     stopped_early: bool = False
-    warnings: tuple[str, ...] = ()
+    reported: Mapping[str, float] = field(default_factory=dict, repr=False)
     folds: int = 0
     pooled: Mapping[str, Estimate] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     """By ``agr tag``."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings about the best epoch, one line each; thousands of rows are ranked whose warnings nobody asks for."""
+        return warnings(self.reported)
 
     @property
     def result(self) -> tuple[float, ...]:
@@ -113,7 +118,7 @@ class Row:
             "configuration": self.configuration,
             "best_epoch": self.best_epoch,
             "stopped_early": self.stopped_early,
-            "warnings": list(self.warnings),
+            "warnings": self.warnings,
         }
         if self.tags:
             document["tags"] = dict(self.tags)
@@ -353,7 +358,7 @@ def _row(state: SweepState, trial: TrialState, usd: float | None) -> Row:
         usd=usd,
         tags=state.annotations.tags_of(trial.trial_id),
         stopped_early=ended is not None and ended.stopped_early,
-        warnings=() if report is None else tuple(warnings(report.metrics)),
+        reported={} if report is None else report.metrics,
     )
 
 

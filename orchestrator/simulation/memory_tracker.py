@@ -124,6 +124,9 @@ class MemoryTracker(Tracker):
         for name, file in paths.items():
             self._run(run_id).artifacts[f"{folder}/{name}" if folder else name] = file.read_bytes()
 
+    def note_sizes(self) -> None:
+        """Do nothing: there is no database."""
+
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
         """Close a run."""
         run = self._run(run_id)

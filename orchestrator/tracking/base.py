@@ -164,6 +164,9 @@ class Tracker(Protocol):
         """Store a file, or all files of a folder, under the run."""
         ...
 
+    def note_sizes(self) -> None:
+        """Let a database without a server note how large its tables are: by that it plans its queries."""
+
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
         """Close a run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
         ...

@@ -50,6 +50,9 @@ POLL_S = 1.0
 ORPHAN_S = 60.0
 """Longest time that a follower without a driver tries to deliver the stored events, in seconds."""
 
+_SIZES_FROM = 100
+"""Number of runs from which the tracker notes its sizes, and again whenever they have doubled."""
+
 _LONGEST_PAUSE_S = 30.0
 _MAX_FAULTS = 6  # with the pauses between them, a minute
 
@@ -82,6 +85,7 @@ class Syncer:
         self._annotations = AnnotationDelivery()
         self._surplus = SurplusRuns(tracker, sweep_id, clock)
         self._closed = False
+        self._sizes_at = _SIZES_FROM // 2  # number of runs when the tracker last noted its sizes
 
     @property
     def place(self) -> Place | None:
@@ -125,6 +129,9 @@ class Syncer:
         elif self._closed and self._surplus.may_appear:
             self._remove_surplus(self._place)
         self._show_view(state, self._place)
+        if len(self._trials) >= 2 * self._sizes_at:
+            self._tracker.note_sizes()
+            self._sizes_at = len(self._trials)
 
     def follow(
         self,

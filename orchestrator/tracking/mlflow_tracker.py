@@ -237,6 +237,18 @@ class MlflowTracker(Tracker):
             store = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             store(run_id, str(path), folder or None)
 
+    def note_sizes(self) -> None:
+        """Let SQLite note how large its tables are.
+
+        Without that it reads all metrics for each run of a view: .6 s for 4,000 runs instead of .01. It looks at a part
+        of each index (https://sqlite.org/lang_analyze.html), which takes milliseconds; PostgreSQL does it by itself.
+        """
+        if self._sqlite_path is None or self._is_blank:
+            return
+        with self._errors("analyze"), closing(sqlite3.connect(self._sqlite_path, timeout=self._timeout_s)) as database:
+            database.execute("PRAGMA analysis_limit = 1000")
+            database.execute("ANALYZE")
+
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
         """Close a run."""
         with self._errors(f"end run {run_id} of"):
@@ -341,7 +353,13 @@ class MlflowTracker(Tracker):
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        silence: tuple[type[Exception], ...] = (OSError, requests.RequestException, SQLAlchemyError, *unavailable)
+        silence: tuple[type[Exception], ...] = (
+            OSError,
+            requests.RequestException,
+            SQLAlchemyError,
+            sqlite3.Error,
+            *unavailable,
+        )
         try:
             yield
         except MlflowException as error:

@@ -343,3 +343,20 @@ def test_a_continued_trial_keeps_its_run_and_its_test_metrics_are_those_of_the_n
     assert run.params == before
     assert (run.tags["agr.reopened"], run.tags["agr.config_digest"]) == ("agr continue --epochs 8", "c" * 64)
     assert run.curve("test/age_mae") == {1: 5.5, 2: 4.5}
+
+
+def test_the_tracker_notes_its_sizes_from_a_hundred_runs_and_when_they_have_doubled(record_sweep: Recorder) -> None:
+    noted: list[int] = []
+
+    class Noting(MemoryTracker):
+        def note_sizes(self) -> None:
+            noted.append(len(self.all_runs) - 1)
+
+    tracker, sweep = Noting(), record_sweep()
+    syncer = Syncer(sweep.storage, tracker, sweep.sweep_id)
+    for number in range(210):
+        trial = sweep.create(number)
+        sweep.start(trial)
+        if number % 10 == 9:
+            syncer.run_once()
+    assert noted == [100, 200]

@@ -19,7 +19,7 @@ import pytest
 from orchestrator.errors import TrackerError, TrackerFaultError, TrackerUnavailableError
 from orchestrator.tracking import open_tracker
 from orchestrator.tracking.base import MetricPoint, Tracker
-from orchestrator.tracking.mlflow_tracker import CUT
+from orchestrator.tracking.mlflow_tracker import CUT, MlflowTracker
 from tests.parts.http_server import Answer, reply
 
 
@@ -291,3 +291,50 @@ def test_a_long_list_of_points_goes_in_as_few_calls_as_the_limits_allow(
 
     assert sizes == [802, 1]
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+
+
+def test_sqlite_joins_the_metrics_of_a_view_by_an_index_once_it_knows_its_sizes(
+    empty_mlflow_database: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(empty_mlflow_database, tmp_path))
+    tracker = open_tracker(f"sqlite:///{path}", tmp_path / "artifacts")
+    experiment = tracker.experiment("faces")
+    with closing(sqlite3.connect(path)) as database:
+        for number in range(300):
+            database.execute(
+                "INSERT INTO runs (run_uuid, experiment_id, lifecycle_stage) VALUES (?, ?, 'active')",
+                (str(number), experiment),
+            )
+            database.execute(
+                "INSERT INTO latest_metrics (key, value, step, is_nan, run_uuid) VALUES ('rank', ?, 0, 0, ?)",
+                (float(number), str(number)),
+            )
+        database.commit()
+    # As MLflow's `search_runs` orders runs by a metric.
+    view = (
+        "EXPLAIN QUERY PLAN SELECT DISTINCT runs.*, ranks.value FROM runs LEFT OUTER JOIN"
+        " (SELECT * FROM latest_metrics WHERE key = 'rank') AS ranks ON runs.run_uuid = ranks.run_uuid"
+        " WHERE runs.lifecycle_stage IN ('active') ORDER BY ranks.value LIMIT 101"
+    )
+
+    def plan() -> str:
+        with closing(sqlite3.connect(path)) as database:
+            return "\n".join(str(row) for row in database.execute(view))
+
+    assert "SCAN ranks" in plan(), "every metric for each run"
+    tracker.note_sizes()
+    assert "SCAN ranks" not in plan()
+
+
+def test_a_blank_database_stays_blank_and_a_locked_one_is_tried_again(
+    empty_mlflow_database: Path, tmp_path: Path
+) -> None:
+    blank = tmp_path / "blank.db"
+    open_tracker(f"sqlite:///{blank}", tmp_path / "artifacts").note_sizes()
+    assert not blank.exists()
+
+    path = Path(shutil.copy(empty_mlflow_database, tmp_path))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TrackerUnavailableError, match=r"cannot analyze MLflow at .*locked"):
+            MlflowTracker(f"sqlite:///{path}", timeout_s=0).note_sizes()
