@@ -175,7 +175,9 @@ def winner(given: Iterable[ConfigurationT], directions: Sequence[Direction]) -> 
 
 
 @dataclass(slots=True)
-class _Trial:
+class JudgedTrial:
+    """What the rule asks of a trial, and nothing else of it: there may be thousands."""
+
     trial_id: str
     seed: int
     confirms: str | None
@@ -193,18 +195,18 @@ class Leader:
     started: SweepStarted
     best: Best | None = field(default=None, init=False)
     """None until a configuration is complete."""
-    _configurations: dict[int, tuple[int, Configuration[_Trial]]] = field(default_factory=dict, init=False)
+    _configurations: dict[int, tuple[int, Configuration[JudgedTrial]]] = field(default_factory=dict, init=False)
     """Configurations by number, each with its position in order of creation."""
-    _trials: dict[str, tuple[int, _Trial]] = field(default_factory=dict, init=False)
+    _trials: dict[str, tuple[int, JudgedTrial]] = field(default_factory=dict, init=False)
     _key: tuple[Any, ...] = field(default=(), init=False)
 
     def apply(self, event: Event) -> None:
         """Apply a journalled event."""
         match event:
             case TrialCreated():
-                trial = _Trial(event.trial_id, event.config["seed"], event.confirms)
+                trial = JudgedTrial(event.trial_id, event.config["seed"], event.confirms)
                 self._trials[event.trial_id] = event.configuration, trial
-                new = Configuration[_Trial](self.started.seeds, self.started.confirm_seeds)
+                new = Configuration[JudgedTrial](self.started.seeds, self.started.confirm_seeds)
                 created_and_configuration = self._configurations.setdefault(
                     event.configuration, (len(self._configurations), new)
                 )
@@ -227,7 +229,7 @@ class Leader:
         for created, configuration in self._configurations.values():
             self._compare(created, configuration)
 
-    def _compare(self, created: int, configuration: Configuration[_Trial]) -> None:
+    def _compare(self, created: int, configuration: Configuration[JudgedTrial]) -> None:
         if not configuration.complete:
             return
         key = (*order(configuration, self.started.directions), created)

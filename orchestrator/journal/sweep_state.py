@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import marshal
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agr_core.objective import BEST
 from orchestrator.errors import DamagedError, NotFoundError
 from orchestrator.journal.annotations import Annotations
-from orchestrator.journal.best import Configuration, CreatedTrial, Place, configurations, ranking, winner
+from orchestrator.journal.best import (
+    Best,
+    Configuration,
+    CreatedTrial,
+    JudgedT,
+    JudgedTrial,
+    Place,
+    configurations,
+    ranking,
+    winner,
+)
 from orchestrator.journal.events import (
     AttemptFailed,
     AttemptStarted,
@@ -44,6 +55,12 @@ from orchestrator.journal.spending import Spending
 from orchestrator.journal.steering import Steering
 from orchestrator.journal.totals import Totals
 from orchestrator.storage import layout
+
+_MAX_PARTS = 1_000
+"""Most parts of configurations that are kept for later trials."""
+
+_WITHOUT_REFERENCES = 0
+"""The version of marshal's format in which equal values have equal bytes. ``repr`` has that too, at twice the time."""
 
 TrialEvent = (
     AttemptStarted
@@ -188,7 +205,7 @@ class SweepState:
     """The state of a sweep; ``trials`` is in order of creation."""
 
     started: SweepStarted
-    trials: dict[str, TrialState] = field(default_factory=dict)
+    trials: MutableMapping[str, TrialState] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     steering: Steering = field(default_factory=Steering)
     annotations: Annotations = field(default_factory=Annotations)
@@ -202,8 +219,8 @@ class SweepState:
     """Audit findings by split digest; earlier journals have none."""
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     """Validation figures of the mean / majority predictor, by split digest."""
-    _parts: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """Parts of configurations, by their text: ``==`` would take 1 for 1.0."""
+    _parts: dict[bytes, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Parts of configurations, by their bytes: ``==`` would take 1 for 1.0."""
 
     def __post_init__(self) -> None:
         self.spending = Spending.of(self.started.document)
@@ -230,10 +247,15 @@ class SweepState:
     def _share_parts(self, created: TrialCreated) -> TrialCreated:
         """Make parts of the configuration that earlier trials have too the same objects, and return the event.
 
-        Trials of a sweep differ in few fields, and configurations make up most of a state's memory.
+        Trials of a sweep differ in few fields, and configurations make up most of a state's memory. A part with a
+        continuous value is another one in each trial.
         """
         for name, part in created.config.items():
-            created.config[name] = self._parts.setdefault(repr(part), part)
+            if isinstance(part, dict | list):
+                key = marshal.dumps(part, _WITHOUT_REFERENCES)
+                if len(self._parts) < _MAX_PARTS:
+                    self._parts[key] = self._parts.get(key, part)
+                created.config[name] = self._parts.get(key, part)
         return created
 
     def apply(self, event: Event) -> None:
@@ -245,13 +267,14 @@ class SweepState:
         trial_id: str | None = getattr(event, "trial_id", None)
         if trial_id is not None and trial_id not in self.trials and not isinstance(event, TrialCreated):
             raise DamagedError(f"the journal of sweep {self.started.sweep_id} never created trial {trial_id}.")
+        self.spending.apply(event)
+        if isinstance(event, TrialReported):  # nearly all events, of which the other folds take nothing
+            self.trials[event.trial_id].apply(event)
+            return
         self.totals.apply(event)
         self.steering.apply(event)
         self.annotations.apply(event)
-        self.spending.apply(event)
         match event:
-            case TrialReported():  # nearly all events
-                self.trials[event.trial_id].apply(event)
             case SweepStarted():
                 raise DamagedError(f"the journal of sweep {self.started.sweep_id} starts a second time.")
             case DriverStarted():
@@ -315,11 +338,10 @@ class SweepState:
 
     def configurations(self) -> list[Configuration[TrialState]]:
         """Return its trials grouped by configuration, in order of creation."""
-        return configurations(
-            ((trial.created.configuration, trial) for trial in self.trials.values()),
-            seeds=self.started.seeds,
-            confirm_seeds=self.started.confirm_seeds,
-        )
+        return self._grouped((trial.created.configuration, trial) for trial in self.trials.values())
+
+    def _grouped(self, trials: Iterable[tuple[int, JudgedT]]) -> list[Configuration[JudgedT]]:
+        return configurations(trials, seeds=self.started.seeds, confirm_seeds=self.started.confirm_seeds)
 
     def ranking(self) -> list[Place[Configuration[TrialState]]]:
         """Return its ranked configurations, best first; see ``orchestrator.journal.best``."""
@@ -328,6 +350,15 @@ class SweepState:
     def winner(self) -> Configuration[TrialState] | None:
         """Return the best configuration; None before one has a rank."""
         return winner(self.configurations(), self.started.directions)
+
+    def best_result(self) -> Best | None:
+        """Return trial and value of the best configuration, without holding all trials at once; None before a rank."""
+        judged = (
+            (trial.created.configuration, JudgedTrial(trial.trial_id, trial.seed, trial.confirms, trial.result))
+            for trial in self.trials.values()
+        )
+        best = winner(self._grouped(judged), self.started.directions)
+        return None if best is None else best.best
 
     def best(self) -> TrialState | None:
         """Return the trial that represents the best configuration; None before one has a rank."""

@@ -31,7 +31,7 @@ from orchestrator.stats.intervals import Estimate, Verdict, mean_interval
 from orchestrator.storage.base import Storage
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One trial. ``outcome`` is None while it runs; ``rank`` is None unless all seeds of its configuration completed.
 

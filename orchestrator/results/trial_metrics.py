@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from statistics import fmean
 
 from agr_core.errors import InputError
@@ -23,7 +24,8 @@ def reports_of(trial: TrialState) -> tuple[EpochReport, ...]:
 def kept_report(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> TrialReported | None:
     """Return the report of a label's best epoch (of a running trial, so far); None without a report."""
     if trial.ended is not None:
-        return next((report for report in trial.reports if report.epoch == trial.kept_epochs.get(label)), None)
+        epoch = trial.kept_epochs.get(label)
+        return next((report for report in trial.reports if report.epoch == epoch), None)
     objective = sweep.objective if label == BEST else sweep.keep[label]
     best: TrialReported | None = None
     for report in trial.reports:
@@ -37,8 +39,13 @@ def kept_metrics(trial: TrialState, sweep: SweepStarted, label: str = BEST) -> d
     """Return ``best/...``, the validation metrics of a label's epoch, and ``test/...`` if it was read with it."""
     report = kept_report(trial, sweep, label)
     reported = {} if report is None else report.metrics
-    best = {f"best/{name.removeprefix('val/')}": value for name, value in reported.items() if name.startswith("val/")}
+    best = {_of_best(name): value for name, value in reported.items() if name.startswith("val/")}
     return {**best, **(trial.tests[label].metrics if label in trial.tests else {})}
+
+
+@cache
+def _of_best(name: str) -> str:
+    return f"best/{name.removeprefix('val/')}"
 
 
 def trial_metrics(trial: TrialState, sweep: SweepStarted) -> dict[str, float]:

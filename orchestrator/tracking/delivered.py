@@ -31,13 +31,9 @@ class DeliveredTrial:
 
 
 def release(trial: TrialState) -> None:
-    """Let go of what a trial's run has and nothing asks for again; thousands of trials would fill the memory.
+    """Let go of the epochs that a trial's run has and nothing asks for again.
 
-    The leaderboard at the sweep's end needs the epochs of the kept weights. Which fields an event was given is a
-    quarter of what is left then, and only matters to who writes an event.
+    The leaderboard at the sweep's end needs those of the kept weights.
     """
     kept = set(trial.kept_epochs.values())
     trial.reports[:] = [report for report in trial.reports if report.epoch in kept]
-    for event in (trial.created, trial.ended, *trial.reports):
-        if event is not None:
-            event.model_fields_set.clear()

@@ -24,7 +24,9 @@ from orchestrator.journal.events import (
     Event,
     SweepStarted,
     TestRead,
+    TrialCreated,
     TrialEnded,
+    TrialReconfigured,
     TrialReopened,
     TrialReported,
     TrialResumed,
@@ -37,6 +39,7 @@ from orchestrator.storage.base import Storage
 from orchestrator.tracking import describe, files, notes
 from orchestrator.tracking.annotated import AnnotationDelivery
 from orchestrator.tracking.base import MetricPoint, TrackedRun, Tracker, answers
+from orchestrator.tracking.compressed import CompressedTrials
 from orchestrator.tracking.delivered import DeliveredTrial, Place, release
 from orchestrator.tracking.surplus import SurplusRuns
 from orchestrator.tracking.view import saved_views, view_link
@@ -80,6 +83,8 @@ class Syncer:
         self._place: Place | None = None
         self._view: tuple[tuple[str, ...], bool, bool] | None = None  # params, means, ranks of the saved view
         self._trials: dict[str, DeliveredTrial] = {}
+        self._compressed = CompressedTrials()  # those of the state; the delivered ones are compressed
+        self._varied: list[TrialCreated] = []  # the first with each path of what varies
         self._changed: dict[str, None] = {}  # trials with something to deliver, in order
         self._leaks = 0  # tag of the sweep's run
         self._annotations = AnnotationDelivery()
@@ -205,8 +210,13 @@ class Syncer:
     def _apply(self, event: Event) -> None:
         if self._state is None:
             self._state = SweepState.from_events([event])
+            self._state.trials = self._compressed
         else:
             self._state.apply(event)
+        if isinstance(event, TrialCreated | TrialReconfigured | TrialReopened):
+            created = self._compressed[event.trial_id].created
+            if set(wording.varying([created])) - set(wording.varying(self._varied)):
+                self._varied.append(created)
         self._annotations.apply(event)
         # A trial that only was created has no run yet: its run starts when the trial starts to train.
         if isinstance(event, AttemptStarted | TrialReported | TrialEnded | TrialResumed | TrialReopened | TestRead):
@@ -263,6 +273,7 @@ class Syncer:
             self._tracker.log(run.run_id, tags={describe.PARENT: parent_run_id})
         if closed and not trial.tests:
             self._changed.pop(trial.trial_id, None)
+            self._put_away(trial)
 
     def _reopen(self, run_id: str) -> None:
         self._tracker.reopen(run_id)
@@ -271,7 +282,7 @@ class Syncer:
 
     def _show_view(self, state: SweepState, place: Place) -> None:
         """Write the saved view, again when a new trial's branch adds params, and when the means are known."""
-        params = wording.varying(trial.created for trial in state.trials.values())
+        params = wording.varying(self._varied)
         confirmed = state.started.confirm_seeds > 0
         means = self._closed and (confirmed or state.started.seeds > 1)
         several = objective_names(state.started.objectives)[1:]
@@ -318,8 +329,8 @@ class Syncer:
             with files.scratch() as folder:
                 if files.write_weights(folder, self._storage, self._sweep_id, state.trials[row.trial_id]):
                     self._tracker.log_artifact(self._trials[row.trial_id].run_id, folder)
-        for trial_id, delivered in self._trials.items():
-            if state.trials[trial_id].ended is None and not delivered.parked:
+        for delivered in self._trials.values():
+            if not delivered.closed and not delivered.parked:
                 self._tracker.end(delivered.run_id, status="KILLED", time=ended.time)
                 delivered.parked = True
         self._remove_surplus(place)
@@ -355,6 +366,8 @@ class Syncer:
                 self._tracker.log_artifact(delivered.run_id, folder)
             self._tracker.log(delivered.run_id, metrics=describe.test_points(trial))
             delivered.tested = len(trial.tests)
+        if delivered.closed:
+            self._put_away(trial)
 
     def _start(self, sweep: SweepStarted, trial: TrialState, place: Place, *, leaks: int) -> str:
         return self._tracker.run(
@@ -393,7 +406,10 @@ class Syncer:
             status = describe.RUN_STATUS[trial.ended.outcome]
             self._tracker.end(delivered.run_id, status=status, time=trial.ended.time)
             delivered.closed = True
-            release(trial)
+
+    def _put_away(self, trial: TrialState) -> None:
+        release(trial)
+        self._compressed.compress(trial.trial_id)
 
     def _run_of(self, trial_id: str | None) -> str | None:
         """Return the run of a trial, or of the sweep; None if there is none yet."""

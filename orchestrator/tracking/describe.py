@@ -213,10 +213,10 @@ def sweep_end_tags(state: SweepState) -> dict[str, str]:
     tags = {**sweep_end_key(state), "agr.test_reads": str(state.test_reads)}
     if ended.reason:
         tags["agr.reason"] = ended.reason
-    winner = state.winner()
-    if winner is not None:
-        tags["agr.best_trial"] = winner.best.trial_id
-        tags["agr.best_value"] = ", ".join(f"{value:.6g}" for value in winner.best.point)
+    best = state.best_result()
+    if best is not None:
+        tags["agr.best_trial"] = best.trial_id
+        tags["agr.best_value"] = ", ".join(f"{value:.6g}" for value in best.point)
     return tags
 
 

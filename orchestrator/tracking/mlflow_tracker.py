@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ _MAX_TAG = 8_000
 _MAX_NAME = 250
 _MAX_BATCH = {"params": 100, "tags": 100, "metrics": 800}  # together the 1,000 entities MLflow takes at most
 _MAX_BATCH_BYTES = 500_000  # MLflow takes 1 MB of JSON
+
+_PAGE = 200
+"""Runs that a search asks for at a time; a database without a server takes some 200 KB of this process for each."""
 
 _CHECK_TIMEOUT_S = 10
 _ARTIFACT_TIMEOUT_S = 600  # weights, which a server may pass on to S3 before it answers
@@ -156,16 +160,19 @@ class MlflowTracker(Tracker):
     def runs(self, experiment_id: str, tags: Mapping[str, str]) -> list[TrackedRun]:
         """Return all runs of an experiment whose tags include all of ``tags``, those with most data first."""
         query = " AND ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
-        all_runs, token = [], None
+        found: list[tuple[int, str, TrackedRun]] = []
+        token = None
         with self._errors("search runs in"):
             while True:
-                page = self._client.search_runs([experiment_id], query, max_results=1000, page_token=token)
-                all_runs.extend(page)
+                page = self._client.search_runs([experiment_id], query, max_results=_PAGE, page_token=token)
+                for run in page:
+                    size = len(run.data.metrics) + len(run.data.params)
+                    tracked = TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags))
+                    found.append((-size, run.info.run_id, tracked))
                 token = page.token
                 if not token:
                     break
-        all_runs.sort(key=lambda run: (-len(run.data.metrics) - len(run.data.params), run.info.run_id))
-        return [TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags)) for run in all_runs]
+        return [run for _, _, run in sorted(found, key=itemgetter(0, 1))]
 
     def get_run(self, run_id: str) -> TrackedRun | None:
         """Return the run of that ID, or None."""

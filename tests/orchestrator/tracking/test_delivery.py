@@ -236,6 +236,20 @@ def test_ranks_of_repeated_configurations_are_shared_by_their_seeds(record_sweep
     assert "metrics.`mean/age_mae`" in json.loads(json.loads(view)["state"])["selectedColumns"]
 
 
+def test_the_view_gains_a_column_with_the_first_trial_of_a_branch(record_sweep: Recorder) -> None:
+    tracker, sweep = MemoryTracker(), record_sweep()
+    syncer = Syncer(sweep.storage, tracker, sweep.sweep_id)
+    seen = []
+    for number, params in enumerate([{"optimizer.lr": 0.1}, {"optimizer.lr": 0.2}, {"optimizer.lr": 0.3, "seed": 7}]):
+        sweep.trial(number, [9.0], params=params)
+        syncer.run_once()
+        tags = tracker.experiment_tags[tracker.experiments["faces"]]
+        view = json.loads(tags[f"mlflow.sharedViewState.{view_key(sweep.sweep_id)}"])
+        columns = json.loads(view["state"])["selectedColumns"]
+        seen.append([column for column in columns if column.startswith("params.")])
+    assert seen == [["params.`optimizer.lr`"], ["params.`optimizer.lr`"], ["params.`optimizer.lr`", "params.`seed`"]]
+
+
 def confirmed_sweep(record_sweep: Recorder, **more: Any) -> Any:
     """Three configurations: the best of the search turns out second, and the unconfirmed one looks better than both."""
     sweep = record_sweep(document={"search": {"algorithm": "grid"}, "confirm": {"top": 2, "seeds": 2}}, **more)
