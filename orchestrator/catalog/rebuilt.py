@@ -15,6 +15,7 @@ from orchestrator.catalog.summary import (
     Summary,
     SummaryError,
     TrialCounts,
+    annotation_fields,
     read_summary,
 )
 from orchestrator.errors import NotFoundError
@@ -99,8 +100,7 @@ def rebuild_summary(storage: Storage, sweep_id: str) -> Summary:
         test_reads=state.test_reads,
         best=None if winner is None else BestTrial.of(*winner.best),
         rerun_of=started.rerun_of,
-        tags=state.annotations.tags_of(None),
-        notes=tuple(state.annotations.texts(None)),
+        **annotation_fields(state.annotations),
         journal=head,
         spent=Spent(
             usd=state.spending.usd(last),

@@ -117,6 +117,13 @@ class Rates(StrictModel):
     busy_share: float | None = Field(default=None, ge=0, le=1, description="Share of the slots on which trials run.")
 
 
+class TrialAnnotations(StrictModel):
+    """What users wrote about a trial."""
+
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags by `agr tag`.")
+    notes: tuple[str, ...] = Field(default=(), description="Notes by `agr note`, oldest first.")
+
+
 class Summary(StrictModel):
     """A driver's summary of its sweep. Fields with a default are missing in documents of earlier versions."""
 
@@ -144,8 +151,11 @@ class Summary(StrictModel):
     left: Left = Field(default_factory=Left)
     eta_s: Seconds | None = Field(default=None, description="Time until its end; None if unknown.")
     rates: Rates = Field(default_factory=Rates)
-    tags: dict[str, str] = Field(default_factory=dict, description="Tags by `agr tag`; those of trials are not here.")
-    notes: tuple[str, ...] = Field(default=(), description="Notes by `agr note`, oldest first.")
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the sweep by `agr tag`.")
+    notes: tuple[str, ...] = Field(default=(), description="Notes on the sweep by `agr note`, oldest first.")
+    annotated_trials: dict[str, TrialAnnotations] = Field(
+        default_factory=dict, description="Tags and notes of its trials, by trial ID; trials without any lack."
+    )
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -176,12 +186,25 @@ class Summary(StrictModel):
 
     def annotated(self, annotations: Annotations, head: JournalHead | None) -> Summary:
         """Return the document of an ended sweep with other notes and tags, which the newest segment holds."""
-        update = {"tags": annotations.tags_of(None), "notes": tuple(annotations.texts(None)), "journal": head}
-        return self.model_copy(update=update)
+        return self.model_copy(update={**annotation_fields(annotations), "journal": head})
 
     def document(self, silence_s: float) -> dict[str, Any]:
         """Return plain JSON for users and programs, with the status after ``silence_s`` seconds without a heartbeat."""
         return {**self.model_dump(mode="json", exclude={"journal"}), "status": self.status_after(silence_s)}
+
+
+def annotation_fields(annotations: Annotations) -> dict[str, Any]:
+    """Return the fields of a summary that hold what users wrote about the sweep and its trials."""
+    trials = sorted({*annotations.tags, *annotations.notes} - {None}, key=str)
+    written = {
+        str(trial_id): TrialAnnotations(tags=annotations.tags_of(trial_id), notes=tuple(annotations.texts(trial_id)))
+        for trial_id in trials
+    }
+    return {
+        "tags": annotations.tags_of(None),
+        "notes": tuple(annotations.texts(None)),
+        "annotated_trials": {trial_id: what for trial_id, what in written.items() if what.tags or what.notes},
+    }
 
 
 def is_silent(silence_s: float) -> bool:

@@ -73,17 +73,24 @@ class Head:
 
 
 def _check_answer(url: str) -> None:
-    """Check for an HTTP server at the address: Ray's client would wait for minutes.
+    """Check for a Ray head at the address: Ray's client would wait for minutes, or call another server an old Ray.
 
     Raises:
-        ClusterError: If it does not, within 15 s.
+        ClusterError: If none answers within 15 s, or another server does.
     """
     import requests
 
     try:
-        requests.get(f"{url}/api/version", timeout=(_CONNECT_S, _ANSWER_S))  # refused without a token is an answer too
+        response = requests.get(f"{url}/api/version", timeout=(_CONNECT_S, _ANSWER_S))
     except requests.RequestException as error:
         raise ClusterError(_NO_HEAD.format(url=url)) from error
+    if response.status_code in (401, 403):  # refused without a token
+        return
+    if not response.ok or "ray_version" not in response.text:
+        raise ClusterError(
+            f"the server at {url} (HTTP {response.status_code}) is not the dashboard of a Ray head. `agr cluster head` "
+            "prints the address to use; its port is usually 8265."
+        )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from orchestrator.catalog.summary import (
     Summary,
     SummaryError,
     TrialCounts,
+    annotation_fields,
     read_summary,
 )
 from orchestrator.errors import NotFoundError
@@ -71,8 +72,7 @@ def summary_of(
         test_reads=standing.totals.test_reads,
         best=None if best is None else BestTrial.of(*best),
         rerun_of=started.rerun_of,
-        tags=standing.annotations.tags_of(None),
-        notes=tuple(standing.annotations.texts(None)),
+        **annotation_fields(standing.annotations),
         journal=head,
         spent=spent,
         left=Left(

@@ -57,6 +57,13 @@ _PERMANENT_TEXTS = ("out-of-date database schema", "CERTIFICATE_VERIFY_FAILED")
 _ANSWERED_500 = re.compile(r"failed with error code 500|too many 500 error responses")
 """MLflow's text for an answer of the server, unlike a failed connection or a gateway's 502 to 504."""
 
+_SILENCES = {
+    re.compile(r"Connection refused|RemoteDisconnected|Connection reset"): "the connection is refused",
+    re.compile(r"timed out|Timeout"): "no answer in time",
+    re.compile(r"NameResolutionError|Name or service not known"): "no machine of that name is known",
+}
+"""What users read for the long texts of a failed connection."""
+
 _REFUSED_LOGIN = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _HOW_TO_LOG_IN = (
     "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account of that server that may do this."
@@ -382,6 +389,10 @@ class MlflowTracker(Tracker):
             raise TrackerUnavailableError(self._describe(doing, error)) from error
 
     def _describe(self, doing: str, error: Exception) -> str:
+        if "Max retries exceeded" in str(error):
+            for text, reason in _SILENCES.items():
+                if text.search(str(error)):
+                    return f"MLflow at {self._uri} does not answer: {reason}. {_HOW_TO_FIX}"
         reason = self._address.hide(str(error).split("\n", 1)[0].replace(self._raw_uri, self._uri))
         return f"cannot {doing} MLflow at {self._uri}: {reason}"
 

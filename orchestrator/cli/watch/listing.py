@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.catalog.summary import Summary
     from orchestrator.storage.base import Storage
 
-_JSON = ("sweep_id", "name", "status", "trials", "best", "tags", "notes")
+_JSON = ("sweep_id", "name", "status", "trials", "best", "tags", "notes", "annotated_trials")
 _DAMAGED = "damaged"
 """Status of a sweep whose summary and journal are both unreadable."""
 
@@ -41,10 +41,17 @@ def list_sweeps(
     all_sweeps: Annotated[bool, typer.Option("--all", help="Also list sweeps without any trial.")] = False,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="NAME[=VALUE]", help="Only sweeps with this tag (`agr tag`); may be repeated."),
+        typer.Option(
+            "--tag",
+            metavar="NAME[=VALUE]",
+            help="Only sweeps that have this tag, or a trial with it (`agr tag`); may be repeated.",
+        ),
     ] = None,
     search: Annotated[
-        str | None, typer.Option("--search", help="Only sweeps with this text in their ID, tags or notes.")
+        str | None,
+        typer.Option(
+            "--search", help="Only sweeps with this text in their ID, or in tags or notes of them or a trial."
+        ),
     ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -73,17 +80,21 @@ def list_sweeps(
             (summary, silence) for summary, silence in summaries if all_sweeps or not ran_nothing(summary, silence)
         ]
         hidden = len(summaries) - len(shown)
-        shown = [entry for entry in shown if _has(entry[0], tag or (), search)]
+        found = {summary.sweep_id: _found(summary, tag or (), search) for summary, _ in shown}
+        shown = [entry for entry in shown if found[entry[0].sweep_id] or _has(entry[0], tag or (), search)]
         if as_json:
             documents = [{name: summary.document(silence)[name] for name in _JSON} for summary, silence in shown]
-            unknown = {"status": _DAMAGED, "trials": None, "best": None, "tags": None, "notes": None}
+            unknown = {**dict.fromkeys(_JSON), "status": _DAMAGED}
             names = [{"sweep_id": entry.sweep_id, "name": sweep_name(entry.sweep_id)} for entry in damaged]
-            print_json([*documents, *({**entry, **unknown} for entry in names)])
+            print_json([*documents, *({**unknown, **entry} for entry in names)])
             return
         if not shown and (tag or search):
-            say(f"no sweep in {opened.uri} has all of: {', '.join([*(tag or ()), *([search] if search else ())])}.")
+            wanted = ", ".join([*(tag or ()), *([search] if search else ())])
+            say(f"no sweep or trial in {opened.uri} has all of: {wanted}.")
         elif shown or damaged:
             _print_sweeps(shown, [entry.sweep_id for entry in damaged])
+            for line in (line for summary, _ in shown for line in found[summary.sweep_id]):
+                say(line)
         else:
             say(f"no sweeps in {opened.uri} yet. Start one: agr submit sweeps/quickstart.yaml")
         if hidden:
@@ -140,9 +151,23 @@ def _print_sweeps(shown: Sequence[tuple[Summary, float]], damaged: Sequence[str]
 
 def _has(summary: Summary, tags: Sequence[str], search: str | None) -> bool:
     """Return whether a sweep has all of the tags, each ``name`` or ``name=value``, and the text in what users wrote."""
-    if not has_tags(summary.tags, tags):
-        return False
     texts = (summary.sweep_id, *tag_words(summary.tags), *summary.notes)
+    return has_tags(summary.tags, tags) and _contain(texts, search)
+
+
+def _found(summary: Summary, tags: Sequence[str], search: str | None) -> list[str]:
+    """Return a line for each trial that has all of the tags and the text; empty if neither is asked for."""
+    if not tags and search is None:
+        return []
+    lines = []
+    for trial_id, written in summary.annotated_trials.items():
+        texts = (*tag_words(written.tags), *written.notes)
+        if has_tags(written.tags, tags) and _contain(texts, search):
+            lines.append(f"trial {summary.sweep_id}/{trial_id}: {'; '.join(texts)}")
+    return lines
+
+
+def _contain(texts: Sequence[str], search: str | None) -> bool:
     return search is None or any(search.lower() in text.lower() for text in texts)
 
 

@@ -11,6 +11,7 @@ from click.testing import Result
 
 from orchestrator.cluster.jobs import Head
 from orchestrator.errors import ClusterError
+from tests.parts.http_server import Answer, reply
 
 SWEEP = Path(__file__).parents[3] / "sweeps" / "quickstart.yaml"
 
@@ -50,6 +51,16 @@ def test_a_head_that_does_not_answer_is_reported_and_not_waited_for(
     for port in (nobody, deaf):
         with pytest.raises(ClusterError, match=f"no head answers at http://127.0.0.1:{port}"):
             Head(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, "{}"), (200, '{"version": "1"}')])
+def test_another_server_is_not_taken_for_an_old_head(
+    monkeypatch: pytest.MonkeyPatch, serve: Callable[[Answer], str], status: int, body: str
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    address = f"http://{serve(lambda request: reply(request, status, body))}"
+    with pytest.raises(ClusterError, match=rf"the server at {address} \(HTTP {status}\) is not the dashboard"):
+        Head(address)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

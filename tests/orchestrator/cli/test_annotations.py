@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.catalog import control
+from orchestrator.catalog.rebuilt import rebuild_summary
 from orchestrator.catalog.summary import read_summary
 from orchestrator.integrity.verify import Verifier
 from orchestrator.journal.events import ControlReceived
@@ -77,9 +78,31 @@ def test_tags_and_notes_are_searched(record_sweep: Recorder, agr: Any) -> None:
         found("--tag", "reviewed") == found("--tag", "reviewed=yes") == found("--search", "RATES") == [sweep.sweep_id]
     )
     assert found("--tag", "reviewed=no") == found("--tag", "reviewed", "--search", "dropout") == []
-    assert "no sweep in" in agr("list", "--tag", "other").stderr
+    assert "no sweep or trial in" in agr("list", "--tag", "other").stderr
     rows = json.loads(agr("leaderboard", sweep.sweep_id, "--tag", "keep", "--json").stdout)
     assert [(row["trial_id"], row["rank"]) for row in rows] == [(trial, 2)]
+
+
+def test_a_search_finds_sweeps_by_what_is_written_on_their_trials(record_sweep: Recorder, agr: Any) -> None:
+    sweep, trial = ended(record_sweep)
+    agr("tag", trial, "keep=yes")
+    agr("note", trial, "confuses Children")
+
+    line = f"trial {sweep.sweep_id}/{trial}: keep=yes; confuses Children"
+    for options in (("--tag", "keep"), ("--search", "children"), ("--tag", "keep=yes", "--search", "confuses")):
+        said = agr("list", *options)
+        assert sweep.sweep_id in said.stdout
+        assert line in said.stderr
+    assert "no sweep or trial" in agr("list", "--tag", "keep", "--search", "adults").stderr
+    assert "trial" not in agr("list").stderr
+    (listed,) = json.loads(agr("list", "--tag", "keep", "--json").stdout)
+    assert listed["annotated_trials"] == {trial: {"tags": {"keep": "yes"}, "notes": ["confuses Children"]}}
+
+    agr("tag", sweep.sweep_id, "baseline")
+    agr("tag", trial, "--remove", "keep")
+    rebuilt = rebuild_summary(sweep.storage, sweep.sweep_id)
+    assert rebuilt.annotated_trials == read_summary(sweep.storage, sweep.sweep_id).annotated_trials
+    assert rebuilt.annotated_trials[trial].tags == {}
 
 
 def test_a_note_days_later_is_no_time_of_the_driver(record_sweep: Recorder) -> None:

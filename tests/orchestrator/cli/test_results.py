@@ -339,7 +339,7 @@ def test_list_json_is_the_documented_shape_newest_first(record_sweep: Recorder, 
 
     [found] = json.loads(agr("list", "--json").stdout)
 
-    assert found.keys() == {"sweep_id", "name", "status", "trials", "best", "tags", "notes"}
+    assert found.keys() == {"sweep_id", "name", "status", "trials", "best", "tags", "notes", "annotated_trials"}
     assert found["trials"] == {
         "completed": 2, "pruned": 1, "diverged": 0, "failed": 0, "interrupted": 0, "running": 0,
     }  # fmt: skip

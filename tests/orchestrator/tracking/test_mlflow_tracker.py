@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,19 @@ def test_what_no_database_takes_is_replaced_and_a_long_name_cut(sqlite: Tracker)
     found = MlflowClient(tracking_uri=sqlite.uri).get_run(run)
     assert found.info.run_name == "n" * (250 - len(CUT)) + CUT
     assert (found.data.tags["t"], found.data.params["p"]) == ("a␀b", "c␀d")
+
+
+def test_a_server_that_is_gone_is_named_without_the_texts_of_the_network_library() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address, reason in (
+        (f"127.0.0.1:{port}", "the connection is refused"),
+        ("no.such.host.invalid", "no machine of"),
+    ):
+        with pytest.raises(TrackerUnavailableError) as caught:
+            open_tracker(f"http://{address}").find_experiment("faces")
+        assert str(caught.value).startswith(f"MLflow at http://{address} does not answer: {reason}")
+        assert "retries" not in str(caught.value)
 
 
 def test_a_creation_that_fails_is_not_repeated_by_the_client(serve: Callable[[Answer], str]) -> None:
