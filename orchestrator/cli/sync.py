@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.settings import Settings
     from orchestrator.storage.base import Storage
     from orchestrator.tracking.base import Tracker
-    from orchestrator.tracking.delivered import Place
+    from orchestrator.tracking.delivered.trials import Place
 
 _NICENESS = 10
 

@@ -64,7 +64,7 @@ function heads(doc) {
     const left = sweep.planned === null ? null : sweep.planned - ended;
     const lines = [`${duration(sweep.spent_s)} spent` + (sweep.budget ? ` of ${sweep.budget}` : "")];
     if (sweep.status === "running" && left > 0 && ended > 0) lines.push(`about ${duration(sweep.spent_s / ended * left)} left`);
-    if (sweep.test_reads) lines.push(`test part read ${sweep.test_reads} times`);
+    if (sweep.test_reads) lines.push(`test part read ${sweep.test_reads === 1 ? "once" : `${sweep.test_reads} times`}`);
     if (sweep.leaks) lines.push(`the split leaks ${sweep.leaks} groups`);
     return element("div", { class: "card" },
       element("p", {}, element("strong", {}, sweep.sweep_id), " ", element("span", { class: "status" }, sweep.status)),
@@ -200,8 +200,13 @@ function importance(doc) {
   const data = doc.importance;
   if (data.message) return section("Importance of the settings", null, element("p", { class: "message" }, data.message));
   const caption = `PED-ANOVA: share in being among the best quarter, over ${data.trials} trials, ${data.predicted} of them stopped or running and counted by their predicted ends. Lines: 95 % range over bootstrap samples of the trials.`;
-  const branches = data.branches.flatMap(each => [element("h3", {}, `${each.branch} (${each.trials} trials)`), bars(each.rows, half())]);
-  return section("Importance of the settings", caption, bars(data.rows, half()), ...branches);
+  return section("Importance of the settings", caption, bars(data.rows, half()));
+}
+
+function branches(doc) {
+  const made = doc.importance.branches.map(each => element("div", {}, element("h3", {}, `${each.branch} (${each.trials} trials)`), bars(each.rows, half())));
+  if (!made.length) return null;
+  return section("Importance within a branch", "The same over the trials of one choice, among the settings that they have.", element("div", { class: "pair" }, ...made));
 }
 
 function parallel(doc) {
@@ -355,7 +360,7 @@ function draw(doc) {
   const page = document.getElementById("page"), down = window.scrollY;
   const table = page.querySelector(".scroll"), inside = table ? [table.scrollTop, table.scrollLeft] : null;
   const parts = [heads(doc), curves(doc), front(doc), element("div", { class: "pair" }, ...[survival(doc), importance(doc)].filter(part => part !== null)),
-    parallel(doc), leaderboard(doc), groups(doc), confusion(doc), timeline(doc), errors(doc),
+    branches(doc), parallel(doc), leaderboard(doc), groups(doc), confusion(doc), timeline(doc), errors(doc),
     element("p", { class: "soft" }, `Drawn from the journal at ${new Date(1000 * doc.now).toISOString().slice(0, 19).replace("T", " ")} UTC.`)];
   page.replaceChildren(...parts.filter(part => part !== null));
   const again = page.querySelector(".scroll");

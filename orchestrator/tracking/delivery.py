@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from agr_core.objective import objective_names
 from orchestrator.errors import (
     NotFoundError,
     StorageError,
@@ -24,9 +23,7 @@ from orchestrator.journal.events import (
     Event,
     SweepStarted,
     TestRead,
-    TrialCreated,
     TrialEnded,
-    TrialReconfigured,
     TrialReopened,
     TrialReported,
     TrialResumed,
@@ -37,12 +34,13 @@ from orchestrator.results import leaderboard, wording
 from orchestrator.storage import layout
 from orchestrator.storage.base import Storage
 from orchestrator.tracking import describe, files, notes
-from orchestrator.tracking.annotated import AnnotationDelivery
 from orchestrator.tracking.base import MetricPoint, TrackedRun, Tracker, answers
-from orchestrator.tracking.compressed import CompressedTrials
-from orchestrator.tracking.delivered import DeliveredTrial, Place, release
-from orchestrator.tracking.surplus import SurplusRuns
-from orchestrator.tracking.view import saved_views, view_link
+from orchestrator.tracking.delivered.annotations import AnnotationDelivery
+from orchestrator.tracking.delivered.compressed import CompressedTrials
+from orchestrator.tracking.delivered.surplus import SurplusRuns
+from orchestrator.tracking.delivered.trials import DeliveredTrial, Place, release
+from orchestrator.tracking.delivered.views import ViewDelivery
+from orchestrator.tracking.view import view_link
 
 BEST_WEIGHTS = 3
 """Number of best trials whose weights are logged at the end of the sweep."""
@@ -81,13 +79,12 @@ class Syncer:
         self._segment = 0
         self._state: SweepState | None = None
         self._place: Place | None = None
-        self._view: tuple[tuple[str, ...], bool, bool] | None = None  # params, means, ranks of the saved view
         self._trials: dict[str, DeliveredTrial] = {}
         self._compressed = CompressedTrials()  # those of the state; the delivered ones are compressed
-        self._varied: list[TrialCreated] = []  # the first with each path of what varies
         self._changed: dict[str, None] = {}  # trials with something to deliver, in order
         self._leaks = 0  # tag of the sweep's run
         self._annotations = AnnotationDelivery()
+        self._views = ViewDelivery()
         self._surplus = SurplusRuns(tracker, sweep_id, clock)
         self._closed = False
         self._sizes_at = _SIZES_FROM // 2  # number of runs when the tracker last noted its sizes
@@ -133,7 +130,7 @@ class Syncer:
             self._close(state, self._place)
         elif self._closed and self._surplus.may_appear:
             self._remove_surplus(self._place)
-        self._show_view(state, self._place)
+        self._views.deliver(self._tracker, state, self._place, closed=self._closed)
         if len(self._trials) >= 2 * self._sizes_at:
             self._tracker.note_sizes()
             self._sizes_at = len(self._trials)
@@ -213,11 +210,8 @@ class Syncer:
             self._state.trials = self._compressed
         else:
             self._state.apply(event)
-        if isinstance(event, TrialCreated | TrialReconfigured | TrialReopened):
-            created = self._compressed[event.trial_id].created
-            if set(wording.varying([created])) - set(wording.varying(self._varied)):
-                self._varied.append(created)
         self._annotations.apply(event)
+        self._views.apply(event, self._state)
         # A trial that only was created has no run yet: its run starts when the trial starts to train.
         if isinstance(event, AttemptStarted | TrialReported | TrialEnded | TrialResumed | TrialReopened | TestRead):
             self._changed[event.trial_id] = None
@@ -279,31 +273,6 @@ class Syncer:
         self._tracker.reopen(run_id)
         self._tracker.log(run_id, tags={describe.STATUS: "running"})
         self._closed = False
-
-    def _show_view(self, state: SweepState, place: Place) -> None:
-        """Write the saved view, again when a new trial's branch adds params, and when the means are known."""
-        params = wording.varying(self._varied)
-        confirmed = state.started.confirm_seeds > 0
-        means = self._closed and (confirmed or state.started.seeds > 1)
-        several = objective_names(state.started.objectives)[1:]
-        ranked = self._closed  # a stopped trial has no rank, and may have had a better value than the best
-        if not state.trials or self._view == (params, means, ranked):
-            return
-        views = saved_views(
-            self._sweep_id,
-            state.started.objective,
-            started=state.started.time,
-            metrics=self._metrics(state.started, next(iter(state.trials.values()))),
-            gaps=dict.fromkeys(name for trial in state.trials.values() for name in describe.gap_names(trial)),
-            params=params,
-            variants=any(trial.created.variant is not None for trial in state.trials.values()),
-            means=means,
-            further=several,
-            ranked=ranked,
-        )
-        tags = {**views, notes.NOTE: notes.experiment_note(state.started)}
-        self._tracker.set_experiment_tags(place.experiment_id, tags)
-        self._view = params, means, ranked
 
     def _close(self, state: SweepState, place: Place) -> None:
         """Deliver results known only at the end: ranks, the best weights, counts."""

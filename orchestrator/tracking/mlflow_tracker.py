@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -21,15 +20,16 @@ from orchestrator.settings import sqlite_path
 from orchestrator.tracking.address import database_uri, read_address, remove_misnamed
 from orchestrator.tracking.base import MetricPoint, RunStatus, TrackedData, TrackedRun, Tracker
 from orchestrator.tracking.inputs import dataset_inputs
-
-CUT = " …(cut, see trial.json)"
-"""End of a param or tag that is longer than MLflow takes."""
-
-_MAX_PARAM = 6_000
-_MAX_TAG = 8_000
-_MAX_NAME = 250
-_MAX_BATCH = {"params": 100, "tags": 100, "metrics": 800}  # together the 1,000 entities MLflow takes at most
-_MAX_BATCH_BYTES = 500_000  # MLflow takes 1 MB of JSON
+from orchestrator.tracking.mlflow_limits import (
+    MAX_NAME,
+    MAX_PARAM,
+    MAX_TAG,
+    batches,
+    cut,
+    milliseconds,
+    quoted,
+    text_of,
+)
 
 _PAGE = 200
 """Runs that a search asks for at a time; a database without a server takes some 200 KB of this process for each."""
@@ -84,7 +84,7 @@ class MlflowTracker(Tracker):
         self._uri = self._address.shown
         self._artifacts = artifacts
         self._timeout_s = timeout_s
-        self._max_param = _MAX_PARAM
+        self._max_param = MAX_PARAM
         self._served = uri.startswith(("http://", "https://"))
         self._client_uri = self._uri if self._served else database_uri(uri)
         self._environment = {
@@ -157,16 +157,16 @@ class MlflowTracker(Tracker):
 
     def create_run(self, experiment_id: str, name: str, start_time: float, tags: dict[str, str]) -> str:
         """Create a run; return its ID."""
-        cut_tags = {tag: _cut(value, _MAX_TAG) for tag, value in tags.items()}
+        cut_tags = {tag: cut(value, MAX_TAG) for tag, value in tags.items()}
         with self._errors(f"create run {name!r} in"):
             run = self._client.create_run(
-                experiment_id, start_time=_ms(start_time), tags=cut_tags, run_name=_cut(name, _MAX_NAME)
+                experiment_id, start_time=milliseconds(start_time), tags=cut_tags, run_name=cut(name, MAX_NAME)
             )
         return str(run.info.run_id)
 
     def runs(self, experiment_id: str, tags: Mapping[str, str]) -> list[TrackedRun]:
         """Return all runs of an experiment whose tags include all of ``tags``, those with most data first."""
-        query = " AND ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
+        query = " AND ".join(f"tags.`{name}` = {quoted(value)}" for name, value in tags.items())
         found: list[tuple[int, str, TrackedRun]] = []
         token = None
         with self._errors("search runs in"):
@@ -217,16 +217,16 @@ class MlflowTracker(Tracker):
 
         entities: list[tuple[str, Any, int]] = []  # kind, entity, rough size in bytes
         for name, value in (params or {}).items():
-            text = _cut(_text(value), self._max_param)
+            text = cut(text_of(value), self._max_param)
             entities.append(("params", Param(name, text), len(text.encode())))
         for name, value in (tags or {}).items():
-            text = _cut(value, _MAX_TAG)
+            text = cut(value, MAX_TAG)
             entities.append(("tags", RunTag(name, text), len(text.encode())))
         entities.extend(
-            ("metrics", Metric(point.name, point.value, _ms(point.time), point.step), 0) for point in metrics
+            ("metrics", Metric(point.name, point.value, milliseconds(point.time), point.step), 0) for point in metrics
         )
         with self._errors(f"log to run {run_id} of"):
-            for batch in _batches(entities):
+            for batch in batches(entities):
                 try:
                     self._client.log_batch(run_id, **batch)
                 except MlflowException as error:
@@ -234,9 +234,7 @@ class MlflowTracker(Tracker):
                     if limit is None or not batch["params"] or int(limit[1]) >= self._max_param:
                         raise
                     self._max_param = int(limit[1])
-                    batch["params"] = [
-                        Param(param.key, _cut(param.value, self._max_param)) for param in batch["params"]
-                    ]
+                    batch["params"] = [Param(param.key, cut(param.value, self._max_param)) for param in batch["params"]]
                     self._client.log_batch(run_id, **batch)
 
     def log_data(self, run_id: str, data: Sequence[TrackedData]) -> None:
@@ -266,7 +264,7 @@ class MlflowTracker(Tracker):
     def end(self, run_id: str, *, status: RunStatus, time: float) -> None:
         """Close a run."""
         with self._errors(f"end run {run_id} of"):
-            self._client.set_terminated(run_id, status, end_time=_ms(time))
+            self._client.set_terminated(run_id, status, end_time=milliseconds(time))
 
     def reopen(self, run_id: str) -> None:
         """Make a closed run ``RUNNING`` again."""
@@ -395,41 +393,3 @@ class MlflowTracker(Tracker):
                     return f"MLflow at {self._uri} does not answer: {reason}. {_HOW_TO_FIX}"
         reason = self._address.hide(str(error).split("\n", 1)[0].replace(self._raw_uri, self._uri))
         return f"cannot {doing} MLflow at {self._uri}: {reason}"
-
-
-def _batches(entities: Sequence[tuple[str, Any, int]]) -> Iterator[dict[str, list[Any]]]:
-    """Yield arguments of ``log_batch`` calls within MLflow's limits, in order."""
-    batch: dict[str, list[Any]] = {kind: [] for kind in _MAX_BATCH}
-    size = 0
-    for kind, entity, entity_bytes in entities:
-        if len(batch[kind]) == _MAX_BATCH[kind] or size + entity_bytes > _MAX_BATCH_BYTES:
-            yield batch
-            batch, size = {kind: [] for kind in _MAX_BATCH}, 0
-        batch[kind].append(entity)
-        size += entity_bytes
-    if any(batch.values()):
-        yield batch
-
-
-def _text(value: Any) -> str:
-    """Format a param like YAML: words unquoted, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _cut(text: str, limit: int) -> str:
-    """Return ``text`` as MLflow's database accepts it: no NUL (PostgreSQL refuses it), at most ``limit`` characters."""
-    text = text.replace("\0", "\u2400")
-    return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
-
-
-def _quoted(value: str) -> str:
-    """Return a string literal of MLflow's filter language, which has no escapes."""
-    if "'" not in value:
-        return f"'{value}'"
-    if '"' not in value:
-        return f'"{value}"'
-    raise TrackerError(f"{value!r} contains both kinds of quotes; MLflow cannot search for it.")
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

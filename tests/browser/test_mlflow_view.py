@@ -17,7 +17,7 @@ from orchestrator.journal.segments import read_state
 from orchestrator.results.leaderboard import rows
 from orchestrator.settings import Settings
 from orchestrator.tracking import open_tracker
-from orchestrator.tracking.delivered import Place
+from orchestrator.tracking.delivered.trials import Place
 from orchestrator.tracking.delivery import Syncer
 from orchestrator.tracking.ui import serve
 

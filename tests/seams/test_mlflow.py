@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.tracking import mlflow_tracker
+from orchestrator.tracking import mlflow_limits
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_metric_names(client: Any, run_id: str, name: str, taken: bool) -> None:
 def test_limits_are_those_we_keep_to() -> None:
     from mlflow.utils import validation
 
-    assert mlflow_tracker._MAX_PARAM == validation.MAX_PARAM_VAL_LENGTH
-    assert mlflow_tracker._MAX_TAG == validation.MAX_TAG_VAL_LENGTH
-    assert mlflow_tracker._MAX_BATCH["params"] == validation.MAX_PARAMS_TAGS_PER_BATCH
-    assert mlflow_tracker._MAX_BATCH["tags"] == validation.MAX_PARAMS_TAGS_PER_BATCH
-    assert sum(mlflow_tracker._MAX_BATCH.values()) == validation.MAX_ENTITIES_PER_BATCH
-    assert mlflow_tracker._MAX_BATCH_BYTES <= validation.MAX_BATCH_LOG_REQUEST_SIZE / 2
+    assert mlflow_limits.MAX_PARAM == validation.MAX_PARAM_VAL_LENGTH
+    assert mlflow_limits.MAX_TAG == validation.MAX_TAG_VAL_LENGTH
+    assert mlflow_limits._MAX_BATCH["params"] == validation.MAX_PARAMS_TAGS_PER_BATCH
+    assert mlflow_limits._MAX_BATCH["tags"] == validation.MAX_PARAMS_TAGS_PER_BATCH
+    assert sum(mlflow_limits._MAX_BATCH.values()) == validation.MAX_ENTITIES_PER_BATCH
+    assert mlflow_limits._MAX_BATCH_BYTES <= validation.MAX_BATCH_LOG_REQUEST_SIZE / 2
     assert validation.MAX_EXPERIMENT_TAG_VAL_LENGTH == 20_000
 
 

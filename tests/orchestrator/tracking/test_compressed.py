@@ -11,7 +11,7 @@ from orchestrator.journal.events import TestRead
 from orchestrator.journal.segments import read_state
 from orchestrator.journal.sweep_state import SweepState
 from orchestrator.simulation.memory_tracker import MemoryTracker
-from orchestrator.tracking.compressed import CompressedTrials
+from orchestrator.tracking.delivered.compressed import CompressedTrials
 from orchestrator.tracking.delivery import Syncer
 
 from ..conftest import Recorder

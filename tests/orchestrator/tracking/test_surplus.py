@@ -9,9 +9,9 @@ import pytest
 from orchestrator.errors import TrackerUnavailableError
 from orchestrator.simulation.memory_tracker import MemoryTracker
 from orchestrator.tracking.base import TrackedRun
+from orchestrator.tracking.delivered.surplus import LATE_S
 from orchestrator.tracking.delivery import Syncer
 from orchestrator.tracking.describe import TRIAL_ID
-from orchestrator.tracking.surplus import LATE_S
 
 from ..conftest import Recorder
 
