@@ -15,7 +15,7 @@ from tests.cluster.test_disturbed import kill_driver
 PRICES = {"head": 0.36, "node": 0.18}
 """Dollars an hour; a cent lasts 67 seconds."""
 BUDGET = 0.01
-TRIALS = 40
+TRIALS = 80
 SWEEP = random_sweep("price", TRIALS, budget={"usd": BUDGET})
 
 
