@@ -80,7 +80,7 @@ def rebuild_summary(storage: Storage, sweep_id: str) -> Summary:
                 state.apply(event)
     if state is None:
         raise NotFoundError(f"there is no sweep {sweep_id!r} in {storage.uri}. `agr list` shows what there is.")
-    started, winner = state.started, state.winner()
+    started, best = state.started, state.best_result()
     last = wall.last_event or started.time
     planned, budget_wall_s = _plan(started, state.steering)
     return Summary(
@@ -98,7 +98,7 @@ def rebuild_summary(storage: Storage, sweep_id: str) -> Summary:
         quarantined=tuple(QuarantinedNode(node=event.node, error=event.error) for event in state.quarantined),
         planned=planned,
         test_reads=state.test_reads,
-        best=None if winner is None else BestTrial.of(*winner.best),
+        best=None if best is None else BestTrial.of(*best),
         rerun_of=started.rerun_of,
         **annotation_fields(state.annotations),
         journal=head,

@@ -253,9 +253,8 @@ class SweepState:
         for name, part in created.config.items():
             if isinstance(part, dict | list):
                 key = marshal.dumps(part, _WITHOUT_REFERENCES)
-                if len(self._parts) < _MAX_PARTS:
-                    self._parts[key] = self._parts.get(key, part)
-                created.config[name] = self._parts.get(key, part)
+                if key in self._parts or len(self._parts) < _MAX_PARTS:
+                    created.config[name] = self._parts.setdefault(key, part)
         return created
 
     def apply(self, event: Event) -> None:
